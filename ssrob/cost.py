@@ -1,0 +1,51 @@
+"""What a training step costs, counted from its objective alone: the floor that speed is measured against."""
+
+from dataclasses import dataclass
+
+from ssrob.catalog import LOSSES
+from ssrob.stage_specs import Objective, Terms
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Network passes per image and step; an input backward costs about one forward, a full backward two."""
+
+    forwards: int
+    input_backwards: int
+    full_backwards: int
+
+    @property
+    def equivalent(self) -> int:
+        """The cost in forward passes, the unit in which arms are compared."""
+        return self.forwards + self.input_backwards + 2 * self.full_backwards
+
+    def __add__(self, other: "Passes") -> "Passes":
+        return Passes(
+            self.forwards + other.forwards,
+            self.input_backwards + other.input_backwards,
+            self.full_backwards + other.full_backwards,
+        )
+
+
+def step_passes(objective: Objective) -> Passes:
+    """Count the passes of one training step: every attack step, then the training forward and backward."""
+    total = _training_passes(objective.train)
+    for perturbation in objective.perturb.values():
+        total += _attack_passes(perturbation.climb, perturbation.steps)
+    return total
+
+
+def _training_passes(train: dict[str, Terms]) -> Passes:
+    batches = {
+        ("clean", "x") if forward == "clean" else (image_set, forward)
+        for image_set, terms in train.items()
+        for name in terms
+        for forward in LOSSES[name].forwards
+    }
+    return Passes(len(batches), 0, len(batches))
+
+
+def _attack_passes(climb: Terms, steps: int) -> Passes:
+    batches = {forward for name in climb for forward in LOSSES[name].forwards}
+    moving = len(batches - {"clean"})  # the clean logits are computed once per attack
+    return Passes(moving * steps + ("clean" in batches), moving * steps, 0)

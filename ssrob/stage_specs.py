@@ -1,0 +1,81 @@
+"""What one stage is: everything that decides its result, resolved to numbers. Hashed into the stage's key."""
+
+from typing import Literal
+
+from ssrob.catalog import LOSSES
+from ssrob.spec import Checkpoint, Model, Norm, Precision, Strict, Training
+
+Terms = dict[str, float]  # loss name -> weight
+
+
+class Perturbation(Strict):
+    """One adversarial perturbation: the weighted losses that it climbs, in its ball, in so many steps."""
+
+    climb: Terms
+    norm: Norm
+    eps: float
+    steps: int
+    step_size: float
+
+
+class Objective(Strict):
+    """What a training step computes: perturbations, then a weighted sum of losses per image set."""
+
+    perturb: dict[str, Perturbation] = {}
+    train: dict[str, Terms]
+    attack_mode: Literal["eval", "train"] = "eval"
+
+    @property
+    def losses(self) -> list[str]:
+        """Every loss that is used, once, in order of first use."""
+        terms = [*self.train.values(), *(p.climb for p in self.perturb.values())]
+        return list(dict.fromkeys(name for each in terms for name in each))
+
+    @property
+    def heads(self) -> dict[str, int]:
+        """Heads that the losses need beside the class head: name -> outputs."""
+        return {head: width for name in self.losses for head, width in LOSSES[name].heads.items()}
+
+
+class TrainSpec(Strict):
+    """One pre-training or fine-tuning. The names say which arm of a study it is; the rest says what happens."""
+
+    data: str
+    variant: str
+    init: str = "random"
+    task: str | None = None
+    weight: float | None = None
+    norm: Norm | None = None
+    eps_train: float | None = None
+    eps_scale: float = 1.0
+    budget: str | None = None  # "passes of ..." when the epochs were stretched to another arm's cost
+    seed: int
+    model: Model
+    objective: Objective
+    training: Training
+    init_sha256: str | None = None  # content of the user's own weights, when they are the init
+
+
+class EvaluateSpec(Strict):
+    """One attack sweep of one checkpoint, over both norms."""
+
+    eps: dict[Norm, list[float]]
+    reference: dict[Norm, float]
+    preset: str
+    checkpoint: Checkpoint
+    images: int | None = None
+    gradients_in: Precision = "float32"
+    threads: int = 1
+    seed: int = 0
+
+
+class CorruptSpec(Strict):
+    """One checkpoint's test on natural corruptions."""
+
+    names: list[str]
+    severities: list[int]
+    checkpoint: Checkpoint
+    images: int | None = None
+    frost_photographs: bool = False
+    threads: int = 1
+    seed: int = 0
