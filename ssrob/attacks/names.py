@@ -1,0 +1,10 @@
+"""Names that configs and the command line may use; kept apart to be importable without torch."""
+
+NORMS = ("linf", "l2")
+PRESET_NAMES = ("fast", "standard", "strong")
+
+ATTACK_KINDS = ("pgd", "apgd", "fmn", "square")
+UNTARGETED_LOSSES = ("cross_entropy", "margin", "dlr")
+TARGETED_LOSSES = ("targeted_margin", "targeted_dlr")
+STARTS = ("random", "warm", "clean")
+GRADIENT_DTYPES = ("float32", "bfloat16")

@@ -1,0 +1,97 @@
+"""Attack plans: which attacks a sweep runs at every eps, in which order. Imports no torch."""
+
+from dataclasses import dataclass, replace
+
+from ssrob.attacks.names import ATTACK_KINDS, STARTS, TARGETED_LOSSES, UNTARGETED_LOSSES
+from ssrob.catalog import known
+
+
+@dataclass(frozen=True)
+class AttackConfig:
+    """One attack of a plan.
+
+    kind: "pgd", "apgd", "fmn" (smallest norm) or "square" (black-box)
+    loss: a key of `logit_losses`
+    steps: gradients per run; of "square": queries per run
+    restarts: runs per eps; of a targeted loss: target classes, one per run, the likeliest first
+    start: "random", "warm" (the perturbation that came nearest so far) or "clean"
+    step_ratio: of "pgd" (default 2.5); the step is step_ratio * eps / steps
+    """
+
+    kind: str
+    loss: str
+    steps: int
+    restarts: int = 1
+    start: str = "random"
+    step_ratio: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what is unknown or would have no effect."""
+        known("attack kind", self.kind, ATTACK_KINDS)
+        known("attack loss", self.loss, UNTARGETED_LOSSES + TARGETED_LOSSES)
+        known("attack start", self.start, STARTS)
+        if self.steps < 1 or self.restarts < 1:
+            raise ValueError(f"steps and restarts must be >= 1, found {self.steps} and {self.restarts}")
+        if self.step_ratio is not None and (self.kind != "pgd" or not self.step_ratio > 0):
+            raise ValueError(f"step_ratio is for pgd and > 0, found {self.step_ratio} for {self.kind}")
+        if self.kind == "fmn" and (self.loss, self.start) != ("margin", "clean"):
+            raise ValueError(f"fmn takes loss margin and start clean, found {self.loss} and {self.start}")
+        if self.restarts > 1 and self.start != "random" and not self.targeted:
+            raise ValueError(f"restarts > 1 need random starts or a targeted loss, found start {self.start}")
+
+    @property
+    def targeted(self) -> bool:
+        """Whether each restart aims at one class."""
+        return self.loss in TARGETED_LOSSES
+
+    @property
+    def name(self) -> str:
+        """A readable name, e.g. "pgd50-margin-warm"; the random draws of the attack depend on it."""
+        return f"{self.kind}{self.steps}-{self.loss}" + ("" if self.start == "random" else f"-{self.start}")
+
+
+@dataclass(frozen=True)
+class AttackPlan:
+    """Attacks run one after the other at every eps, each on the images that are still robust."""
+
+    attacks: tuple[AttackConfig, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse an empty plan and the same attack twice (its draws would be the same too)."""
+        names = [attack.name for attack in self.attacks]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"an attack plan needs one or more different attacks, found {names}")
+
+    def for_classes(self, classes: int) -> "AttackPlan":
+        """Return the plan for a number of classes.
+
+        DLR needs 3 classes and targeted DLR 4, below that their numerator is used; targets <= classes - 1.
+        """
+        return AttackPlan(tuple(dict.fromkeys(_for_classes(attack, classes) for attack in self.attacks)))
+
+
+def _for_classes(attack: AttackConfig, classes: int) -> AttackConfig:
+    loss, restarts = attack.loss, attack.restarts
+    if attack.targeted:
+        restarts = min(restarts, classes - 1)
+        loss = "targeted_margin" if classes < 4 else loss
+    elif classes < 3 and loss == "dlr":
+        loss = "margin"
+    return replace(attack, loss=loss, restarts=restarts)
+
+
+PRESETS: dict[str, AttackPlan] = {
+    "fast": AttackPlan(
+        (
+            AttackConfig("pgd", "cross_entropy", 10),
+            AttackConfig("pgd", "margin", 10),
+        )
+    ),
+    "standard": AttackPlan(
+        (
+            AttackConfig("pgd", "margin", 50, start="warm"),
+            AttackConfig("pgd", "cross_entropy", 50),
+            AttackConfig("pgd", "margin", 50),
+        )
+    ),
+}

@@ -1,0 +1,195 @@
+"""A whole curve of robust accuracy over eps as one computation.
+
+An example broken at one eps is broken at every larger one, and the perturbation found breaks every eps above
+its norm; so only the smallest norm found is kept per example, and the curve is read off those norms.
+"""
+
+import hashlib
+import warnings
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from ssrob.attacks.engine import Block
+from ssrob.attacks.freeze import frozen
+from ssrob.attacks.geometry import GEOMETRIES
+from ssrob.attacks.presets import AttackPlan
+from ssrob.attacks.schedule import Setting
+from ssrob.attacks.stepper import select
+from ssrob.attacks.sweep_input import (
+    check_data,
+    check_eps,
+    check_logits,
+    find_plan,
+    float32_below,
+    gradient_dtype,
+)
+
+Outcome = dict[str, Tensor]  # what is known of one block when it is finished
+Store = MutableMapping[str, Outcome]
+Data = tuple[Tensor, Tensor, Tensor]  # images, labels, index
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep found, on the CPU; N examples, E budgets."""
+
+    norm: str
+    eps: Tensor  # (E,) float64, ascending, [0, 1] pixel units
+    distance: (
+        Tensor  # (N,) float32: smallest perturbation norm found; 0 if misclassified, inf if none was found
+    )
+    attack: Tensor  # (N,) int64: which attack found it, as a place in `attacks`
+    attacks: tuple[str, ...]  # "none", "clean" (misclassified as it is), then the attacks in the plan's order
+    clean_correct: Tensor  # (N,) bool
+    gradients: int  # input gradients spent, counted per image
+    forwards: int  # forward passes without a gradient, counted per image
+    adversarial: Tensor | None  # (N, C, H, W): found within the largest eps, else the clean image
+
+    @property
+    def robust(self) -> Tensor:
+        """Whether each example withstands each eps, (E, N) bool: distance > eps, in float32 as in float64."""
+        return self.distance.double()[None, :] > self.eps[:, None]
+
+    @property
+    def accuracy(self) -> Tensor:
+        """Robust accuracy at each eps, (E,) float64 in [0, 1]."""
+        return self.robust.double().mean(1)
+
+
+def attack_sweep(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    norm: str = "linf",
+    eps: Sequence[float],
+    preset: str | AttackPlan = "standard",
+    seed: int = 0,
+    batch_size: int = 256,
+    index: Tensor | None = None,
+    device: torch.device | str | None = None,
+    gradients_in: str = "float32",
+    keep_adversarial: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    store: Store | None = None,
+    block: int = 1024,
+) -> SweepResult:
+    """Attack every example at every eps (ascending, [0, 1] pixel units, 0 allowed), sharing the work.
+
+    model: images (B, C, H, W) float in [0, 1] -> logits (B, K), given back as it was; labels (N,) int64;
+    index (N,) int64: the example numbers that random draws depend on (default 0..N-1). `gradients_in`
+    "bfloat16" takes gradients under autocast; success is always decided by a float32 forward.
+    progress(done, total) counts examples. The images take the memory format of the model's weights.
+
+    With a `store`, every finished block of `block` examples is put there, and is found again by a later call
+    with the same weights, data and settings; the result then equals that of an uninterrupted call.
+    """
+    budgets, plan = check_eps(eps, norm), find_plan(preset)
+    dtype = gradient_dtype(gradients_in)
+    index = check_data(images, labels, index, batch_size, block)
+    device = next(model.parameters(), images).device if device is None else torch.device(device)
+    with _borrowed(model):
+        plan = plan.for_classes(_classes(model, images[:1].to(device)))
+        setting = Setting(GEOMETRIES[norm], float32_below(budgets), plan.attacks, seed, batch_size, dtype)
+        job = _Job(model, setting, device, keep_adversarial, store)
+        outcomes = []
+        for first in range(0, len(images), block):
+            part = slice(first, first + block)
+            tell = partial(_report, progress, first, len(images))
+            outcomes.append(job.outcome((images[part], labels[part], index[part]), tell))
+    return _merge(norm, budgets, plan, outcomes)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What all blocks of a sweep have in common."""
+
+    model: nn.Module
+    setting: Setting
+    device: torch.device
+    keep_adversarial: bool
+    store: Store | None
+
+    def outcome(self, data: Data, tell: Callable[[int], None]) -> Outcome:
+        """Attack one block, or find it in the store."""
+        if self.store is None:
+            return self.attack(data, tell)
+        weights = self.model.state_dict().values()
+        key = _digest(f"{self.setting} {self.keep_adversarial}", *weights, *data)
+        if key not in self.store:
+            self.store[key] = self.attack(data, tell)
+        tell(len(data[0]))
+        return self.store[key]
+
+    def attack(self, data: Data, tell: Callable[[int], None]) -> Outcome:
+        """Attack one block."""
+        images, labels, index = (tensor.to(self.device) for tensor in data)
+        found = Block(self.model, self.setting, images, labels, index)
+        found.attack(tell)
+        outcome = {
+            "distance": found.distance,
+            "attack": found.found_by,
+            "clean_correct": found.clean_correct,
+            "spent": torch.tensor([found.gradients, found.forwards]),
+        }
+        if self.keep_adversarial:
+            outcome["adversarial"] = _within(found).cpu().contiguous()
+        return outcome
+
+
+def _within(found: Block) -> Tensor:
+    """Return the images found within the largest eps, and the clean image where there is none."""
+    inside = (found.distance <= found.setting.eps[-1]).to(found.x.device)
+    return select(inside, found.adversarial, found.x)
+
+
+def _merge(norm: str, eps: list[float], plan: AttackPlan, outcomes: list[Outcome]) -> SweepResult:
+    whole = {name: torch.cat([outcome[name] for outcome in outcomes]) for name in outcomes[0]}
+    return SweepResult(
+        norm=norm,
+        eps=torch.tensor(eps, dtype=torch.float64),
+        distance=whole["distance"],
+        attack=whole["attack"],
+        attacks=("none", "clean", *(attack.name for attack in plan.attacks)),
+        clean_correct=whole["clean_correct"],
+        gradients=int(whole["spent"][0::2].sum()),
+        forwards=int(whole["spent"][1::2].sum()),
+        adversarial=whole.get("adversarial"),
+    )
+
+
+@contextmanager
+def _borrowed(model: nn.Module) -> Iterator[None]:
+    """Hold the model frozen and in eval mode; a model in train mode is a mistake to point out."""
+    if any(module.training for module in model.modules()):
+        warnings.warn("the model is in train mode: attacked in eval mode, its mode is restored", stacklevel=4)
+    with frozen(model):
+        yield
+
+
+def _classes(model: nn.Module, image: Tensor) -> int:
+    """Return the number of classes, from one forward pass of one image."""
+    with torch.no_grad():
+        logits = model(image)
+    check_logits(logits, image.new_zeros(1, dtype=torch.int64))
+    return int(logits.shape[1])
+
+
+def _report(progress: Callable[[int, int], None] | None, before: int, total: int, done: int) -> None:
+    if progress is not None:
+        progress(before + done, total)
+
+
+def _digest(text: str, *tensors: Tensor) -> str:
+    """Return a name for settings and tensors that changes with any bit of them."""
+    digest = hashlib.blake2b(text.encode(), digest_size=16)
+    for tensor in tensors:
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
