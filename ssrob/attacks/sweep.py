@@ -43,8 +43,8 @@ class SweepResult:
     distance: (
         Tensor  # (N,) float32: smallest perturbation norm found; 0 if misclassified, inf if none was found
     )
-    attack: Tensor  # (N,) int64: which attack found it, as a place in `attacks`
-    attacks: tuple[str, ...]  # "none", "clean" (misclassified as it is), then the attacks in the plan's order
+    attack: tuple[str, ...]  # (N,): which attack found it; "clean" if misclassified, "none" if none found
+    attacks: tuple[str, ...]  # all attacks that were run, in the plan's order
     clean_correct: Tensor  # (N,) bool
     gradients: int  # input gradients spent, counted per image
     forwards: int  # forward passes without a gradient, counted per image
@@ -150,12 +150,14 @@ def _within(found: Block) -> Tensor:
 
 def _merge(norm: str, eps: list[float], plan: AttackPlan, outcomes: list[Outcome]) -> SweepResult:
     whole = {name: torch.cat([outcome[name] for outcome in outcomes]) for name in outcomes[0]}
+    attacks = tuple(attack.name for attack in plan.attacks)
+    found_by = ("none", "clean", *attacks)  # the order of `engine.FIRST_ATTACK`
     return SweepResult(
         norm=norm,
         eps=torch.tensor(eps, dtype=torch.float64),
         distance=whole["distance"],
-        attack=whole["attack"],
-        attacks=("none", "clean", *(attack.name for attack in plan.attacks)),
+        attack=tuple(found_by[number] for number in whole["attack"].tolist()),
+        attacks=attacks,
         clean_correct=whole["clean_correct"],
         gradients=int(whole["spent"][0::2].sum()),
         forwards=int(whole["spent"][1::2].sum()),
