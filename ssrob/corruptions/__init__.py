@@ -1,0 +1,39 @@
+"""The 19 corruptions of CIFAR-10-C, batched: `corrupt(images, name, severity)`.
+
+Importing this package imports no torch, so that a config can be checked against the names alone; `corrupt`
+and `CORRUPTIONS` load it when they are first asked for.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from ssrob.corruptions.cifar10c import official, official_labels
+from ssrob.corruptions.names import BENCHMARK, EXTRA, FAMILIES, NAMES, SEVERITIES, check_name, check_severity
+from ssrob.corruptions.parameters import TABLES, parameters, table_for
+
+if TYPE_CHECKING:
+    from ssrob.corruptions.apply import CORRUPTIONS, corrupt
+
+__all__ = [
+    "BENCHMARK",
+    "CORRUPTIONS",
+    "EXTRA",
+    "FAMILIES",
+    "NAMES",
+    "SEVERITIES",
+    "TABLES",
+    "check_name",
+    "check_severity",
+    "corrupt",
+    "official",
+    "official_labels",
+    "parameters",
+    "table_for",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("CORRUPTIONS", "corrupt"):
+        from ssrob.corruptions import apply
+
+        return getattr(apply, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,115 @@
+"""Linear filters and resampling as matrices, so that one product serves a whole batch and any border.
+
+Borders are named as in scipy.ndimage: "nearest" (a a|a b c|c c), "reflect" (b a|a b c|c b) and "mirror"
+(c b|a b c|b a, which OpenCV calls BORDER_REFLECT_101).
+"""
+
+import math
+from functools import lru_cache
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from ssrob.corruptions.levels import truncate
+
+Border = Literal["nearest", "reflect", "mirror"]
+
+
+def inside(position: Tensor, size: int, border: Border) -> Tensor:
+    """Map integer positions, any shape, also outside 0..size-1, to the pixels that stand there."""
+    if border == "nearest" or size == 1:
+        return position.clamp(0, size - 1)
+    period = 2 * size if border == "reflect" else 2 * size - 2
+    folded = position.remainder(period)
+    return torch.minimum(folded, (period - 1 if border == "reflect" else period) - folded)
+
+
+@lru_cache(maxsize=64)
+def gaussian_matrix(size: int, sigma: float, border: Border = "nearest", reach: float = 4.0) -> Tensor:
+    """Return the (size, size) float64 matrix that blurs a column; the kernel ends at `reach` sigmas.
+
+    As scipy.ndimage.gaussian_filter1d, on which skimage.filters.gaussian rests; sigma 0 is the identity.
+    """
+    radius = int(reach * sigma + 0.5)
+    offset = torch.arange(-radius, radius + 1)
+    weight = torch.exp(-0.5 * (offset.to(torch.float64) / max(sigma, 1e-12)) ** 2)
+    source = inside(torch.arange(size)[:, None] + offset, size, border)
+    blank = torch.zeros(size, size, dtype=torch.float64)
+    return blank.scatter_add(1, source, (weight / weight.sum()).expand(size, -1))
+
+
+def gaussian(x: Tensor, sigma: float, border: Border = "nearest", reach: float = 4.0) -> Tensor:
+    """Blur images (..., H, W) float64 with a Gaussian of standard deviation `sigma` pixels."""
+    rows, columns = (gaussian_matrix(size, sigma, border, reach) for size in x.shape[-2:])
+    return rows @ x @ columns.T
+
+
+@lru_cache(maxsize=128)
+def zoom_matrix(size: int, factor: float) -> Tensor:
+    """Return the (size, size) float64 matrix that magnifies a column's centre by `factor` >= 1, linearly.
+
+    The crop has ceil(size / factor) pixels; it is stretched end to end (scipy.ndimage.zoom, order 1) to
+    round(crop * factor) and the surplus trimmed: `clipped_zoom` of Hendrycks & Dietterich (2019).
+    """
+    crop = math.ceil(size / factor)
+    stretched = round(crop * factor)
+    pixel = torch.arange(size) + (stretched - size) // 2
+    position = pixel.to(torch.float64) * ((crop - 1) / max(stretched - 1, 1))
+    lower = position.floor().to(torch.int64).clamp(0, crop - 1)
+    upper = (lower + 1).clamp(max=crop - 1)
+    share = (position - lower)[:, None]
+    top = (size - crop) // 2
+    blank = torch.zeros(size, size, dtype=torch.float64)
+    return blank.scatter_add(1, top + lower[:, None], 1 - share).scatter_add(1, top + upper[:, None], share)
+
+
+def convolve(x: Tensor, kernel: NDArray[np.float32]) -> Tensor:
+    """Correlate images (B, C, H, W) with one kernel, (K, K) with K odd; images are mirrored at the border."""
+    planes = np.ascontiguousarray(x.permute(0, 2, 3, 1).numpy())
+    done = np.stack([cv2.filter2D(plane, -1, kernel) for plane in planes])
+    return torch.from_numpy(done.reshape(planes.shape)).permute(0, 3, 1, 2)  # cv2 drops a single channel
+
+
+def smear(x: Tensor, radius: float, sigma: float, degrees: Tensor) -> Tensor:
+    """Blur along a line, as ImageMagick's MotionBlurImage: (B, C, H, W), degrees (B,) -> grey levels k/255.
+
+    Pixel p becomes the mean of p + i (cos, sin), i = 0..2 radius, rounded to whole pixels and weighted by a
+    half-Gaussian of i; images are continued by their edge pixels. ImageMagick rounds to 16 bits and its PNG
+    writer truncates those to 8, which adds 1/514 of a grey level before truncation.
+    """
+    planes = np.ascontiguousarray(x.permute(0, 2, 3, 1).to(torch.float32).numpy())
+    smeared = np.empty_like(planes)
+    for i, angle in enumerate(degrees.tolist()):
+        kernel, anchor = _line(radius, sigma, math.radians(angle))
+        moved = cv2.filter2D(planes[i], -1, kernel, anchor=anchor, borderType=cv2.BORDER_REPLICATE)
+        smeared[i] = moved.reshape(planes[i].shape)
+    return truncate(torch.from_numpy(smeared).permute(0, 3, 1, 2).to(torch.float64) + 1 / (514 * 255))
+
+
+def _line(radius: float, sigma: float, angle: float) -> tuple[NDArray[np.float32], tuple[int, int]]:
+    """Return the smallest kernel that holds the line, and where in it the line starts, as (x, y)."""
+    step = np.arange(2 * math.ceil(radius) + 1)
+    weight = np.exp(-0.5 * (step / sigma) ** 2)
+    x = np.ceil(step * math.cos(angle) - 0.5).astype(np.int64)
+    y = np.ceil(step * math.sin(angle) - 0.5).astype(np.int64)
+    left, top = int(x.min()), int(y.min())
+    kernel = np.zeros((int(y.max()) - top + 1, int(x.max()) - left + 1), np.float32)
+    np.add.at(kernel, (y - top, x - left), weight / weight.sum())
+    return kernel, (-left, -top)
+
+
+def resample(x: Tensor, column: Tensor, row: Tensor, border: Literal["reflect", "mirror"]) -> Tensor:
+    """Read images (B, C, H, W) at pixel positions column, row (B, H, W), bilinearly."""
+    height, width = x.shape[-2:]
+    if border == "mirror":
+        place = torch.stack([2 * column / (width - 1), 2 * row / (height - 1)], dim=-1) - 1
+    else:
+        place = torch.stack([(2 * column + 1) / width, (2 * row + 1) / height], dim=-1) - 1
+    return functional.grid_sample(
+        x, place, mode="bilinear", padding_mode="reflection", align_corners=border == "mirror"
+    )

@@ -1,0 +1,50 @@
+"""The names of the 19 corruptions of CIFAR-10-C, their order and their families. Imports no torch."""
+
+from difflib import get_close_matches
+
+BENCHMARK = (
+    "gaussian_noise",
+    "shot_noise",
+    "impulse_noise",
+    "defocus_blur",
+    "glass_blur",
+    "motion_blur",
+    "zoom_blur",
+    "snow",
+    "frost",
+    "fog",
+    "brightness",
+    "contrast",
+    "elastic_transform",
+    "pixelate",
+    "jpeg_compression",
+)
+"""The 15 corruptions that benchmark numbers are averaged over."""
+
+EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+"""The four that Hendrycks & Dietterich (2019) keep apart, for choosing and validating."""
+
+NAMES = BENCHMARK + EXTRA
+SEVERITIES = (1, 2, 3, 4, 5)
+
+FAMILIES = {
+    "noise": ("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise"),
+    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "gaussian_blur"),
+    "weather": ("snow", "frost", "fog", "brightness", "spatter"),
+    "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression", "saturate"),
+}
+
+
+def check_name(name: str) -> None:
+    """Raise a ValueError that lists the known names and suggests the nearest, unless `name` is one."""
+    if name in NAMES:
+        return
+    near = get_close_matches(str(name), NAMES, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"unknown corruption {name!r}{hint} (known: {', '.join(NAMES)})")
+
+
+def check_severity(severity: int) -> None:
+    """Raise a ValueError unless `severity` is one of the integers 1..5."""
+    if isinstance(severity, bool | float) or severity not in SEVERITIES:
+        raise ValueError(f"severity must be an integer 1..5, found {severity!r}")
