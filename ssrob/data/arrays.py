@@ -1,0 +1,66 @@
+"""Writing a split's images into one array, without holding them in memory."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.lib.format import open_memmap
+from tqdm import tqdm
+
+from ssrob.data.contract import DataError, Pixels, Rows, Split
+from ssrob.data.decode import decode
+
+_CHUNK = 4096  # images looked at in one go
+Shape = tuple[int, int, int]
+
+
+def write_images(
+    file: Path, split: Split, rows: Rows, size: int | None, expected: Shape | None = None
+) -> tuple[Shape, bool]:
+    """Decode rows of a split, in the order given, into an array (N, H, W, 3) uint8.
+
+    Returns (H, W, 3), the same for all images and as `expected`, and whether all images are grey.
+    """
+    order, shape, images, grey = np.argsort(rows), expected, None, True
+    reading = tqdm(split.read(rows[order]), f"decode {file.stem}", len(rows), leave=False, disable=None)
+    for position, (where, content) in zip(order, reading, strict=True):
+        pixels, is_grey = decode(content, where, size)
+        shape = shape or (pixels.shape[0], pixels.shape[1], 3)
+        if pixels.shape != shape:
+            found, before = (f"{width}x{height}" for height, width, _ in (pixels.shape, shape))
+            raise DataError(f"{where}: an image of {found} pixels after others of {before}; set size to resize")
+        if images is None:
+            images = open_memmap(file, "w+", np.uint8, (len(rows), *shape))
+        images[position] = pixels
+        grey = grey and is_grey
+    assert shape is not None
+    if images is None:
+        np.save(file, np.empty((0, *shape), dtype=np.uint8))
+    else:
+        images.flush()
+    return shape, grey
+
+
+def keep_one_channel(file: Path) -> None:
+    """Rewrite grey images, decoded to three equal channels, with one."""
+    wide = np.load(file, mmap_mode="r")
+    partial = file.with_suffix(".partial")
+    with partial.open("wb") as opened:
+        np.save(opened, wide[..., :1])
+    partial.replace(file)
+
+
+def moments(images: Pixels) -> tuple[list[float], list[float]]:
+    """Return mean and standard deviation per channel of images (N, H, W, C) uint8, in [0, 1] units.
+
+    Computed from counts of the 256 levels, so that no rounding depends on the order of summation.
+    """
+    channels = images.shape[-1]
+    counts = np.zeros((channels, 256), dtype=np.int64)
+    for start in range(0, len(images), _CHUNK):
+        chunk = images[start : start + _CHUNK]
+        counts += [np.bincount(chunk[..., c].ravel(), minlength=256) for c in range(channels)]
+    levels = np.arange(256) / 255
+    share = counts / counts.sum(axis=1, keepdims=True)
+    mean = share @ levels
+    variance = (share * (levels - mean[:, None]) ** 2).sum(axis=1)
+    return mean.tolist(), np.sqrt(variance).tolist()

@@ -1,0 +1,144 @@
+"""Decode a source once and cut it into splits, as arrays that open without being read.
+
+train_images.npy (N, H, W, C) uint8, train_labels.npy (N,) int64   training images, then the validation images
+test_images.npy, test_labels.npy                                   the test split
+train_rows.npy, test_rows.npy (N,) int64                           where each image stands in the source
+data.json                              name, classes, shape, counts, mean, std and fingerprints
+"""
+
+import hashlib
+import json
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ssrob.data.arrays import keep_one_channel, moments, write_images
+from ssrob.data.contract import DataError, Opened, Rows, refusal
+from ssrob.data.sources import open_source
+from ssrob.data.splits import balanced, proportional, sizes
+from ssrob.seeding import example_keys
+from ssrob.spec import Data
+from ssrob.store import sha256, write_json
+
+ARRAYS = tuple(f"{split}_{what}.npy" for split in ("train", "test") for what in ("images", "labels", "rows"))
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Rows of the source's splits; `test` are rows of train where the source has no test split."""
+
+    train: Rows
+    validation: Rows
+    test: Rows
+
+
+def prepare(data: Data, out: Path) -> None:
+    """Write a data set's arrays and `data.json` into the folder `out`; the same source gives the same bytes.
+
+    Two fingerprints are recorded: `source_fingerprint` of the stored images and labels of the whole source,
+    whatever is chosen from it, and `fingerprint` of what was written. The config may pin either.
+    """
+    opened = open_source(data)
+    source = source_fingerprint(opened)
+    chosen = choose(data, opened)
+    out.mkdir(parents=True, exist_ok=True)
+    shape = _write_arrays(data, opened, chosen, out)
+    fingerprint = _digest({name: sha256(out / name) for name in ARRAYS} | {"classes": opened.classes})
+    if data.fingerprint not in (None, fingerprint, source):
+        found = f"found {source} (source) and {fingerprint} (prepared)"
+        raise refusal(data, "fingerprint", f"expected {data.fingerprint}, {found}")
+    mean, std = moments(np.load(out / "train_images.npy", mmap_mode="r")[: len(chosen.train)])
+    if min(std) == 0:
+        raise refusal(data, "train", f"channel {std.index(0)} has the same value in all images, which teaches nothing")
+    about = {
+        "name": data.name,
+        "source": data.source,
+        "classes": opened.classes,
+        "shape": shape,
+        "counts": {name: len(getattr(chosen, name)) for name in ("train", "validation", "test")},
+        "mean": mean,
+        "std": std,
+        "fingerprint": fingerprint,
+        "source_fingerprint": source,
+    }
+    write_json(out / "data.json", about)
+
+
+def check_same_name(prepared: Path, stages: Path) -> None:
+    """Compare `prepared` with the data stages of its name below `stages`: a name stands for one source."""
+    mine = _about(prepared / "data.json")
+    for file in sorted(stages.glob(f"{mine['name']}-*/data.json")):
+        other = _about(file)
+        if other["name"] == mine["name"] and other["source_fingerprint"] != mine["source_fingerprint"]:
+            raise DataError(
+                f"data set {mine['name']!r}: its source has fingerprint {mine['source_fingerprint']}, but "
+                f"{file} was made from {other['source_fingerprint']}; give the changed data its own name"
+            )
+
+
+def source_fingerprint(opened: Opened) -> str:
+    """Hash the content of a source: every image as it is stored and its label, in order; no file names."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, split in (("train", opened.train), ("test", opened.test)):
+        if split is None:
+            continue
+        digest.update(f"{name} {len(split)}".encode())
+        for label, (_, content) in zip(split.labels, split.read(np.arange(len(split))), strict=True):
+            stored = content if isinstance(content, bytes) else content.tobytes()
+            digest.update(struct.pack("<qq", label, len(stored)) + stored)
+    return digest.hexdigest()
+
+
+def choose(data: Data, opened: Opened) -> Chosen:
+    """Cut a source into splits; a function of its labels and the config, random by `split_seed`."""
+    rows, labels = np.arange(len(opened.train)), opened.train.labels
+    test, test_labels = np.arange(len(opened.test or ())), opened.test.labels if opened.test else labels
+    cut = sizes(data, len(rows), len(test) if opened.test else None, labelled=bool(opened.classes))
+    if cut.held_out:
+        test = proportional(labels, _keys(rows, data, "test share"), cut.held_out)
+        rows = np.setdiff1d(rows, test)
+    used = rows[balanced(labels[rows], _keys(rows, data, "train images"), cut.used)]
+    validation = used[proportional(labels[used], _keys(used, data, "validation"), cut.validation)]
+    test = np.sort(test[balanced(test_labels[test], _keys(test, data, "test images"), cut.test)])
+    train = np.setdiff1d(used, validation)
+    for name, chosen in (("train", labels[train]), ("test", test_labels[test])):
+        if missing := set(range(len(opened.classes))) - set(chosen.tolist()):
+            label = opened.classes[min(missing)]
+            raise refusal(data, name, f"class {label!r} has too few images to be in train and test")
+    return Chosen(train, validation, test)
+
+
+def _keys(rows: Rows, data: Data, purpose: str) -> Rows:
+    """Draw one random number per source row, the same one whatever other rows there are."""
+    keys: Rows = example_keys(torch.from_numpy(rows), data.split_seed, "split", purpose).numpy()
+    return keys
+
+
+def _write_arrays(data: Data, opened: Opened, chosen: Chosen, out: Path) -> tuple[int, int, int]:
+    """Write both splits, with one channel if every image is grey; return (C, H, W)."""
+    rows = {"train": np.concatenate([chosen.train, chosen.validation]), "test": chosen.test}
+    splits = {"train": opened.train, "test": opened.test or opened.train}
+    shape, all_grey = None, True
+    for name, split in splits.items():
+        np.save(out / f"{name}_labels.npy", split.labels[rows[name]])
+        np.save(out / f"{name}_rows.npy", rows[name])
+        shape, grey = write_images(out / f"{name}_images.npy", split, rows[name], data.size, shape)
+        all_grey = all_grey and grey
+    if all_grey:
+        for name in splits:
+            keep_one_channel(out / f"{name}_images.npy")
+    assert shape is not None
+    return (1 if all_grey else 3), shape[0], shape[1]
+
+
+def _digest(value: object) -> str:
+    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _about(file: Path) -> dict[str, Any]:
+    about: dict[str, Any] = json.loads(file.read_text())
+    return about

@@ -1,0 +1,134 @@
+"""The data sources by name, and the check of a data set before any job starts. Imports no torch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ssrob.data.contract import DataError, Opened, Split, refusal
+from ssrob.data.image_folder import folder
+from ssrob.data.known_sets import cifar10, cifar100, digits
+from ssrob.data.parquet_files import parquet
+from ssrob.data.splits import sizes
+from ssrob.spec import Data
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a source before it is opened. test None: no test split."""
+
+    train: int
+    test: int | None
+    classes: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """One way to get a data set: how it is opened, and the fields of its config that it reads."""
+
+    open: Callable[[Data], Opened]
+    reads: frozenset[str]
+    known: Known | None = None
+
+
+SOURCES: dict[str, Source] = {
+    "digits": Source(digits, frozenset({"test_share"}), Known(1797, None, 10)),
+    "cifar10": Source(cifar10, frozenset({"path"}), Known(50_000, 10_000, 10)),
+    "cifar100": Source(cifar100, frozenset({"path"}), Known(50_000, 10_000, 100)),
+    "parquet": Source(
+        parquet,
+        frozenset({"path", "train", "test", "image_column", "label_column", "classes", "test_share"}),
+    ),
+    "folder": Source(folder, frozenset({"path", "label_column", "classes", "test_share"})),
+}
+_ALL_READ = frozenset[str]().union(*(source.reads for source in SOURCES.values()))
+
+
+def check_source(data: Data) -> None:
+    """Check what can be checked of a data set in a second, decoding nothing; raises a one-line DataError."""
+    known = SOURCES[data.source].known
+    if known is None:
+        open_source(data)
+        return
+    _check_fields(data)
+    if data.path is not None and data.path.exists() and not data.path.is_dir():
+        raise refusal(data, "path", f"expected a folder to download into, found the file {data.path}")
+    _check_sizes(data, known.train, known.test, known.classes)
+
+
+def open_source(data: Data) -> Opened:
+    """Open a source, downloading what it needs, and check its labels and sizes against the config."""
+    _check_fields(data)
+    opened = SOURCES[data.source].open(data)
+    if opened.test is not None and _given(data, "test_share"):
+        raise refusal(data, "test_share", "the data has a test split of its own; remove test_share")
+    if opened.classes:
+        _check_classes(data, opened.classes)
+        _check_labels(data, "train", opened.train, opened.classes)
+        if opened.test is not None:
+            _check_labels(data, "test", opened.test, opened.classes)
+    test = None if opened.test is None else len(opened.test)
+    _check_sizes(data, len(opened.train), test, len(opened.classes))
+    return opened
+
+
+def count_images(data: Data) -> tuple[int, int] | None:
+    """Count the images to train on (validation taken off) and to test on; None where that cannot be told."""
+    known = SOURCES[data.source].known
+    try:
+        if known is not None:
+            cut = sizes(data, known.train, known.test)
+        else:
+            opened = open_source(data)
+            test = None if opened.test is None else len(opened.test)
+            cut = sizes(data, len(opened.train), test, labelled=bool(opened.classes))
+    except DataError:
+        return None
+    return cut.train, cut.test
+
+
+def _given(data: Data, field: str) -> bool:
+    """Return whether a field differs from its default; a stage's spec does not tell more."""
+    return bool(getattr(data, field) != Data.model_fields[field].default)
+
+
+def _check_fields(data: Data) -> None:
+    for field in sorted(_ALL_READ - SOURCES[data.source].reads):
+        if _given(data, field):
+            raise refusal(data, field, f"source {data.source!r} does not read it, found {getattr(data, field)!s}")
+    if data.label_column is None:
+        for field in ("test", "classes", "test_share", "test_images"):
+            if _given(data, field):
+                raise refusal(data, field, f"unlabelled data has none, found {getattr(data, field)}")
+
+
+def _check_classes(data: Data, classes: tuple[str, ...]) -> None:
+    if len(classes) < 2:
+        raise refusal(data, "classes", f"expected at least 2 classes, found {list(classes)}")
+    if len(set(classes)) < len(classes):
+        twice = next(name for name in classes if classes.count(name) > 1)
+        raise refusal(data, "classes", f"expected every name once, found {twice!r} twice")
+
+
+def _check_labels(data: Data, name: str, split: Split, classes: tuple[str, ...]) -> None:
+    outside = np.flatnonzero((split.labels < 0) | (split.labels >= len(classes)))
+    if len(outside):
+        row = int(outside[0])
+        found = f"found {split.labels[row]} in {name} row {row}"
+        raise refusal(data, "label_column", f"labels must be 0..{len(classes) - 1}, {found}")
+    empty = np.flatnonzero(np.bincount(split.labels, minlength=len(classes)) == 0)
+    if len(empty):
+        raise refusal(data, name, f"class {classes[empty[0]]!r} has no images; every class needs some")
+
+
+def _check_sizes(data: Data, train: int, test: int | None, classes: int) -> None:
+    """Check that there are as many images as the config asks for, and enough for every split to have some."""
+    whole = data.model_copy(update={"train_images": None, "test_images": None})
+    available = sizes(whole, train, test, labelled=classes > 0)
+    least = max(classes, 2)  # one to train on and one to validate on
+    if available.used < least:
+        raise refusal(data, "train", f"expected at least {least} images, found {available.used}")
+    for field, most in (("train_images", available.used), ("test_images", available.test)):
+        found = getattr(data, field)
+        if found is not None and not least <= found <= most:
+            raise refusal(data, field, f"must be {least}..{most} (the images there are), found {found}")
