@@ -1,4 +1,4 @@
-"""What can be named in a config: losses, backbones, data sources, norms. The one table that parser and code share.
+"""What can be named in a config: losses, backbones. The one table that parser and code share.
 
 This module imports no torch, so that a config is checked and a plan is made at once; functions are named as
 ``"module:function"`` and loaded when a stage first uses them. Code outside the package adds its own rows
@@ -10,8 +10,6 @@ import importlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-NORMS = ("linf", "l2")
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class Backbone:
-    """One backbone: ``function(channels, **arguments) -> nn.Module`` with ``.features``, and its arguments' defaults."""
+    """One backbone: ``function(channels, **arguments) -> nn.Module`` with ``.features``, and its defaults."""
 
     function: str
     arguments: Mapping[str, int] = field(default_factory=dict)

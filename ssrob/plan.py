@@ -10,21 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from ssrob.cost import step_passes
+from ssrob.resolve import resolve_objective
 from ssrob.spec import (
-    _WEIGHT,
     Arms,
     Checkpoint,
     ConfigError,
     Data,
     EqualPasses,
     Norm,
-    Pretraining,
     Strict,
     Study,
     Training,
     Variant,
 )
-from ssrob.stage_specs import CorruptSpec, EvaluateSpec, Objective, Perturbation, TrainSpec
+from ssrob.stage_specs import CorruptSpec, EvaluateSpec, Objective, TrainSpec
 
 # Raised by hand when code changes what a kind of stage computes, or a default of its spec changes.
 REVISIONS = {"data": 1, "pretrain": 1, "finetune": 1, "evaluate": 1, "corrupt": 1, "study": 1}
@@ -80,6 +79,19 @@ class Arm:
 
 
 @dataclass(frozen=True)
+class Cell:
+    """One combination of what a block of arms lists."""
+
+    seed: int
+    norm: Norm
+    variant: str
+    init: str
+    task: str
+    weight: float
+    eps_scale: float
+
+
+@dataclass(frozen=True)
 class Plan:
     """A study, its stages by path in an order in which they can run, and its arms."""
 
@@ -90,7 +102,9 @@ class Plan:
     @functools.cached_property
     def digest(self) -> str:
         """What the collected tables and the report depend on."""
-        told = {name: getattr(self.study, name) for name in ("title", "seeds", "threat", "evaluate", "corrupt", "findings")}
+        told = {
+            name: getattr(self.study, name) for name in ("title", "seeds", "threat", "evaluate", "corrupt", "findings")
+        }
         spec = {name: _dump(value) for name, value in told.items()}
         return _digest("study", spec, {"arms": canonical([asdict(arm) for arm in self.arms])})
 
@@ -110,7 +124,7 @@ def make_plan(study: Study) -> Plan:
     arms: dict[str, Arm] = {}
     for block in study.arms:
         for cell in _cells(study, block):
-            new, arm = _arm(study, block, *cell)
+            new, arm = _arm(study, block, cell)
             stages.update((stage.path, stage) for stage in new)
             arms[arm.finetune] = arm
     order = {kind: i for i, kind in enumerate(REVISIONS)}
@@ -118,35 +132,10 @@ def make_plan(study: Study) -> Plan:
     return Plan(study, {stage.path: stage for stage in ordered}, list(arms.values()))
 
 
-def resolve_objective(
-    variant: Variant, study: Study, *, norm: Norm, task: str, weight: float, eps_scale: float = 1.0
-) -> Objective:
-    """Put numbers for the names: the task for `ssl`, the weight for `w`, the reference attack for each perturbation.
-
-    Terms of weight zero vanish here, before any forward pass or random draw, and with them every perturbation that
-    nothing is trained on: with w = 0 a variant *is* its baseline.
-    """
-    train = {name: terms for name, raw in variant.train.items() if (terms := _resolve_terms(raw, task, weight))}
-    if not train:
-        raise ConfigError("an objective whose terms all have weight zero trains nothing")
-    if variant.normalise_weights:
-        total = sum(weight for terms in train.values() for weight in terms.values())
-        train = {name: {loss: value / total for loss, value in terms.items()} for name, terms in train.items()}
-    perturb = {}
-    for name, raw in variant.perturb.items():
-        climb = _resolve_terms(raw.climb, task, weight)
-        if name in train and not climb:
-            raise ConfigError(f"perturbation {name!r}: every loss it climbs has weight zero")
-        if name in train:
-            threat = study.threat.get(raw.norm or norm)
-            if threat is None:
-                raise ConfigError(f"perturbation {name!r}: norm {raw.norm!r} is not under threat")
-            scale, steps = eps_scale * raw.eps_scale, raw.steps or threat.steps
-            size = threat.step_size * threat.steps / steps if threat.step_size else 2.5 * threat.eps / steps
-            perturb[name] = Perturbation(
-                climb=climb, norm=raw.norm or norm, eps=threat.eps * scale, steps=steps, step_size=size * scale
-            )
-    return Objective(perturb=perturb, train=train, attack_mode=variant.attack_mode)
+def data_stage(data: Data) -> Stage:
+    """Return the stage that prepares a data set; where it lies is a setting, not part of its identity."""
+    settings = {name: str(value) for name in OPERATIONAL if (value := getattr(data, name)) is not None}
+    return _stage("data", data.name, data.model_copy(update=dict.fromkeys(OPERATIONAL)), {}, settings)
 
 
 def canonical(value: object) -> str:
@@ -154,59 +143,39 @@ def canonical(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-def _cells(study: Study, block: Arms) -> Iterator[tuple[str, str, str, float, Norm, float, int]]:
-    norms = block.norm or list(study.threat)
-    tasks = block.task or [study.ssl.task]
-    weights = block.weight or study.ssl.weights
+def _cells(study: Study, block: Arms) -> Iterator[Cell]:
     grid = itertools.product(
-        block.seeds or study.seeds, norms, block.variant, block.init, tasks, weights, block.eps_scale
+        block.seeds or study.seeds,
+        block.norm or list(study.threat),
+        block.variant,
+        block.init,
+        block.task or [study.ssl.task],
+        block.weight or study.ssl.weights,
+        block.eps_scale,
     )
-    for seed, norm, variant, init, task, weight, eps_scale in grid:
-        yield variant, init, task, weight, norm, eps_scale, seed
+    return itertools.starmap(Cell, grid)
 
 
-def _arm(
-    study: Study, block: Arms, name: str, init: str, task: str, weight: float, norm: Norm, eps_scale: float, seed: int
-) -> tuple[list[Stage], Arm]:
-    """Make the stages of one cell. What a variant does not use (norm, task, weight) is no part of its identity."""
-    variant = study.variants[name]
-    data = _data_stage(study.data)
-    before = _init_stages(study, init, task, norm, seed)
-    objective = resolve_objective(variant, study, norm=norm, task=task, weight=weight, eps_scale=eps_scale)
-    adversarial = bool(objective.perturb)
-    spec = TrainSpec(
-        data=study.data.name,
-        variant=name,
-        init=init,
-        task=task if variant.uses_ssl else None,
-        weight=weight if variant.uses_weight else None,
-        norm=norm if adversarial else None,
-        eps_train=study.threat[norm].eps * eps_scale if adversarial else None,
-        eps_scale=eps_scale if adversarial else 1.0,
-        seed=seed,
-        model=study.model,
-        objective=objective,
-        training=study.finetune,
-    )
+def _arm(study: Study, block: Arms, cell: Cell) -> tuple[list[Stage], Arm]:
+    """Make the stages of one cell."""
+    data = data_stage(study.data)
+    before = _init_stages(study, cell)
+    spec = _finetune_spec(study, cell)
     if block.equal_passes:
-        spec = _stretched(study, spec, block.equal_passes, task, weight, norm)
-    parents = {"data": data.path}
-    settings = {}
+        spec = _stretched(study, spec, block.equal_passes, cell)
+    parents, settings = {"data": data.path}, {}
     if before:
         parents["init"] = before[-1].path
-    elif init != "random":
-        weights = study.pretraining[init].weights
-        assert weights is not None
+    elif cell.init != "random" and (weights := study.pretraining[cell.init].weights):
         spec = spec.model_copy(update={"init_sha256": file_sha256(weights)})
         settings["weights"] = str(weights)
     train = _stage("finetune", _slug(spec), spec, parents, settings)
-    tests: dict[str, dict[Checkpoint, Stage]] = {"evaluate": {}, "corrupt": {}}
-    for checkpoint in study.evaluate.checkpoints:
-        slug = f"{_slug(spec)}-{checkpoint}"
-        read = {"data": data.path, "model": train.path}
-        tests["evaluate"][checkpoint] = _stage("evaluate", slug, _evaluate_spec(study, checkpoint), read)
-        frost = {"frost": str(study.corrupt.frost)} if study.corrupt.frost else {}
-        tests["corrupt"][checkpoint] = _stage("corrupt", slug, _corrupt_spec(study, checkpoint), read, frost)
+    tests = {
+        kind: {
+            checkpoint: _test_stage(study, kind, checkpoint, data, train) for checkpoint in study.evaluate.checkpoints
+        }
+        for kind in ("evaluate", "corrupt")
+    }
     arm = Arm(
         **spec.model_dump(include=set(Arm.__dataclass_fields__) & set(TrainSpec.model_fields)),
         finetune=train.path,
@@ -217,58 +186,84 @@ def _arm(
     return [data, *before, train, *tests["evaluate"].values(), *tests["corrupt"].values()], arm
 
 
-def _init_stages(study: Study, init: str, task: str, norm: Norm, seed: int) -> list[Stage]:
+def _finetune_spec(study: Study, cell: Cell) -> TrainSpec:
+    """Resolve a cell. What a variant does not use (norm, task, weight) is no part of its identity."""
+    variant = study.variants[cell.variant]
+    objective = _objective(study, variant, cell, cell.weight, cell.eps_scale)
+    return TrainSpec(
+        data=study.data.name,
+        variant=cell.variant,
+        init=cell.init,
+        task=cell.task if variant.uses_ssl else None,
+        weight=cell.weight if variant.uses_weight else None,
+        seed=cell.seed,
+        model=study.model,
+        objective=objective,
+        training=study.finetune,
+        **_attack_columns(study, objective, cell.norm, cell.eps_scale),
+    )
+
+
+def _init_stages(study: Study, cell: Cell) -> list[Stage]:
     """Return the pre-training that an init names and its data; nothing for random or for the user's own weights."""
-    row = study.pretraining.get(init)
+    row = study.pretraining.get(cell.init)
     if row is None or row.objective is None:
         return []
-    data = _data_stage(study.pretrain_data or study.data)
-    objective = _pretrain_objective(study, row, task, norm)
+    source = study.pretrain_data or study.data
+    data = data_stage(source)
+    objective = _objective(study, row.objective, cell, 1.0, row.eps_scale)
     spec = TrainSpec(
-        data=(study.pretrain_data or study.data).name,
-        variant=init,
-        task=task if row.objective.uses_ssl else None,
-        norm=norm if objective.perturb else None,
-        eps_train=study.threat[norm].eps * row.eps_scale if objective.perturb else None,
-        eps_scale=row.eps_scale if objective.perturb else 1.0,
-        seed=seed,
+        data=source.name,
+        variant=cell.init,
+        task=cell.task if row.objective.uses_ssl else None,
+        seed=cell.seed,
         model=study.model,
         objective=objective,
         training=study.pretrain,
+        **_attack_columns(study, objective, cell.norm, row.eps_scale),
     )
     return [data, _stage("pretrain", _slug(spec), spec, {"data": data.path})]
 
 
-def _pretrain_objective(study: Study, row: Pretraining, task: str, norm: Norm) -> Objective:
-    assert row.objective is not None
-    return resolve_objective(row.objective, study, norm=norm, task=task, weight=1.0, eps_scale=row.eps_scale)
+def _objective(study: Study, variant: Variant, cell: Cell, weight: float, eps_scale: float) -> Objective:
+    return resolve_objective(study, variant, norm=cell.norm, task=cell.task, weight=weight, eps_scale=eps_scale)
 
 
-def _stretched(study: Study, spec: TrainSpec, like: EqualPasses, task: str, weight: float, norm: Norm) -> TrainSpec:
+def _attack_columns(study: Study, objective: Objective, norm: Norm, eps_scale: float) -> dict[str, Any]:
+    """Return the norm and eps that a model is trained on; none without a perturbation."""
+    if not objective.perturb:
+        return {}
+    return {"norm": norm, "eps_train": study.threat[norm].eps * eps_scale, "eps_scale": eps_scale}
+
+
+def _stretched(study: Study, spec: TrainSpec, like: EqualPasses, cell: Cell) -> TrainSpec:
     """Give a spec the epochs that cost as many passes as another arm, its pre-training included."""
-    objective = resolve_objective(study.variants[like.variant], study, norm=norm, task=task, weight=weight)
-    passes = _total_passes(objective, study.finetune)
-    row = study.pretraining.get(like.init)
+    objective = _objective(study, study.variants[like.variant], cell, cell.weight, 1.0)
+    passes = _passes(objective, study.finetune)
     label = f"passes of {like.variant}"
+    row = study.pretraining.get(like.init)
     if row is not None and row.objective is not None:
         if study.pretrain_data is not None:
             raise ConfigError("equal_passes: an init that was pre-trained on other data has no comparable passes")
-        passes += _total_passes(_pretrain_objective(study, row, task, norm), study.pretrain)
+        passes += _passes(_objective(study, row.objective, cell, 1.0, row.eps_scale), study.pretrain)
         label = f"passes of {like.init} + {like.variant}"
     epochs = round(passes / step_passes(spec.objective).equivalent, 4)
-    if study.variants[like.variant].uses_ssl or row is not None:
-        label += f" ({task})" if task != "rotation" else ""
     training = spec.training.model_copy(update={"epochs": epochs})
     return spec.model_copy(update={"training": training, "budget": label})
 
 
-def _total_passes(objective: Objective, training: Training) -> float:
+def _passes(objective: Objective, training: Training) -> float:
     return step_passes(objective).equivalent * training.epochs
 
 
-def _data_stage(data: Data) -> Stage:
-    settings = {name: str(value) for name in OPERATIONAL if (value := getattr(data, name)) is not None}
-    return _stage("data", data.name, data.model_copy(update=dict.fromkeys(OPERATIONAL)), {}, settings)
+def _test_stage(study: Study, kind: str, checkpoint: Checkpoint, data: Stage, train: Stage) -> Stage:
+    """Return the sweep or the corruption test of one checkpoint of a trained model."""
+    slug = f"{train.key.rpartition('-')[0]}-{checkpoint}"
+    parents = {"data": data.path, "model": train.path}
+    if kind == "evaluate":
+        return _stage(kind, slug, _evaluate_spec(study, checkpoint), parents)
+    frost = {"frost": str(study.corrupt.frost)} if study.corrupt.frost else {}
+    return _stage(kind, slug, _corrupt_spec(study, checkpoint), parents, frost)
 
 
 def _evaluate_spec(study: Study, checkpoint: Checkpoint) -> EvaluateSpec:
@@ -327,25 +322,6 @@ def _eps_name(spec: TrainSpec) -> str:
     if spec.norm == "linf" and abs(pixels - round(pixels)) < 1e-6:
         return f"{round(pixels)}"
     return f"{spec.eps_train:.4g}"
-
-
-def _resolve_terms(terms: dict[str, float | str], task: str, weight: float) -> dict[str, float]:
-    resolved: dict[str, float] = {}
-    for name, raw in terms.items():
-        value = _resolve_weight(raw, weight)
-        if value:
-            loss = task if name == "ssl" else name
-            resolved[loss] = resolved.get(loss, 0.0) + value
-    return resolved
-
-
-def _resolve_weight(raw: float | str, weight: float) -> float:
-    if not isinstance(raw, str):
-        return float(raw)
-    match = _WEIGHT.fullmatch(raw)
-    assert match is not None
-    times, over = match.groups()
-    return float(times or 1) * weight / float(over or 1)
 
 
 @functools.cache

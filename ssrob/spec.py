@@ -3,29 +3,25 @@
 A config is YAML. Numbers may be written as fractions (``8/255``); every eps is in [0, 1] pixel units. Imports no torch.
 """
 
-import functools
-import importlib
 import re
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     WithJsonSchema,
     model_validator,
 )
 
 from ssrob.attacks.names import PRESET_NAMES
 from ssrob.catalog import BACKBONES, LOSSES, known
-from ssrob.corruptions.names import BENCHMARK, CORRUPTION_NAMES
+from ssrob.corruptions.names import BENCHMARK
+from ssrob.corruptions.names import NAMES as CORRUPTION_NAMES
 
 Norm = Literal["linf", "l2"]
 Precision = Literal["float32", "bfloat16"]
@@ -50,7 +46,7 @@ def parse_number(value: object) -> object:
 
 def parse_weight(value: object) -> object:
     """Check a loss weight: a number, or the study's SSL weight as ``w``, ``0.5*w`` or ``w/2``."""
-    if isinstance(value, str) and not _WEIGHT.fullmatch(value):
+    if isinstance(value, str) and not WEIGHT.fullmatch(value):
         raise ValueError(f"a weight is a number or the SSL weight as 'w', '0.5*w' or 'w/2'; found {value!r}")
     if isinstance(value, bool) or (isinstance(value, int | float) and not 0 <= value < float("inf")):
         raise ValueError(f"a weight is a finite number >= 0, found {value!r}")
@@ -71,9 +67,9 @@ def distinct(values: list[Any]) -> list[Any]:
     return values
 
 
-_WEIGHT = re.compile(r"(?:(\d+(?:\.\d+)?)\s*\*\s*)?w(?:\s*/\s*(\d+(?:\.\d+)?))?")
+WEIGHT = re.compile(r"(?:(\d+(?:\.\d+)?)\s*\*\s*)?w(?:\s*/\s*(\d+(?:\.\d+)?))?")
 _FRACTION = {"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^[0-9.]+\s*/\s*[0-9.]+$"}]}
-_WEIGHT_SCHEMA = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": f"^{_WEIGHT.pattern}$"}]}
+_WEIGHT_SCHEMA = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": f"^{WEIGHT.pattern}$"}]}
 
 Number = Annotated[float, BeforeValidator(parse_number), WithJsonSchema(_FRACTION)]
 Positive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
@@ -378,74 +374,3 @@ class Study(Strict):
         if self.data.label_column is None and self.data.source == "parquet":
             raise ValueError("data.label_column: the study's data needs labels, found null")
         return self
-
-
-@functools.cache
-def family() -> dict[str, Any]:
-    """The ways of `ssrob/variants.yaml`, which every study can name and override."""
-    loaded: dict[str, Any] = yaml.safe_load((files("ssrob") / "variants.yaml").read_text())
-    return loaded
-
-
-def parse_study(config: Mapping[str, Any], where: str = "config") -> Study:
-    """Check a config and return the study; raises ConfigError with one line per mistake."""
-    if not isinstance(config, Mapping):
-        raise ConfigError(f"{where}: expected a mapping of settings, found {type(config).__name__}")
-    try:
-        for name in config.get("plugins") or []:
-            importlib.import_module(name)
-    except (ImportError, TypeError, ValueError) as error:
-        raise ConfigError(f"{where}: plugins: cannot import {name!r}: {error}") from error
-    merged = dict(config)
-    for section in ("variants", "pretraining"):
-        own = config.get(section) or {}
-        merged[section] = {**family()[section], **own} if isinstance(own, Mapping) else own
-    try:
-        return Study.model_validate(merged)
-    except ValidationError as error:
-        raise ConfigError("\n".join(f"{where}: {line}" for line in explain(error))) from None
-
-
-def load_config(path: Path, overrides: list[str] | None = None) -> dict[str, Any]:
-    """Read a YAML config and apply overrides such as ``data.path=/somewhere``."""
-    try:
-        config = yaml.safe_load(Path(path).read_text())
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such config file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(config, dict):
-        raise ConfigError(f"{path}: expected a mapping of settings, found {type(config).__name__}")
-    for override in overrides or []:
-        key, sign, value = override.partition("=")
-        if not sign:
-            raise ConfigError(f"--set {override}: expected KEY=VALUE")
-        *parents, last = key.split(".")
-        inner = config
-        for parent in parents:
-            inner = inner.setdefault(parent, {})
-            if not isinstance(inner, dict):
-                raise ConfigError(f"--set {override}: {parent} is not a mapping")
-        inner[last] = yaml.safe_load(value)
-    return config
-
-
-def load_study(path: Path, overrides: list[str] | None = None) -> Study:
-    """Read and check a config file."""
-    return parse_study(load_config(path, overrides), str(path))
-
-
-def explain(error: ValidationError) -> list[str]:
-    """Say in one line per mistake where it is, what was found and what is allowed."""
-    lines = []
-    for item in error.errors(include_url=False):
-        path = ".".join(str(part) for part in item["loc"] if part not in ("[key]", "float", "str"))
-        message = item["msg"].removeprefix("Value error, ")
-        found = "" if item["type"] in ("value_error", "missing") else f", found {_short(item['input'])}"
-        lines.append(f"{path}: {message}{found}" if path else f"{message}{found}")
-    return list(dict.fromkeys(lines))
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -21,8 +21,14 @@ EXAMPLES: Columns = {
     "example": (pa.int64(), "row of the test split"),
     "label": (pa.int64(), "class"),
     "clean_correct": (pa.bool_(), "classified correctly without a perturbation"),
-    "distance": (pa.float64(), "smallest perturbation norm found, [0,1] pixel units; 0 misclassified, inf none found"),
-    "first_failed": (pa.float64(), "smallest eps of the grid at which it failed, [0,1] pixel units; inf: none"),
+    "distance": (
+        pa.float64(),
+        "smallest perturbation norm found, [0,1] pixel units; 0 misclassified, inf none found",
+    ),
+    "first_failed": (
+        pa.float64(),
+        "smallest eps of the grid at which it failed, [0,1] pixel units; inf: none",
+    ),
     "attack": (pa.string(), "attack that found it"),
 }
 CORRUPTED: Columns = {
@@ -53,7 +59,10 @@ ARM: Columns = {
 }
 ARMS: Columns = ARM | {
     "label": (pa.string(), "short name for figures, without the seed"),
-    "passes": (pa.float64(), "training cost, forward-pass equivalents per training image, pre-training included"),
+    "passes": (
+        pa.float64(),
+        "training cost, forward-pass equivalents per training image, pre-training included",
+    ),
     "passes_finetune": (pa.float64(), "the same for fine-tuning alone"),
     "seconds": (pa.float64(), "training time, pre-training included"),
     "device": (pa.string(), "where it was trained"),
@@ -122,6 +131,8 @@ def write_table(frame: pd.DataFrame, columns: Columns, path: Path) -> None:
 def read_table(path: Path) -> pd.DataFrame:
     """Read a parquet table; a damaged file is named in the error."""
     try:
-        return pq.read_table(path).to_pandas()
+        frame: pd.DataFrame = pq.read_table(path).to_pandas()
     except (OSError, pa.ArrowException) as error:
-        raise ValueError(f"{path}: not a readable parquet table ({error}); remove its stage folder and run again") from None
+        advice = "remove its stage folder and run again"
+        raise ValueError(f"{path}: not a readable parquet table ({error}); {advice}") from None
+    return frame

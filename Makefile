@@ -1,0 +1,67 @@
+# `make study` and `make test` set everything up by themselves; `make help` lists the rest.
+SHELL := /bin/bash
+CONFIG ?= config/quickstart.yaml
+SNAKEMAKE_ARGS ?=
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export OMP_NUM_THREADS ?= 1
+export MLFLOW_DISABLE_TELEMETRY := true
+
+# DATA=folder takes the images from a folder of parquet files, under that folder's name.
+ifdef DATA
+OVERRIDE := data='{name: $(notdir $(abspath $(DATA))), source: parquet, path: $(abspath $(DATA))}'
+SNAKEMAKE_DATA := --config $(OVERRIDE)
+SSROB_DATA := --set $(OVERRIDE)
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help study test check format lock schema ui clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@echo "  variables: CONFIG=config/....yaml  DATA=folder of parquet files  SNAKEMAKE_ARGS='-n'  PYTHON=python3.12"
+
+study: $(READY) ## Run a study (CONFIG=config/quickstart.yaml) and say where its report is
+	snakemake --configfile $(CONFIG) $(SNAKEMAKE_DATA) $(SNAKEMAKE_ARGS)
+	@ssrob where $(CONFIG) $(SSROB_DATA)
+
+ui: $(READY) ## Open the MLflow UI of a study on 127.0.0.1
+	ssrob ui $(CONFIG) $(SSROB_DATA)
+
+test: $(READY) ## Run the tests
+	pytest -n auto --dist loadgroup
+
+check: $(READY) ## Lint, format, types, workflow and import contracts: all that CI asks for
+	ruff check .
+	ruff format --check .
+	mypy
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+	lint-imports
+	ssrob schema | diff config/schema.json - || (echo "config/schema.json is out of date: make schema" && exit 1)
+
+format: $(READY) ## Format everything
+	ruff check --fix .
+	ruff format .
+	snakefmt Snakefile workflow
+
+schema: $(READY) ## Write config/schema.json from the config's models
+	ssrob schema > config/schema.json
+
+lock: $(READY) ## Write envs/lock.txt anew from pyproject.toml
+	pip install --quiet uv
+	echo "# Every package of the workflow and of its tests, exactly. Made from pyproject.toml by \`make lock\`." > envs/lock.txt
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-header --no-annotate >> envs/lock.txt
+
+clean: ## Remove the environment and caches; results stay
+	rm -rf $(VENV) .snakemake .mypy_cache .ruff_cache .pytest_cache
+
+$(READY): envs/lock.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "ssrob needs Python 3.11 to 3.13, found $$($(PYTHON) --version 2>&1); name one with PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r envs/lock.txt
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@

@@ -1,0 +1,154 @@
+"""The ``ssrob`` command: parsing and wiring alone. Every command imports what it needs when it runs."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="How does visual self-supervision change a model's robustness?",
+)
+
+Config = Annotated[str, typer.Argument(help="A study's YAML file.", metavar="CONFIG")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. data.path=/data."),
+]
+
+
+def main() -> None:
+    """Run the command line; every expected mistake ends in one message and exit code 2."""
+    from ssrob.spec import ConfigError
+    from ssrob.store import StoreError
+
+    try:
+        app()
+    except (ConfigError, StoreError, ValueError, ArithmeticError, OSError) as error:
+        typer.echo(f"ssrob: {error}", err=True)
+        sys.exit(2)
+
+
+@app.command()
+def plan(config: Config, override: Overrides = None) -> None:
+    """Print a study's stages, the work in each, and what is already there."""
+    from ssrob import overview
+
+    typer.echo(overview.plan_text(*_plan_and_store(config, override)))
+
+
+@app.command()
+def ls(config: Config, override: Overrides = None) -> None:
+    """List a study's stages with their state, size and key."""
+    from ssrob import overview
+
+    typer.echo(overview.stages_text(*_plan_and_store(config, override)))
+
+
+@app.command()
+def run(
+    stage: Annotated[str, typer.Option(help="The stage as JSON, the way a workflow rule passes it.")],
+    results: Annotated[Path, typer.Option(help="The results folder.")] = Path("results"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Run one stage (what the workflow's rules call)."""
+    from ssrob.plan import Stage
+
+    parsed = Stage.from_json(stage)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    from ssrob import stages
+    from ssrob.store import Store
+
+    store = Store(results)
+    try:
+        summary = stages.run(parsed, store, device=device)
+    except stages.Interrupted as stop:
+        typer.echo(f"{parsed.path}: {stop}", err=True)
+        sys.exit(143)
+    except Exception as error:
+        log = store.folder(parsed.path) / "log.txt"
+        typer.echo(f"{parsed.path}: {type(error).__name__}: {error}\n  more in {log}", err=True)
+        sys.exit(1)
+    typer.echo(f"{parsed.kind:9} {parsed.key}: {summary}", err=True)
+
+
+@app.command()
+def collect(config: Config, override: Overrides = None) -> None:
+    """Gather a finished study's results into tables and findings."""
+    from ssrob.collect import collect as gather
+
+    plan, store = _plan_and_store(config, override)
+    made = gather(plan, store)
+    typer.echo(f"collect   {plan.folder / 'tables'}: {sum(map(len, made.values()))} rows", err=True)
+
+
+@app.command()
+def report(config: Config, override: Overrides = None) -> None:
+    """Draw the figures and write report.html from a study's tables."""
+    from ssrob.collect import read_tables, samples
+    from ssrob.report import build_report
+
+    plan, store = _plan_and_store(config, override)
+    written = build_report(plan.folder, plan.study, read_tables(plan), samples(plan, store))
+    typer.echo(f"report    {written}", err=True)
+
+
+@app.command()
+def track(config: Config, override: Overrides = None) -> None:
+    """Import a study's stages into MLflow, as often as you like: every run and point is there once."""
+    from ssrob.store import write_json
+    from ssrob.tracking import track as import_all
+
+    plan, store = _plan_and_store(config, override)
+    tracked = import_all(plan, store, tracking_uri=plan.study.tracking_uri)
+    if plan.folder.is_dir():
+        write_json(plan.folder / "tracked.json", {"stages": len(plan.stages)})
+    typer.echo(f"track     {tracked}", err=True)
+
+
+@app.command()
+def ui(
+    config: Config,
+    override: Overrides = None,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; the next free one if it is taken.")] = 5000,
+) -> None:
+    """Open the MLflow server with the study's runs on 127.0.0.1."""
+    from ssrob.tracking import serve
+
+    plan, store = _plan_and_store(config, override)
+    serve(store.root, plan.study.tracking_uri, port)
+
+
+@app.command()
+def where(config: Config, override: Overrides = None) -> None:
+    """Say where a study's report is and how to look at its runs."""
+    plan, _ = _plan_and_store(config, override)
+    page = plan.folder / "report.html"
+    typer.echo(f"\nReport:     {page.resolve() if page.exists() else 'not made yet'}")
+    typer.echo(f"Tables:     {plan.folder.resolve() / 'tables'}")
+    typer.echo(f"MLflow UI:  {Path(sys.argv[0]).name} ui {config}   (then open the address it prints)")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of a study's config."""
+    from ssrob.spec import Study
+
+    typer.echo(json.dumps(Study.model_json_schema(), indent=2))
+
+
+def _plan_and_store(config: str, overrides: list[str] | None) -> tuple[Any, Any]:
+    """Read a config, a file's path or (from a workflow rule) the settings themselves as JSON."""
+    from ssrob.config import load_study, parse_study
+    from ssrob.plan import make_plan
+    from ssrob.store import Store
+
+    inline = config.lstrip().startswith("{")
+    study = parse_study(json.loads(config)) if inline else load_study(Path(config), overrides)
+    return make_plan(study), Store(study.results)

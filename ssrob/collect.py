@@ -1,0 +1,167 @@
+"""From finished stages to a study's tables: every row carries the columns of the arm that it belongs to."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from statsmodels.stats.proportion import proportion_confint
+
+from ssrob import tables
+from ssrob.corruptions.names import FAMILIES
+from ssrob.cost import step_passes
+from ssrob.findings import findings
+from ssrob.plan import Arm, Plan
+from ssrob.spec import Norm
+from ssrob.stage_specs import EvaluateSpec, TrainSpec
+from ssrob.store import Store, write_json
+
+
+def collect(plan: Plan, store: Store) -> dict[str, pd.DataFrame]:
+    """Gather a study's finished stages into the tables of `tables.py`, write them and return them by name."""
+    made: dict[str, pd.DataFrame] = {}
+    for name, (columns, rows) in _TABLES.items():
+        parts = rows(plan, store)
+        made[name] = (
+            pd.concat(parts, ignore_index=True)[list(columns)] if parts else pd.DataFrame(columns=list(columns))
+        )
+    made["findings"] = findings(made["robustness"], made["examples"], made["arms"], plan.study.findings)
+    folder = plan.folder / "tables"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, table in made.items():
+        columns = _TABLES[name][0] if name in _TABLES else tables.FINDINGS
+        tables.write_table(table, columns, folder / f"{name}.parquet")
+    write_json(plan.folder / "collected.json", {name: len(table) for name, table in made.items()})
+    return made
+
+
+def read_tables(plan: Plan) -> dict[str, pd.DataFrame]:
+    """Read a study's collected tables by name."""
+    names = [*_TABLES, "findings"]
+    return {name: tables.read_table(plan.folder / "tables" / f"{name}.parquet") for name in names}
+
+
+def arm_columns(arm: Arm) -> dict[str, Any]:
+    """Return the columns that say which arm a row belongs to."""
+    return {"arm": arm.finetune} | {name: getattr(arm, name) for name in tables.ARM if name != "arm"}
+
+
+def label(arm: Arm) -> str:
+    """Name an arm in a figure, without its seed."""
+    parts = [arm.variant]
+    parts += [arm.task] if arm.task else []
+    parts += [f"w={arm.weight:g}"] if arm.weight is not None else []
+    parts += [arm.norm] if arm.norm else []
+    parts += [f"x{arm.eps_scale:g}"] if arm.eps_scale != 1 else []
+    parts += [f"from {arm.init}"] if arm.init != "random" else []
+    return " ".join(parts) + (f" ({arm.budget})" if arm.budget else "")
+
+
+def _arms(plan: Plan, store: Store) -> list[pd.DataFrame]:
+    rows = []
+    for arm in plan.arms:
+        trained = [path for path in (arm.pretrain, arm.finetune) if path]
+        facts = [store.provenance(path) for path in trained]
+        passes = [_passes(plan, path) for path in trained]
+        told = {
+            "label": label(arm),
+            "passes": sum(passes),
+            "passes_finetune": passes[-1],
+            "seconds": sum(fact["seconds"] for fact in facts),
+            "device": facts[-1]["device"],
+            "best_epoch": facts[-1]["best_epoch"],
+        }
+        rows.append(arm_columns(arm) | told)
+    return [pd.DataFrame(rows)]
+
+
+def _training(plan: Plan, store: Store) -> list[pd.DataFrame]:
+    parts = []
+    for arm in plan.arms:
+        for stage, path in (("pretrain", arm.pretrain), ("finetune", arm.finetune)):
+            if path:
+                table = tables.read_table(store.output(path, "training.parquet"))
+                parts.append(table.assign(**arm_columns(arm), stage=stage))
+    return parts
+
+
+def _robustness(plan: Plan, store: Store) -> list[pd.DataFrame]:
+    parts = []
+    for arm in plan.arms:
+        for checkpoint, path in arm.evaluate.items():
+            examples = tables.read_table(store.output(path, "robustness.parquet"))
+            spec = EvaluateSpec.model_validate(plan.stages[path].spec)
+            rows = [
+                _accuracy(examples, norm, eps, spec.reference[norm]) | {"checkpoint": checkpoint}
+                for norm, grid in spec.eps.items()
+                for eps in grid
+            ]
+            parts.append(pd.DataFrame(rows).assign(**arm_columns(arm)))
+    return parts
+
+
+def _accuracy(examples: pd.DataFrame, norm: Norm, eps: float, reference: float) -> dict[str, Any]:
+    chosen = examples[examples["eval_norm"] == norm]
+    robust, n = int((chosen["first_failed"] > eps).sum()), len(chosen)
+    low, high = proportion_confint(robust, n, method="wilson")
+    where = {"eval_norm": norm, "eps": eps, "eps_multiple": round(eps / reference, 6)}
+    return where | {"accuracy": robust / n, "n": n, "low": low, "high": high}
+
+
+def _examples(plan: Plan, store: Store) -> list[pd.DataFrame]:
+    return _of_checkpoints(plan, "evaluate", lambda path: tables.read_table(store.output(path, "robustness.parquet")))
+
+
+def _of_checkpoints(plan: Plan, kind: str, read: Callable[[str], pd.DataFrame]) -> list[pd.DataFrame]:
+    return [
+        read(path).assign(**arm_columns(arm), checkpoint=checkpoint)
+        for arm in plan.arms
+        for checkpoint, path in getattr(arm, kind).items()
+    ]
+
+
+def _corruptions(plan: Plan, store: Store) -> list[pd.DataFrame]:
+    family = {name: each for each, names in FAMILIES.items() for name in names}
+
+    def read(path: str) -> pd.DataFrame:
+        table = tables.read_table(store.output(path, "corruptions.parquet"))
+        hits = [np.unpackbits(np.frombuffer(bits, np.uint8)) for bits in table["correct"].tolist()]
+        shares = [float(each[:n].mean()) for each, n in zip(hits, table["n"].tolist(), strict=True)]
+        return table.assign(accuracy=shares, family=table["corruption"].map(family))
+
+    return _of_checkpoints(plan, "corrupt", read)
+
+
+def _stages(plan: Plan, store: Store) -> list[pd.DataFrame]:
+    rows = []
+    for stage in plan.stages.values():
+        facts = store.provenance(stage.path)
+        row = {name: facts[name] for name in ("seconds", "started", "device", "peak_memory_mb", "commit")}
+        rows.append({"kind": stage.kind, "key": stage.key, "versions": json.dumps(facts["versions"])} | row)
+    return [pd.DataFrame(rows)]
+
+
+def _passes(plan: Plan, path: str) -> float:
+    spec = TrainSpec.model_validate(plan.stages[path].spec)
+    return step_passes(spec.objective).equivalent * spec.training.epochs
+
+
+_TABLES: dict[str, tuple[tables.Columns, Callable[[Plan, Store], list[pd.DataFrame]]]] = {
+    "arms": (tables.ARMS, _arms),
+    "training": (tables.TRAINING, _training),
+    "robustness": (tables.ROBUSTNESS, _robustness),
+    "examples": (tables.ALL_EXAMPLES, _examples),
+    "corruptions": (tables.CORRUPTIONS, _corruptions),
+    "stages": (tables.STAGES, _stages),
+}
+
+
+def samples(plan: Plan, store: Store) -> dict[str, Path]:
+    """Return, per arm label, the file of example images of its first seed and checkpoint."""
+    found: dict[str, Path] = {}
+    for arm in plan.arms:
+        path = next(iter(arm.evaluate.values()))
+        found.setdefault(label(arm), store.output(path, "samples.npz"))
+    return found

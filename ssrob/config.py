@@ -1,0 +1,90 @@
+"""Reading a config: YAML, overrides, plugins, and errors that say where, what was found and what is allowed."""
+
+import functools
+import importlib
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from ssrob.spec import ConfigError, Study
+
+
+@functools.cache
+def family() -> dict[str, Any]:
+    """The ways of `ssrob/variants.yaml`, which every study can name and override."""
+    loaded: dict[str, Any] = yaml.safe_load((files("ssrob") / "variants.yaml").read_text())
+    return loaded
+
+
+def parse_study(config: Mapping[str, Any], where: str = "config") -> Study:
+    """Check a config and return the study; raises ConfigError with one line per mistake."""
+    if not isinstance(config, Mapping):
+        raise ConfigError(f"{where}: expected a mapping of settings, found {type(config).__name__}")
+    try:
+        for name in config.get("plugins") or []:
+            importlib.import_module(name)
+    except (ImportError, TypeError, ValueError) as error:
+        raise ConfigError(f"{where}: plugins: cannot import {name!r}: {error}") from error
+    merged = dict(config)
+    for section in ("variants", "pretraining"):
+        own = config.get(section) or {}
+        merged[section] = {**family()[section], **own} if isinstance(own, Mapping) else own
+    try:
+        return Study.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"{where}: {line}" for line in explain(error))) from None
+
+
+def load_config(path: Path, overrides: list[str] | None = None) -> dict[str, Any]:
+    """Read a YAML config and apply overrides such as ``data.path=/somewhere``."""
+    try:
+        config = yaml.safe_load(Path(path).read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such config file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(config, dict):
+        raise ConfigError(f"{path}: expected a mapping of settings, found {type(config).__name__}")
+    for override in overrides or []:
+        key, sign, value = override.partition("=")
+        if not sign:
+            raise ConfigError(f"--set {override}: expected KEY=VALUE")
+        nested: Any = yaml.safe_load(value)
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        _merge(config, nested)
+    return config
+
+
+def _merge(config: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    """Put changes into a config, mapping by mapping, as Snakemake does with its `--config`."""
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(config.get(key), dict):
+            _merge(config[key], value)
+        else:
+            config[key] = value
+
+
+def load_study(path: Path, overrides: list[str] | None = None) -> Study:
+    """Read and check a config file."""
+    return parse_study(load_config(path, overrides), str(path))
+
+
+def explain(error: ValidationError) -> list[str]:
+    """Say in one line per mistake where it is, what was found and what is allowed."""
+    lines = []
+    for item in error.errors(include_url=False):
+        path = ".".join(str(part) for part in item["loc"] if part not in ("[key]", "float", "str"))
+        message = item["msg"].removeprefix("Value error, ")
+        found = "" if item["type"] in ("value_error", "missing") else f", found {_short(item['input'])}"
+        lines.append(f"{path}: {message}{found}" if path else f"{message}{found}")
+    return list(dict.fromkeys(lines))
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

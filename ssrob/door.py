@@ -1,0 +1,22 @@
+"""The door of the workflow: everything that can be checked before a job starts is checked here. Imports no torch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ssrob.config import parse_study
+from ssrob.data.sources import check_source
+from ssrob.plan import Plan, data_stage, make_plan
+from ssrob.store import Store
+
+
+def open_study(config: Mapping[str, Any]) -> Plan:
+    """Check a config and its data, and return the plan; raises a ValueError that says what to change.
+
+    Data that is already prepared is not asked for again: a finished study needs its source no more.
+    """
+    plan = make_plan(parse_study(config))
+    store = Store(plan.study.results)
+    for data in (plan.study.data, plan.study.pretrain_data):
+        if data is not None and not store.done(data_stage(data).path):
+            check_source(data)
+    return plan

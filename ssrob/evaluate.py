@@ -1,0 +1,121 @@
+"""Evaluation of a trained model: accuracy over eps for both norms, as one row per test image."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from ssrob.attacks.sweep import SweepResult, attack_sweep
+from ssrob.data.test_split import open_test
+from ssrob.models.saved import load_network
+from ssrob.spec import Norm
+from ssrob.stage_specs import EvaluateSpec
+from ssrob.stages import Context
+from ssrob.tables import EXAMPLES, write_table
+
+__all__ = ["SweepResult", "attack_sweep", "load_test", "stage"]
+
+SAMPLES = 8  # images kept for people to look at
+
+
+class TestImages(NamedTuple):
+    """Images (N, C, H, W) float in [0, 1], labels (N,), and their rows in the test split (N,)."""
+
+    x: Tensor
+    y: Tensor
+    rows: Tensor
+
+    def first(self, count: int) -> "TestImages":
+        """Return the first images alone."""
+        return TestImages(*(tensor[:count] for tensor in self))
+
+
+def stage(context: Context) -> None:
+    """Run an evaluate stage: the sweeps of one checkpoint over all norms."""
+    spec = EvaluateSpec.model_validate(context.stage.spec)
+    model = load_network(context.parent("model") / f"{spec.checkpoint}.safetensors").to(context.device)
+    test = load_test(context.parent("data"), spec.images)
+    shown = test.first(SAMPLES)
+    samples: dict[str, Any] = {"clean": shown.x.numpy(), "label": shown.y.numpy()}
+    tables, told = [], []
+    for norm, eps in spec.eps.items():
+        with context.progress(total=len(test.x), unit="image") as bar:
+            result = attack_sweep(
+                model,
+                test.x,
+                test.y,
+                norm=norm,
+                eps=eps,
+                preset=spec.preset,
+                seed=spec.seed,
+                index=test.rows,
+                device=context.device,
+                gradients_in=spec.gradients_in,
+                progress=partial(_show, bar),
+            )
+        tables.append(example_rows(result, norm, test))
+        samples |= _samples(model, shown, spec, norm)
+        context.provenance[f"gradients_{norm}"] = result.gradients
+        near = min(range(len(eps)), key=lambda i: abs(eps[i] - spec.reference[norm]))
+        told.append(f"{100 * result.accuracy[near].item():.1f} % at {norm} {eps[near]:.4g}")
+    write_table(pd.concat(tables, ignore_index=True), EXAMPLES, context.out / "robustness.parquet")
+    np.savez(context.out / "samples.npz", **samples)
+    clean = 100 * result.clean_correct.double().mean().item()
+    context.summary = f"{clean:.1f} % clean, " + ", ".join(told)
+
+
+def load_test(folder: Path, images: int | None) -> TestImages:
+    """Open the test split of a data stage, or a class-balanced part of it."""
+    pixels, labels, index = open_test(folder, images)
+    x = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))).float() / 255
+    return TestImages(x, torch.from_numpy(np.array(labels)), torch.from_numpy(np.array(index)))
+
+
+def example_rows(result: SweepResult, norm: Norm, test: TestImages) -> pd.DataFrame:
+    """Return a sweep as rows of `tables.EXAMPLES`, one per image."""
+    eps = np.append(result.eps.numpy(), np.inf)
+    first_failed = result.robust.sum(dim=0).numpy()  # robust (E, N) falls along eps
+    columns = {
+        "eval_norm": norm,
+        "example": test.rows.numpy(),
+        "label": test.y.numpy(),
+        "clean_correct": result.clean_correct.numpy(),
+        "distance": result.distance.numpy().astype(np.float64),
+        "first_failed": eps[first_failed],
+        "attack": list(result.attack),
+    }
+    return pd.DataFrame(columns)
+
+
+def _samples(model: nn.Module, shown: TestImages, spec: EvaluateSpec, norm: Norm) -> dict[str, Any]:
+    """Attack a few images at the reference eps, for the report's picture."""
+    eps = spec.reference[norm]
+    found = attack_sweep(
+        model,
+        shown.x,
+        shown.y,
+        norm=norm,
+        eps=[eps],
+        preset="fast",
+        seed=spec.seed,
+        index=shown.rows,
+        keep_adversarial=True,
+    )
+    assert found.adversarial is not None
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        clean, adversarial = (model(x.to(device)).argmax(dim=1).cpu() for x in (shown.x, found.adversarial))
+    return {
+        "predicted_clean": clean.numpy(),
+        f"adversarial_{norm}": found.adversarial.cpu().numpy(),
+        f"predicted_adversarial_{norm}": adversarial.numpy(),
+        f"eps_{norm}": np.asarray(eps),
+    }
+
+
+def _show(bar: Any, done: int, _: int) -> None:
+    bar.update(done - bar.n)

@@ -1,0 +1,1 @@
+"""Networks: normalisation, a backbone and named heads; how they are initialised, saved and loaded."""

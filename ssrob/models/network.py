@@ -1,0 +1,101 @@
+"""Network = normalisation + backbone + named heads; its initialisation is a function of the seed and of names alone."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from ssrob.catalog import BACKBONES, load
+from ssrob.seeding import generator
+
+CLASS_HEAD = "class"
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What rebuilds a network: written as JSON beside its weights."""
+
+    backbone: str
+    arguments: Mapping[str, int]
+    shape: tuple[int, int, int]  # C, H, W
+    mean: Sequence[float]
+    std: Sequence[float]
+    heads: Mapping[str, int]  # name -> outputs
+    classes: Sequence[str] = field(default_factory=tuple)
+
+
+class Network(nn.Module):
+    """Images in [0, 1] to the outputs of a named head."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, architecture: Architecture):
+        super().__init__()
+        row = BACKBONES[architecture.backbone]
+        self.architecture = architecture
+        self.backbone = load(row.function)(architecture.shape[0], **{**row.arguments, **architecture.arguments})
+        self.heads = nn.ModuleDict(
+            {name: nn.Linear(self.backbone.features, outputs) for name, outputs in architecture.heads.items()}
+        )
+        self.register_buffer("mean", torch.empty(1, architecture.shape[0], 1, 1), persistent=False)
+        self.register_buffer("std", torch.empty(1, architecture.shape[0], 1, 1), persistent=False)
+
+    def features(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) in [0, 1] -> (B, D)."""
+        features: Tensor = self.backbone((x - self.mean) / self.std)
+        return features
+
+    def forward(self, x: Tensor, head: str = CLASS_HEAD) -> Tensor:
+        """(B, C, H, W) in [0, 1] -> (B, outputs of the head), float32 also under autocast."""
+        outputs: Tensor = self.heads[head](self.features(x))
+        return outputs.float()
+
+
+def build(architecture: Architecture, seed: int) -> Network:
+    """Make a network whose every tensor depends on the seed and on the tensor's own name: heads change no backbone."""
+    with torch.device("meta"):  # the constructors would draw from the global generator
+        network = Network(architecture)
+    network.to_empty(device="cpu")
+    network.mean.copy_(torch.tensor(architecture.mean).view(1, -1, 1, 1))
+    network.std.copy_(torch.tensor(architecture.std).view(1, -1, 1, 1))
+    with torch.no_grad():
+        for name, module in network.named_modules():
+            _initialise(module, seed, name)
+    return network
+
+
+def _initialise(module: nn.Module, seed: int, name: str) -> None:
+    if isinstance(module, nn.Conv2d):  # He et al. 2015
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator(seed, "init", name))
+    elif isinstance(module, nn.Linear):
+        bound = 1 / math.sqrt(module.in_features)
+        draw = generator(seed, "init", name)
+        nn.init.uniform_(module.weight, -bound, bound, generator=draw)
+        nn.init.uniform_(module.bias, -bound, bound, generator=draw)
+    elif isinstance(module, nn.BatchNorm2d):
+        module.reset_parameters()
+    elif next(module.parameters(recurse=False), None) is not None:
+        raise TypeError(f"{name}: no initialisation for a {type(module).__name__}; add it to models/network.py")
+
+
+class Forward:
+    """The network within one computation: each batch of images goes through the backbone once, for all heads."""
+
+    def __init__(self, network: nn.Module, pinned: Mapping[int, Tensor] | None = None):
+        self._network = network
+        self._outputs: dict[tuple[int, str], Tensor] = {(key, CLASS_HEAD): t for key, t in (pinned or {}).items()}
+        self._features: dict[int, Tensor] = {}
+        self._seen: list[Tensor] = []  # keeps the images alive, so that an id stays theirs
+
+    def __call__(self, x: Tensor, head: str = CLASS_HEAD) -> Tensor:
+        """(B, C, H, W) in [0, 1] -> (B, outputs of the head)."""
+        key = (id(x), head)
+        if key not in self._outputs:
+            if id(x) not in self._features:
+                self._seen.append(x)
+                self._features[id(x)] = self._network.features(x)  # type: ignore[operator]
+            self._outputs[key] = self._network.heads[head](self._features[id(x)]).float()  # type: ignore[index, operator]
+        return self._outputs[key]

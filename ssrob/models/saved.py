@@ -1,0 +1,81 @@
+"""Final weights: safetensors with a small JSON beside them that rebuilds the network."""
+
+import json
+import pickle
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ssrob.models.network import Architecture, Network, build
+
+
+def save_weights(state: dict[str, Tensor], path: Path) -> None:
+    """Write a state dict as safetensors."""
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, path)
+
+
+def save_architecture(architecture: Architecture, path: Path) -> None:
+    """Write what rebuilds the network."""
+    path.write_text(json.dumps(asdict(architecture), indent=2, sort_keys=True) + "\n")
+
+
+def load_network(weights: Path, architecture: Path | None = None) -> Network:
+    """Rebuild a network from its weights and the ``model.json`` beside them; in eval mode."""
+    told = json.loads((architecture or weights.with_name("model.json")).read_text())
+    network = build(Architecture(**told | {"shape": tuple(told["shape"])}), seed=0)
+    network.load_state_dict(load_file(weights))
+    return network.eval()
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read tensors from safetensors or from a weights-only checkpoint; pickled code is refused, never run."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path}: not a file of weights that can be loaded safely ({_first_line(error)})") from None
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
+            loaded = loaded[key]
+    tensors = {name: value for name, value in loaded.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise ValueError(f"{path}: holds no tensors; expected a state dict, found {type(loaded).__name__}")
+    return tensors
+
+
+def load_backbone(network: Network, weights: dict[str, Tensor]) -> tuple[int, int]:
+    """Copy every backbone tensor of the weights into the network, and heads of the same name and shape.
+
+    Names may carry a prefix (``module.``, ``backbone.``). Returns (matched, expected) numbers of backbone tensors.
+    Raises ValueError when none matches or a shape differs: starting from random weights by accident is the
+    mistake that this prevents.
+    """
+    target = network.state_dict()
+    stripped = {name.removeprefix("module.").removeprefix("_orig_mod."): value for name, value in weights.items()}
+    expected = [name for name in target if name.startswith("backbone.")]
+    found = {}
+    for name in expected:
+        value = stripped.get(name, stripped.get(name.removeprefix("backbone.")))
+        if value is not None and value.shape != target[name].shape:
+            raise ValueError(f"{name}: expected shape {tuple(target[name].shape)}, found {tuple(value.shape)}")
+        if value is not None:
+            found[name] = value
+    if not found:
+        shown = ", ".join(list(stripped)[:3])
+        raise ValueError(f"no backbone tensor matched: expected names such as {expected[0]!r}, found {shown}")
+    heads = {
+        name: value
+        for name, value in stripped.items()
+        if name.startswith("heads.") and name in target and value.shape == target[name].shape
+    }
+    network.load_state_dict(found | heads, strict=False)
+    return len(found), len(expected)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:160]

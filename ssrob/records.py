@@ -1,0 +1,56 @@
+"""What a running stage tells: one JSON object per line, appended as it happens, at last a table. Imports no torch."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+import pandas as pd
+
+from ssrob.tables import RECORDS
+
+
+class Records:
+    """An append-only file of {step, epoch, metric, value} lines that can be cut back to a known length."""
+
+    def __init__(self, path: Path, length: int = 0):
+        self.path = path
+        path.touch()
+        os.truncate(path, min(length, path.stat().st_size))
+        self._file: IO[str] = path.open("a")
+
+    def write(self, step: int, epoch: float, metrics: Mapping[str, float]) -> None:
+        """Append one line per metric."""
+        for metric, value in metrics.items():
+            self._file.write(json.dumps({"step": step, "epoch": epoch, "metric": metric, "value": value}) + "\n")
+
+    def flush(self) -> int:
+        """Put everything on disk and return the file's length in bytes, for `length` of a later opening."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return self._file.tell()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+def read_records(path: Path) -> Iterator[dict[str, float | str]]:
+    """Read the complete lines; a line that is still being written is left out."""
+    if not path.is_file():
+        return
+    with path.open() as file:
+        for line in file:
+            if line.endswith("\n"):
+                yield json.loads(line)
+
+
+def records_table(path: Path) -> pd.DataFrame:
+    """Return the records as a table with the columns of `tables.RECORDS`."""
+    return pd.DataFrame(list(read_records(path)), columns=list(RECORDS))

@@ -1,0 +1,177 @@
+"""Running one stage: its parents verified, its threads and device set, its outputs published when all is done."""
+
+import contextlib
+import ctypes
+import importlib.metadata
+import logging
+import os
+import platform
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from ssrob.catalog import load
+from ssrob.plan import Stage
+from ssrob.store import Store
+
+KINDS = {
+    "data": "ssrob.data.stage:stage",
+    "pretrain": "ssrob.train:stage",
+    "finetune": "ssrob.train:stage",
+    "evaluate": "ssrob.evaluate:stage",
+    "corrupt": "ssrob.corrupt:stage",
+}
+PACKAGES = ("ssrob", "torch", "torchvision", "numpy", "scipy", "pandas", "pyarrow", "snakemake", "mlflow")
+
+
+class Interrupted(RuntimeError):
+    """The stage was asked to stop and left what it needs to go on."""
+
+
+@dataclass
+class Context:
+    """What a stage works with. It writes its outputs to `out`, and what it needs after a kill to `work`."""
+
+    stage: Stage
+    store: Store
+    device: torch.device
+    log: logging.Logger
+    stopping: Callable[[], bool] = lambda: False
+    provenance: dict[str, Any] = field(default_factory=dict)  # what it measured but what is no result
+    summary: str = ""  # one line for people
+
+    @property
+    def work(self) -> Path:
+        """The folder that survives a kill."""
+        return self.store.work(self.stage.path)
+
+    @property
+    def out(self) -> Path:
+        """The folder whose files become the stage's outputs."""
+        return self.work / "out"
+
+    def parent(self, role: str) -> Path:
+        """Return a parent's folder, after checking every file in it against its checksum."""
+        path = self.stage.parents[role]
+        for name in self.store.manifest(path)["outputs"]:
+            self.store.output(path, name)
+        return self.store.folder(path)
+
+    def progress(self, *, total: int, unit: str, initial: int = 0) -> "tqdm[Any]":
+        """Return a progress bar with ETA on a terminal; elsewhere it is silent."""
+        return tqdm(total=total, initial=initial, unit=unit, desc=self.stage.kind, disable=None, leave=False)
+
+
+def run(stage: Stage, store: Store, *, device: str = "auto") -> str:
+    """Run a stage unless it is done; return one line about it."""
+    if store.done(stage.path):
+        return "already done"
+    torch.set_num_threads(stage.spec.get("threads", stage.spec.get("training", {}).get("threads", 1)))
+    _keep_memory()
+    with _logging(store.folder(stage.path) / "log.txt") as log, _sigterm() as stopping:
+        context = Context(stage, store, _device(device), log, stopping)
+        shutil.rmtree(context.out, ignore_errors=True)
+        context.out.mkdir(parents=True)
+        began, started = time.monotonic(), datetime.now(UTC)
+        log.info("%s on %s", stage.path, context.device)
+        load(KINDS[stage.kind])(context)
+        facts = provenance(context.device) | context.provenance
+        facts |= {
+            "started": started.isoformat(timespec="seconds"),
+            "seconds": round(time.monotonic() - began, 2),
+        }
+        store.publish(stage, context.out, facts)
+        log.info("done: %s", context.summary)
+    return context.summary
+
+
+def provenance(device: torch.device) -> dict[str, Any]:
+    """Return what the stage ran on: commit, versions, device, peak memory."""
+    return {
+        "commit": _commit(),
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu(),
+        "threads": torch.get_num_threads(),
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+    }
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+@contextlib.contextmanager
+def _logging(path: Path) -> Iterator[logging.Logger]:
+    """Log to the stage's file: one process runs one stage."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    log = logging.getLogger("ssrob")
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield log
+    except Interrupted as stop:
+        log.info("%s", stop)
+        raise
+    except Exception:
+        log.exception("failed")
+        raise
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+
+
+@contextlib.contextmanager
+def _sigterm() -> Iterator[Callable[[], bool]]:
+    """Turn SIGTERM into a question that the stage asks itself between two steps."""
+    asked: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+    try:
+        yield lambda: bool(asked)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _keep_memory() -> None:
+    """Let glibc keep freed blocks instead of returning them at every step: same bits, fewer page faults."""
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
+        libc.mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
+
+
+def _commit() -> str:
+    here = Path(__file__).parent
+    asked = subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return asked.stdout.strip()
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"cpu ({names[0] if names else platform.machine()}, {os.cpu_count()} cores)"

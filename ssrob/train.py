@@ -1,0 +1,253 @@
+"""The one training loop, for pre-training and fine-tuning alike: a difference between them is in the spec."""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from logging import Logger
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ssrob import checkpoint
+from ssrob.catalog import LOSSES, load
+from ssrob.cost import step_passes
+from ssrob.data.batches import Batches, augment
+from ssrob.data.prepared import Prepared
+from ssrob.losses.batch import Batch
+from ssrob.models.network import CLASS_HEAD, Architecture, Forward, Network, build
+from ssrob.models.saved import load_backbone, read_weights, save_architecture, save_weights
+from ssrob.objective import draw_views, gradient_norms, image_sets, precision, total, training_terms
+from ssrob.records import Records, records_table
+from ssrob.schedule import learning_rate
+from ssrob.seeding import generator
+from ssrob.stage_specs import Objective, TrainSpec
+from ssrob.stages import Context, Interrupted
+from ssrob.tables import RECORDS, write_table
+from ssrob.validate import score, validate
+
+Metrics = dict[str, Tensor | float]
+FLUSH_STEPS = 50  # metrics stay on the device for so many steps
+
+
+class Diverged(ArithmeticError):
+    """The loss is not a number any more."""
+
+
+@dataclass
+class State:
+    """Everything that changes while training; what a checkpoint holds."""
+
+    network: Network
+    optimizer: torch.optim.SGD
+    step: int = 0
+    best: dict[str, Any] = field(default_factory=dict)  # score, epoch, weights
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the state in the form that a checkpoint stores."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "best": self.best,
+        }
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Take over a stored state."""
+        self.network.load_state_dict(saved["network"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.step, self.best = saved["step"], saved["best"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained: a spec, the batches in their order, and validation images (N, C, H, W) with labels (N,)."""
+
+    spec: TrainSpec
+    batches: Batches
+    validation: tuple[Tensor, Tensor]
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole training."""
+        return max(1, round(self.spec.training.epochs * self.batches.steps_per_epoch))
+
+
+def fit(state: State, task: Task) -> Iterator[Metrics]:
+    """Train from the state's step to the end; after each step yield its metrics, and validate at epochs' ends."""
+    per_epoch = task.batches.steps_per_epoch
+    while state.step < task.steps:
+        metrics = training_step(state, task)
+        state.step += 1
+        if state.step % (task.spec.training.validate_every * per_epoch) == 0 or state.step == task.steps:
+            epoch = state.step / per_epoch
+            validated = validate(state.network, task.spec, *task.validation)
+            metrics |= validated | {"passes": step_passes(task.spec.objective).equivalent * epoch}
+            if not state.best or score(validated) > state.best["score"]:
+                weights = {name: tensor.clone() for name, tensor in state.network.state_dict().items()}
+                state.best = {"score": score(validated), "epoch": epoch, "weights": weights}
+        yield metrics
+
+
+def training_step(state: State, task: Task) -> Metrics:
+    """Perturb one batch and take one optimiser step; every draw is a function of (seed, purpose, step)."""
+    spec, training, network, step = task.spec, task.spec.training, state.network, state.step
+    lr = learning_rate(step, task.steps, training)
+    for group in state.optimizer.param_groups:
+        group["lr"] = lr
+    x, y, _ = task.batches.at(step)
+    x = augment(x, training.augment, training.crop_padding, generator(spec.seed, "augment", step, device=x.device))
+    batch = draw_views(spec.objective, Batch(x, y), spec.seed, step)
+    network.train()
+    with precision(training.precision, x.device):
+        images = image_sets(network, spec.objective, batch, spec.seed, step)
+        model = Forward(network)
+        terms = training_terms(model, spec.objective, images, batch)
+    loss = total(terms)
+    metrics: Metrics = {"loss/total": loss.detach(), "lr": lr}
+    metrics |= {f"loss/{term.image_set}/{term.loss}": term.value.detach() for term in terms}
+    metrics |= _accuracies(model, spec.objective, images, batch)
+    if step % task.batches.steps_per_epoch == 0:
+        metrics |= gradient_norms(terms, list(network.backbone.parameters()))
+    state.optimizer.zero_grad(set_to_none=True)
+    torch.autograd.backward(loss)
+    state.optimizer.step()
+    return metrics
+
+
+def _accuracies(model: Forward, objective: Objective, images: dict[str, Tensor], batch: Batch) -> Metrics:
+    """Batch accuracies that cost no forward pass, because the loss has already made it."""
+    return {
+        f"accuracy/{image_set}": load(row.correct)(model, images[image_set], batch).float().mean()
+        for image_set, terms in objective.train.items()
+        for name in terms
+        if (row := LOSSES[name]).correct and row.forwards == ("x",)
+    }
+
+
+def start(spec: TrainSpec, data: Prepared, init: Path | None, device: torch.device, log: Logger) -> State:
+    """Build the network and its optimiser; `init` is a file of weights for the backbone, or None for random."""
+    needs_classes = any(not LOSSES[name].self_supervised for name in spec.objective.losses)
+    architecture = Architecture(
+        backbone=spec.model.name,
+        arguments=spec.model.arguments,
+        shape=data.shape,
+        mean=data.mean,
+        std=data.std,
+        heads=({CLASS_HEAD: len(data.classes)} if needs_classes else {}) | spec.objective.heads,
+        classes=data.classes,
+    )
+    network = build(architecture, spec.seed)
+    if init is not None:
+        matched, expected = load_backbone(network, read_weights(init))
+        log.info("init: %d of %d backbone tensors taken from %s", matched, expected, init)
+    network.to(device)
+    training = spec.training
+    optimizer = torch.optim.SGD(
+        network.parameters(),
+        lr=training.lr,
+        momentum=training.momentum,
+        nesterov=training.nesterov and training.momentum > 0,
+        weight_decay=training.weight_decay,
+    )
+    return State(network, optimizer)
+
+
+def stage(context: Context) -> None:
+    """Run a pretrain or finetune stage: train with checkpoints in the work folder, then write weights and records."""
+    spec = TrainSpec.model_validate(context.stage.spec)
+    data = Prepared(context.parent("data"))
+    state = start(spec, data, _init_file(context), context.device, context.log)
+    batches = Batches(*data.train(), spec.training.batch_size, spec.seed, context.device)
+    task = Task(spec, batches, _validation(data, spec, context.device))
+    with Records(context.work / "records.jsonl", _resume(state, context)) as records:
+        _train(state, task, records, context)
+    save_weights(state.network.state_dict(), context.out / "last.safetensors")
+    save_weights(state.best["weights"], context.out / "best.safetensors")
+    save_architecture(state.network.architecture, context.out / "model.json")
+    write_table(records_table(context.work / "records.jsonl"), RECORDS, context.out / "training.parquet")
+    context.summary = f"best epoch {state.best['epoch']:g}, validation {100 * state.best['score']:.1f} %"
+    parameters = sum(parameter.numel() for parameter in state.network.parameters())
+    context.provenance |= {"best_epoch": state.best["epoch"], "parameters": parameters}
+
+
+def _train(state: State, task: Task, records: Records, context: Context) -> None:
+    """Drive `fit`: records to disk, checkpoints by time, a clean stop when asked."""
+    pending: list[tuple[int, Metrics]] = []
+    clock = _Clock()
+    with context.progress(total=task.steps, initial=state.step, unit="step") as bar:
+        for metrics in fit(state, task):
+            bar.update()
+            keep = state.step % task.spec.training.record_every == 0 or "passes" in metrics
+            pending.extend([(state.step, metrics)] if keep else [])
+            stop, last = context.stopping(), state.step == task.steps
+            save = (stop or clock.due()) and not last
+            if save or last or len(pending) >= FLUSH_STEPS:
+                _write(pending, task.batches.steps_per_epoch, records)
+                pending = []
+            if save:
+                began = time.monotonic()
+                checkpoint.save(state.to_dict() | {"records": records.flush()}, context.work / "checkpoint.pt")
+                clock.saved(began)
+            if stop and not last:
+                raise Interrupted(f"stopped at step {state.step} of {task.steps}; run it again to go on from there")
+    records.flush()
+
+
+class _Clock:
+    """Decides when a checkpoint is due: often enough to lose little, rarely enough to cost at most 2 per cent."""
+
+    def __init__(self) -> None:
+        self._last, self._cost = time.monotonic(), 0.0
+
+    def due(self) -> bool:
+        return time.monotonic() - self._last > max(20.0, 50 * self._cost)
+
+    def saved(self, began: float) -> None:
+        self._last = time.monotonic()
+        self._cost = self._last - began
+
+
+def _write(pending: list[tuple[int, Metrics]], steps_per_epoch: int, records: Records) -> None:
+    """Bring pending metrics to the host in one go and write them; raises Diverged at the first that is not finite."""
+    on_device = [value for _, metrics in pending for value in metrics.values() if isinstance(value, Tensor)]
+    fetched = iter(torch.stack(on_device).tolist() if on_device else [])
+    for step, metrics in pending:
+        row = {name: next(fetched) if isinstance(value, Tensor) else value for name, value in metrics.items()}
+        for name, value in row.items():
+            if not math.isfinite(value):
+                raise Diverged(f"{name} is {value} at step {step}: training diverged; lower lr or raise warmup")
+        records.write(step, step / steps_per_epoch, row)
+
+
+def _resume(state: State, context: Context) -> int:
+    """Go on from the work folder's checkpoint, if there is a sound one; return the length of its records."""
+    path = context.work / "checkpoint.pt"
+    if not path.is_file():
+        return 0
+    try:
+        saved = checkpoint.load(path, context.device)
+    except checkpoint.DamagedCheckpoint as error:
+        context.log.warning("%s: starting from the beginning", error)
+        return 0
+    state.load(saved)
+    context.log.info("resumed at step %d", state.step)
+    return int(saved["records"])
+
+
+def _init_file(context: Context) -> Path | None:
+    """Pre-training hands over its last weights; the user's own file is named in the settings."""
+    if "init" in context.stage.parents:
+        return context.parent("init") / "last.safetensors"
+    own = context.stage.settings.get("weights")
+    return Path(own) if own else None
+
+
+def _validation(data: Prepared, spec: TrainSpec, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the validation split on the device: images (N, C, H, W) in [0, 1] and labels (N,)."""
+    images, labels = data.validation()
+    count = spec.training.validation_images
+    x = torch.from_numpy(images[:count].copy()).permute(0, 3, 1, 2).to(device).float() / 255
+    return x, torch.from_numpy(labels[:count].copy()).to(device)

@@ -1,0 +1,14 @@
+rule collect:
+    # All results of the study as tidy tables, and the verdicts on the claims.
+    input:
+        ancient([f"{STORE.folder(path)}/stage.json" for path in PLAN.stages]),
+    output:
+        study_file("collected.json"),
+    log:
+        study_file("collect.log"),
+    params:
+        config=CONFIG,
+    conda:
+        "../../envs/environment.yaml"
+    shell:
+        "{PYTHON:q} -m ssrob collect {params.config:q} 2> >(tee {log:q} >&2)"

@@ -1,0 +1,14 @@
+rule track:
+    # Everything into MLflow, by one writer.
+    input:
+        ancient(study_file("report.html")),
+    output:
+        study_file("tracked.json"),
+    log:
+        study_file("track.log"),
+    params:
+        config=CONFIG,
+    conda:
+        "../../envs/environment.yaml"
+    shell:
+        "{PYTHON:q} -m ssrob track {params.config:q} 2> >(tee {log:q} >&2)"
