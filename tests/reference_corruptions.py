@@ -19,7 +19,26 @@ from scipy.ndimage import zoom as stretch
 from skimage.color import hsv2rgb, rgb2hsv
 from skimage.filters import gaussian
 from skimage.util import random_noise
+from sklearn.datasets import load_sample_images
 from ssrob.corruptions.draws import Draws
+
+
+def crops(count: int, size: int) -> np.ndarray:
+    """Return uint8 crops (count, size, size, 3) of two photographs that come with scikit-learn.
+
+    Every third crop spans the photograph's height, every third a half of it, every third a fifth, so that there
+    are smooth images and busy ones.
+    """
+    photographs = load_sample_images().images
+    generator = np.random.default_rng(0)
+    found = []
+    for i in range(count):
+        photograph = photographs[i % 2]
+        stride = max(1, photograph.shape[0] // size // (1, 2, 5)[i % 3])
+        top, left = (generator.integers(0, side - stride * size + 1) for side in photograph.shape[:2])
+        block = photograph[top : top + stride * size, left : left + stride * size]
+        found.append(block.reshape(size, stride, size, stride, 3).mean((1, 3)).round())
+    return np.array(found, np.uint8)
 
 
 class Source(Protocol):
@@ -169,23 +188,22 @@ def frost(image, params, source, plates):
 
 
 def plasma(noise, decay):
-    """Diamond-square on a torus, point by point."""
+    """Diamond-square on a torus: every new point is the mean of its four neighbours, and some noise."""
     size = len(noise)
-    field = np.zeros((size, size))
+    rows, columns = np.indices(noise.shape)
+    field = np.zeros_like(noise)
     rough, step = 100.0, size
     while step >= 2:
         half = step // 2
-        for y in range(half, size, step):
-            for x in range(half, size, step):
-                around = [field[(y + a) % size, (x + b) % size] for a in (-half, half) for b in (-half, half)]
-                field[y, x] = sum(around) / 4 + rough * rough * noise[y, x]
-        for y in range(0, size, half):
-            for x in range((y + half) % step, size, step):
-                around = [
-                    field[(y + a) % size, (x + b) % size]
-                    for a, b in ((half, 0), (-half, 0), (0, half), (0, -half))
-                ]
-                field[y, x] = sum(around) / 4 + rough * rough * noise[y, x]
+        odd_row, odd_column = rows % step == half, columns % step == half
+        even_row, even_column = rows % step == 0, columns % step == 0
+        diagonal = [(a, b) for a in (-half, half) for b in (-half, half)]
+        straight = [(half, 0), (-half, 0), (0, half), (0, -half)]
+        centres = odd_row & odd_column
+        edges = (odd_row & even_column) | (even_row & odd_column)
+        for new, neighbours in ((centres, diagonal), (edges, straight)):
+            mean = sum(np.roll(field, shift, (0, 1)) for shift in neighbours) / 4
+            field = np.where(new, mean + rough * rough * noise, field)
         step, rough = half, rough / decay
     return (field - field.min()) / (field.max() - field.min())
 
@@ -220,17 +238,13 @@ def elastic_transform(image, params, source):
     back = cv2.invertAffineTransform(cv2.getAffineTransform(corners, moved))
     rows, columns = np.mgrid[:height, :width]
     x, y = (back[i, 0] * columns + back[i, 1] * rows + back[i, 2] for i in (0, 1))
-    turned = np.dstack(
-        [map_coordinates(image[..., c] / 255, [y, x], order=1, mode="mirror") for c in range(3)]
-    )
+    turned = np.dstack([map_coordinates(image[..., c] / 255, [y, x], order=1, mode="mirror") for c in range(3)])
     right, down = (
         alpha * gaussian(field, sigma, mode="reflect", truncate=3)
         for field in source.between("field", -1, 1, 2, height, width)
     )
     places = [rows + down, columns + right]
-    return 255 * np.dstack(
-        [map_coordinates(turned[..., c], places, order=1, mode="reflect") for c in range(3)]
-    )
+    return 255 * np.dstack([map_coordinates(turned[..., c], places, order=1, mode="reflect") for c in range(3)])
 
 
 def pixelate(image, params, source):

@@ -43,7 +43,7 @@ CORRUPTIONS: dict[str, Corruption] = dict(zip(NAMES, _FUNCTIONS, strict=True))
 """Name -> function, in the benchmark's order, the four extra ones last."""
 
 MIN_SIZE = 8
-_CHUNK_PIXELS = 2**17  # of one channel: temporaries of a few megabytes, which stay in the processor's cache
+_CHUNK_PIXELS = 2**15  # of one channel: temporaries below a megabyte, which stay in a processor cache
 
 
 def corrupt(
@@ -82,15 +82,11 @@ def _check_images(images: NDArray[np.uint8]) -> None:
         found = getattr(images, "dtype", type(images).__name__)
         raise TypeError(f"images must be a uint8 numpy array, found {found}")
     if images.ndim != 4 or images.shape[3] not in (1, 3) or min(images.shape[1:3]) < MIN_SIZE:
-        raise ValueError(
-            f"images must be (N, H, W, C) with C 1 or 3 and H, W >= {MIN_SIZE}, found {images.shape}"
-        )
+        raise ValueError(f"images must be (N, H, W, C) with C 1 or 3 and H, W >= {MIN_SIZE}, found {images.shape}")
 
 
 def _numbers(index: ArrayLike | None, count: int) -> Tensor:
     numbers = np.arange(count) if index is None else np.asarray(index)
     if numbers.shape != (count,) or (count and numbers.dtype.kind not in "iu"):
-        raise ValueError(
-            f"index must be {count} integers, one for each image, found {numbers.dtype} {numbers.shape}"
-        )
+        raise ValueError(f"index must be {count} integers, one for each image, found {numbers.dtype} {numbers.shape}")
     return torch.from_numpy(numbers.astype(np.int64))

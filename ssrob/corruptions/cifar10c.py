@@ -33,9 +33,7 @@ def official_labels(folder: Path) -> NDArray[np.uint8]:
 
 def _load(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     if not path.is_file():
-        raise FileNotFoundError(
-            f"no CIFAR-10-C file {path}; the folder must hold <corruption>.npy and labels.npy"
-        )
+        raise FileNotFoundError(f"no CIFAR-10-C file {path}; the folder must hold <corruption>.npy and labels.npy")
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:

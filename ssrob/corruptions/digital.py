@@ -1,10 +1,11 @@
 """Digital corruptions. Definitions: Hendrycks & Dietterich (2019). For the arguments see `noise`."""
 
 from collections.abc import Callable
-from io import BytesIO
 
+import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -12,6 +13,8 @@ from ssrob.corruptions import filters
 from ssrob.corruptions.draws import Draws
 from ssrob.corruptions.levels import from_bytes, luma, to_bytes
 from ssrob.corruptions.parameters import Params
+
+Bytes = NDArray[np.uint8]
 
 
 def contrast(x: Tensor, params: Params, draws: Draws) -> Tensor:
@@ -25,9 +28,7 @@ def elastic_transform(x: Tensor, params: Params, draws: Draws) -> Tensor:
     """Apply a random affine map, then a smooth random displacement of the pixels."""
     height, width = x.shape[-2:]
     displacement, smoothness, jitter = (share * min(height, width) for share in params)
-    row, column = torch.meshgrid(
-        torch.arange(height, dtype=x.dtype), torch.arange(width, dtype=x.dtype), indexing="ij"
-    )
+    row, column = torch.meshgrid(torch.arange(height, dtype=x.dtype), torch.arange(width, dtype=x.dtype), indexing="ij")
     back = _affine(height, width, draws.between("corners", -jitter, jitter, 3, 2))
     grid = torch.stack([column, row, torch.ones_like(row)], dim=-1)
     source = grid @ back[:, None]  # (B, H, W, 2)
@@ -43,20 +44,26 @@ def pixelate(x: Tensor, params: Params, draws: Draws) -> Tensor:
     height, width = x.shape[-2:]
     small = max(1, int(width * kept)), max(1, int(height * kept))
 
-    def through(image: Image.Image) -> Image.Image:
-        return image.resize(small, Image.Resampling.BOX).resize((width, height), Image.Resampling.BOX)
+    def through(plane: Bytes) -> Bytes:
+        shrunk = Image.fromarray(plane).resize(small, Image.Resampling.BOX)
+        return np.asarray(shrunk.resize((width, height), Image.Resampling.BOX))
 
     return _each(x, through)
 
 
 def jpeg_compression(x: Tensor, params: Params, draws: Draws) -> Tensor:
-    """Encode as JPEG with Pillow's default chroma subsampling (4:2:0) and decode."""
-    (quality,) = params
+    """Encode as JPEG with chroma subsampling 4:2:0 and decode.
 
-    def through(image: Image.Image) -> Image.Image:
-        file = BytesIO()
-        image.save(file, "JPEG", quality=int(quality))
-        return Image.open(file)
+    By OpenCV: the original's Pillow rests on the same library, gives the same bytes and takes four times as long.
+    """
+    (quality,) = params
+    chroma = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420
+    settings = [cv2.IMWRITE_JPEG_QUALITY, int(quality), cv2.IMWRITE_JPEG_SAMPLING_FACTOR, chroma]
+
+    def through(plane: Bytes) -> Bytes:
+        code = cv2.imencode(".jpg", plane[..., ::-1] if plane.ndim == 3 else plane, settings)[1]
+        decoded = np.asarray(cv2.imdecode(code, cv2.IMREAD_UNCHANGED), np.uint8)
+        return decoded[..., ::-1] if plane.ndim == 3 else decoded
 
     return _each(x, through)
 
@@ -84,18 +91,15 @@ def _affine(height: int, width: int, jitter: Tensor) -> Tensor:
     """
     out = min(height, width) // 3
     across, down = width // 2, height // 2
-    corners = jitter.new_tensor(
-        [[across + out, down + out], [across + out, down - out], [across - out, down - out]]
-    )
+    corners = jitter.new_tensor([[across + out, down + out], [across + out, down - out], [across - out, down - out]])
     moved = corners + jitter
     ones = torch.ones_like(moved[..., :1])
     back: Tensor = torch.linalg.solve(torch.cat([moved, ones], dim=-1), corners.expand_as(moved))
     return back
 
 
-def _each(x: Tensor, change: Callable[[Image.Image], Image.Image]) -> Tensor:
-    """Put every image (grey ones as mode L) through a function of Pillow images."""
+def _each(x: Tensor, change: Callable[[Bytes], Bytes]) -> Tensor:
+    """Put every image, uint8 (H, W, 3) or for grey ones (H, W), through a function."""
     images = to_bytes(x)
     planes = images[..., 0] if images.shape[-1] == 1 else images
-    changed = np.stack([np.asarray(change(Image.fromarray(plane))) for plane in planes])
-    return from_bytes(changed.reshape(images.shape))
+    return from_bytes(np.stack([change(plane) for plane in planes]).reshape(images.shape))

@@ -1,4 +1,4 @@
-"""Linear filters and resampling as matrices, so that one product serves a whole batch and any border.
+"""Linear filters and resampling of batches; separable ones are matrices, which any border suits.
 
 Borders are named as in scipy.ndimage: "nearest" (a a|a b c|c c), "reflect" (b a|a b c|c b) and "mirror"
 (c b|a b c|b a, which OpenCV calls BORDER_REFLECT_101).
@@ -83,24 +83,27 @@ def smear(x: Tensor, radius: float, sigma: float, degrees: Tensor) -> Tensor:
     writer truncates those to 8, which adds 1/514 of a grey level before truncation.
     """
     planes = np.ascontiguousarray(x.permute(0, 2, 3, 1).to(torch.float32).numpy())
+    step = np.arange(2 * math.ceil(radius) + 1)
+    weight = np.exp(-0.5 * (step / sigma) ** 2)
+    angle = np.radians(degrees.numpy())[:, None]
+    right = np.ceil(step * np.cos(angle) - 0.5).astype(np.int64)
+    down = np.ceil(step * np.sin(angle) - 0.5).astype(np.int64)
     smeared = np.empty_like(planes)
-    for i, angle in enumerate(degrees.tolist()):
-        kernel, anchor = _line(radius, sigma, math.radians(angle))
-        moved = cv2.filter2D(planes[i], -1, kernel, anchor=anchor, borderType=cv2.BORDER_REPLICATE)
-        smeared[i] = moved.reshape(planes[i].shape)
+    for i, plane in enumerate(planes):
+        kernel, start = _line(right[i], down[i], weight / weight.sum())
+        moved = cv2.filter2D(plane, -1, kernel, anchor=start, borderType=cv2.BORDER_REPLICATE)
+        smeared[i] = moved.reshape(plane.shape)
     return truncate(torch.from_numpy(smeared).permute(0, 3, 1, 2).to(torch.float64) + 1 / (514 * 255))
 
 
-def _line(radius: float, sigma: float, angle: float) -> tuple[NDArray[np.float32], tuple[int, int]]:
-    """Return the smallest kernel that holds the line, and where in it the line starts, as (x, y)."""
-    step = np.arange(2 * math.ceil(radius) + 1)
-    weight = np.exp(-0.5 * (step / sigma) ** 2)
-    x = np.ceil(step * math.cos(angle) - 0.5).astype(np.int64)
-    y = np.ceil(step * math.sin(angle) - 0.5).astype(np.int64)
-    left, top = int(x.min()), int(y.min())
-    kernel = np.zeros((int(y.max()) - top + 1, int(x.max()) - left + 1), np.float32)
-    np.add.at(kernel, (y - top, x - left), weight / weight.sum())
-    return kernel, (-left, -top)
+def _line(
+    right: NDArray[np.int64], down: NDArray[np.int64], weight: NDArray[np.float64]
+) -> tuple[NDArray[np.float32], tuple[int, int]]:
+    """Return the smallest kernel that holds points (K,) with their weights, and where (0, 0) is in it, (x, y)."""
+    left, top = int(right.min()), int(down.min())
+    width, height = int(right.max()) - left + 1, int(down.max()) - top + 1
+    flat = np.bincount((down - top) * width + right - left, weight, width * height)
+    return flat.reshape(height, width).astype(np.float32), (-left, -top)
 
 
 def resample(x: Tensor, column: Tensor, row: Tensor, border: Literal["reflect", "mirror"]) -> Tensor:

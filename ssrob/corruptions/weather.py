@@ -1,6 +1,6 @@
 """Weather. Definitions: Hendrycks & Dietterich (2019). For the arguments see `noise`.
 
-One-channel images are treated as the luma of what the same image in colour would become.
+A one-channel image becomes the luma, before clipping, of what the same grey in three channels would become.
 """
 
 from pathlib import Path
