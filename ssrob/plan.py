@@ -289,7 +289,8 @@ def _corrupt_spec(study: Study, checkpoint: Checkpoint) -> CorruptSpec:
 def _stage(
     kind: str, slug: str, spec: Strict, parents: dict[str, str], settings: dict[str, Any] | None = None
 ) -> Stage:
-    dumped = _dump(spec)
+    # Sorted, as it comes back from the command line: losses added up in another order would give other bits.
+    dumped = json.loads(canonical(_dump(spec)))
     return Stage(kind, f"{slug}-{_digest(kind, dumped, parents)}", dumped, parents, settings or {})
 
 

@@ -371,6 +371,6 @@ class Study(Strict):
                 known(f"init in arms.{i}.equal_passes", block.equal_passes.init, ["random", *self.pretraining])
             for norm in block.norm or ():
                 known(f"norm in arms.{i}.norm", norm, self.threat)
-        if self.data.label_column is None and self.data.source == "parquet":
+        if self.data.label_column is None:
             raise ValueError("data.label_column: the study's data needs labels, found null")
         return self

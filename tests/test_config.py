@@ -1,0 +1,146 @@
+"""Configs: what is read, and what is refused with which words. Bad input stops before any job starts."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ssrob.config import load_config, load_study, parse_study
+from ssrob.spec import ConfigError
+from tests.conftest import ROOT, tiny_config
+
+# What is changed, and words that the message must hold: the field, what was found, what is allowed.
+BAD: list[tuple[dict[str, Any], list[str]]] = [
+    ({"modell": {}}, ["unknown key 'modell'", "did you mean 'model'"]),
+    ({"model": {"name": "resnett"}}, ["model.name", "'resnett'", "preactresnet18, resnet, wideresnet"]),
+    ({"model": {"name": "resnet", "depth": 9}}, ["model", "6 n + 2", "found 9"]),
+    ({"model": {"name": "resnet", "layers": 8}}, ["model", "'layers'", "depth, stem_stride, width"]),
+    ({"model": {"name": "resnet", "width": "wide"}}, ["width", "whole number", "'wide'"]),
+    ({"threat": {"linf": {"eps": 0}}}, ["threat.linf.eps", "greater than 0", "found 0"]),
+    ({"threat": {"linf": {"eps": -0.1}}}, ["threat.linf.eps", "greater than 0", "-0.1"]),
+    ({"threat": {"linf": {"eps": "8/0"}}}, ["threat.linf.eps", "divide by zero"]),
+    ({"threat": {"linf": {"eps": "abc"}}}, ["threat.linf.eps", "valid number", "'abc'"]),
+    ({"threat": {"linf": {"eps": ".inf"}}}, ["threat.linf.eps", "'.inf'"]),
+    ({"threat": {"l1": {"eps": 1}}}, ["threat", "l1", "'linf' or 'l2'"]),
+    ({"threat": {}}, ["threat", "at least 1"]),
+    ({"seeds": []}, ["seeds", "at least one"]),
+    ({"seeds": [0, 0]}, ["seeds", "every entry once", "[0, 0]"]),
+    ({"seeds": ["a"]}, ["seeds.0", "valid integer", "'a'"]),
+    ({"finetune": {"epochs": "many"}}, ["finetune.epochs", "'many'"]),
+    ({"finetune": {"epochs": True}}, ["finetune.epochs", "expected a number", "true"]),
+    ({"finetune": {"schedule": "cosine"}}, ["finetune.schedule", "'onecycle' or 'piecewise'", "'cosine'"]),
+    ({"finetune": {"augment": ["rotate"]}}, ["finetune.augment.0", "'crop' or 'flip'", "'rotate'"]),
+    ({"finetune": {"precision": "fp16"}}, ["finetune.precision", "'float32' or 'bfloat16'", "'fp16'"]),
+    ({"ssl": {"task": "jigsaww"}}, ["ssl.task", "unknown SSL task 'jigsaww'", "rotation"]),
+    ({"ssl": {"weights": [-1]}}, ["ssl.weights.0", "greater than or equal to 0", "-1"]),
+    ({"arms": []}, ["arms", "at least 1"]),
+    ({"arms": [{"variant": "att"}]}, ["arms.0.variant", "'att'", "did you mean 'at'"]),
+    ({"arms": [{"variant": "at", "init": "ssll"}]}, ["arms.0.init", "'ssll'", "did you mean 'ssl'"]),
+    ({"arms": [{"variant": "at", "norm": "linf", "equal_passes": "no"}]}, ["arms.0.equal_passes", "'no'"]),
+    ({"evaluate": {"eps": [1, 0.5]}}, ["evaluate", "ascending", "[1.0, 0.5]"]),
+    ({"evaluate": {"eps": []}}, ["evaluate.eps", "at least one"]),
+    ({"evaluate": {"preset": "weak"}}, ["evaluate.preset", "'weak'", "fast"]),
+    ({"corrupt": {"names": ["fogg"]}}, ["corrupt.names.0", "'fogg'", "did you mean 'fog'"]),
+    ({"corrupt": {"severities": [6]}}, ["corrupt.severities.0", "less than or equal to 5", "6"]),
+    ({"study": "a b; rm -rf $(x)"}, ["study", "pattern", "rm -rf"]),
+    ({"data": {"name": "../up", "source": "digits"}}, ["data.name", "pattern", "../up"]),
+    ({"data": {"name": "x", "source": "imagenet"}}, ["data.source", "'digits'", "'imagenet'"]),
+    ({"data": {"name": "x", "source": "parquet"}}, ["data", "parquet", "needs a path"]),
+    ({"variants": {"x": {"train": {}}}}, ["variants.x.train", "at least 1"]),
+    ({"variants": {"x": {"train": {"adv": {"xent": 1}}}}}, ["variants.x", "train.adv", "no such perturbation"]),
+    (
+        {"variants": {"x": {"perturb": {"adv": {"rotaton": 1}}, "train": {"adv": {"xent": 1}}}}},
+        ["variants.x.perturb.adv", "'rotaton'", "did you mean 'rotation'"],
+    ),
+    (
+        {"variants": {"x": {"perturb": {"adv": {"xent": 1}}, "train": {"clean": {"xent": 1}}}}},
+        ["variants.x", "perturb.adv", "no term of train uses it"],
+    ),
+    (
+        {"variants": {"x": {"perturb": {"clean": {"xent": 1}}, "train": {"clean": {"xent": 1}}}}},
+        ["variants.x", "perturb.clean", "choose another name"],
+    ),
+    ({"variants": {"x": {"train": {"clean": {"xent": "2*v"}}}}}, ["variants.x.train.clean.xent", "'2*v'", "'w/2'"]),
+    ({"variants": {"x": {"train": {"clean": {"xent": -1}}}}}, ["variants.x.train.clean.xent", ">= 0", "-1"]),
+    ({"pretraining": {"mine": {"weights": "a.pt", "train": {"clean": {"ssl": 1}}}}}, ["pretraining.mine", "either"]),
+    ({"pretraining": {"mine": {}}}, ["pretraining.mine", "either an objective"]),
+    ({"plugins": ["no_such_module_here"]}, ["plugins", "no_such_module_here"]),
+]
+
+
+@pytest.mark.parametrize(("changes", "words"), BAD, ids=[str(row[0])[:60] for row in BAD])
+def test_bad_config_is_refused_in_clear_words(changes: dict[str, Any], words: list[str], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_study(tiny_config(tmp_path, **changes), "study.yaml")
+    message = str(caught.value)
+    assert message.startswith("study.yaml: ")
+    for word in words:
+        assert word in message, message
+    assert "\n" not in message, "one mistake, one line"
+
+
+def test_three_mistakes_are_three_lines(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, seeds=[], ssl={"task": "x"}, evaluate={"preset": "y"})
+    with pytest.raises(ConfigError) as caught:
+        parse_study(config)
+    assert len(str(caught.value).splitlines()) == 3
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "a: [", "a: !!python/object/apply:os.system ['touch hacked']", "just words"])
+def test_a_file_that_is_no_mapping_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"study\.yaml"):
+        load_config(path)
+    assert not Path("hacked").exists()
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: no such config file"):
+        load_config(tmp_path / "nowhere.yaml")
+
+
+def test_fractions_and_decimals_are_the_same_number(tmp_path: Path) -> None:
+    for text in ("8/255", " 8 / 255", 8 / 255, str(8 / 255)):
+        study = parse_study(tiny_config(tmp_path, threat={"linf": {"eps": text}}, arms=[{"variant": "at"}]))
+        assert study.threat["linf"].eps == 8 / 255
+
+
+def test_overrides_merge_into_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(tiny_config(tmp_path)))
+    study = load_study(path, ["data={train_images: 200}", "finetune.lr=0.3"])
+    assert (study.data.name, study.data.train_images, study.finetune.lr) == ("digits", 200, 0.3)
+    assert study.finetune.batch_size == 100
+
+
+@pytest.mark.parametrize("name", ["quickstart", "cifar10-mini", "cifar10"])
+def test_the_configs_of_the_repository_are_valid(name: str) -> None:
+    assert load_study(ROOT / "config" / f"{name}.yaml").study == name
+
+
+def test_the_schema_file_is_up_to_date() -> None:
+    from ssrob.spec import Study
+
+    import json
+
+    assert json.loads((ROOT / "config" / "schema.json").read_text()) == Study.model_json_schema()
+
+
+def test_a_config_is_checked_without_torch() -> None:
+    code = "import sys, ssrob.door, ssrob.overview; print('torch' in sys.modules, 'mlflow' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert out.stdout.split() == ["False", "False"]
+
+
+def test_a_mistake_on_the_command_line_is_one_line_and_no_traceback(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(tiny_config(tmp_path, seeds=[])))
+    out = subprocess.run([sys.executable, "-m", "ssrob", "plan", str(path)], capture_output=True, text=True, check=False)
+    assert out.returncode == 2
+    assert out.stderr.startswith("ssrob: ")
+    assert "seeds" in out.stderr
+    assert "Traceback" not in out.stderr

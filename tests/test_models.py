@@ -1,0 +1,134 @@
+"""Networks: shapes, seeds, normalisation, saving and loading."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from ssrob.models.network import Architecture, Forward, Network, build
+from ssrob.models.saved import load_backbone, load_network, read_weights, save_architecture, save_weights
+
+
+def architecture(backbone: str = "resnet", shape: tuple[int, int, int] = (1, 8, 8), **heads: int) -> Architecture:
+    arguments = {"resnet": {"depth": 8, "width": 4}, "preactresnet18": {"width": 4}, "wideresnet": {"depth": 10, "width": 1}}
+    mean, std = [0.4] * shape[0], [0.3] * shape[0]
+    return Architecture(backbone, arguments[backbone], shape, mean, std, heads or {"class": 10})
+
+
+@pytest.mark.parametrize("backbone", ["resnet", "preactresnet18", "wideresnet"])
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (3, 17, 23)])
+def test_every_backbone_takes_images_of_any_size(backbone: str, shape: tuple[int, int, int]) -> None:
+    network = build(architecture(backbone, shape), seed=0).eval()
+    assert network(torch.rand(2, *shape)).shape == (2, 10)
+
+
+def test_known_sizes_of_known_networks() -> None:
+    def parameters(name: str, arguments: dict[str, int]) -> int:
+        made = build(Architecture(name, arguments, (3, 32, 32), [0.5] * 3, [0.25] * 3, {"class": 10}), seed=0)
+        return sum(parameter.numel() for parameter in made.parameters())
+
+    # Published: PreActResNet-18 11.17 M; WRN-34-10 46.2 M (46.16 M); ResNet-20 0.27 M.
+    assert parameters("preactresnet18", {}) == pytest.approx(11.17e6, rel=0.005)
+    assert parameters("wideresnet", {"depth": 34, "width": 10}) == pytest.approx(46.2e6, rel=0.005)
+    assert parameters("resnet", {"depth": 20, "width": 16}) == pytest.approx(0.27e6, rel=0.02)
+
+
+def test_initialisation_is_a_function_of_seed_and_name() -> None:
+    torch.manual_seed(1)
+    one = build(architecture(), seed=0).state_dict()
+    torch.manual_seed(2)
+    with_head = build(architecture(rotation=4, **{"class": 10}), seed=0).state_dict()
+    other = build(architecture(), seed=1).state_dict()
+    assert all(torch.equal(tensor, with_head[name]) for name, tensor in one.items())
+    assert not torch.equal(one["backbone.stem.weight"], other["backbone.stem.weight"])
+
+
+def test_building_leaves_the_global_generator_alone() -> None:
+    before = torch.get_rng_state()
+    build(architecture(), seed=0)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_normalisation_is_inside() -> None:
+    network = build(architecture(), seed=0).eval()
+    x = torch.rand(4, 1, 8, 8)
+    assert torch.allclose(network.features(x), network.backbone((x - 0.4) / 0.3))
+
+
+def test_saved_weights_rebuild_the_network(tmp_path: Path) -> None:
+    network = build(architecture(), seed=3).eval()
+    save_weights(network.state_dict(), tmp_path / "best.safetensors")
+    save_architecture(network.architecture, tmp_path / "model.json")
+    x = torch.rand(4, 1, 8, 8)
+    assert torch.equal(load_network(tmp_path / "best.safetensors")(x), network(x))
+
+
+def test_a_backbone_starts_from_other_weights() -> None:
+    source, target = build(architecture(), seed=0), build(architecture(), seed=1)
+    plain = {name.removeprefix("backbone."): value for name, value in source.state_dict().items() if "backbone" in name}
+    matched, expected = load_backbone(target, {f"module.{name}": value for name, value in plain.items()})
+    assert matched == expected == len(plain)
+    assert torch.equal(target.backbone.stem.weight, source.backbone.stem.weight)
+
+
+def test_an_ssl_head_is_carried_over_and_a_class_head_of_another_size_is_not() -> None:
+    source = build(architecture(rotation=4, **{"class": 3}), seed=0)
+    target = build(architecture(rotation=4, **{"class": 10}), seed=1)
+    fresh = target.heads["class"].weight.clone()
+    load_backbone(target, source.state_dict())
+    assert torch.equal(target.heads["rotation"].weight, source.heads["rotation"].weight)
+    assert torch.equal(target.heads["class"].weight, fresh)
+
+
+def test_weights_that_fit_nowhere_are_refused() -> None:
+    target = build(architecture(), seed=0)
+    with pytest.raises(ValueError, match=r"no backbone tensor matched.*found conv9"):
+        load_backbone(target, {"conv9.weight": torch.zeros(1)})
+    with pytest.raises(ValueError, match=r"backbone\.stem\.weight: expected shape \(4, 1, 3, 3\), found \(8, 1, 3, 3\)"):
+        load_backbone(target, {"backbone.stem.weight": torch.zeros(8, 1, 3, 3)})
+
+
+class _Payload:
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return open, ("hacked-by-a-checkpoint", "w")
+
+
+def test_a_hostile_checkpoint_is_refused_and_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": _Payload()}, tmp_path / "evil.pt")
+    with pytest.raises(ValueError, match=r"evil\.pt: not a file of weights"):
+        read_weights(tmp_path / "evil.pt")
+    assert not Path("hacked-by-a-checkpoint").exists()
+
+
+@pytest.mark.parametrize("name", ["cut.pt", "cut.safetensors"])
+def test_a_truncated_file_of_weights_is_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"\x80\x00\x00")
+    with pytest.raises(ValueError, match=name):
+        read_weights(tmp_path / name)
+
+
+def test_images_that_terms_share_go_through_the_network_once() -> None:
+    network = build(architecture(rotation=4, **{"class": 10}), seed=0).eval()
+    calls: list[int] = []
+    network.backbone.register_forward_hook(lambda *_: calls.append(1))
+    model, x = Forward(network), torch.rand(2, 1, 8, 8)
+    outputs = model(x), model(x), model(x, head="rotation")
+    assert len(calls) == 1
+    assert torch.equal(outputs[0], outputs[1])
+    model(x.clone())
+    assert len(calls) == 2
+
+
+def test_a_layer_without_initialisation_is_an_error() -> None:
+    class Odd(Network):
+        def __init__(self, told: Architecture):
+            super().__init__(told)
+            self.extra = nn.Embedding(2, 2)
+
+    import ssrob.models.network as module
+
+    with pytest.raises(TypeError, match="no initialisation for a Embedding"):
+        for name, child in Odd(architecture()).named_modules():
+            module._initialise(child, 0, name)
