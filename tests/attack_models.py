@@ -46,9 +46,7 @@ def digits() -> tuple[Tensor, Tensor]:
     """Scikit-learn's 8x8 digits in a fixed random order, (1797, 1, 8, 8) in [0, 1], and their labels."""
     bunch = load_digits()
     order = torch.randperm(len(bunch.target), generator=generator(0, "digits"))
-    return torch.tensor(bunch.images, dtype=torch.float32)[order, None] / 16, torch.tensor(bunch.target)[
-        order
-    ]
+    return torch.tensor(bunch.images, dtype=torch.float32)[order, None] / 16, torch.tensor(bunch.target)[order]
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from ssrob.attacks.geometry import GEOMETRIES, Geometry
 from ssrob.attacks.pgd import pgd
 from ssrob.attacks.presets import PRESETS, AttackConfig, AttackPlan
 from ssrob.attacks.stepper import climb
-from ssrob.attacks.steppers import build
+from ssrob.attacks.steppers import STEPPERS, build
 from ssrob.seeding import generator
 from torch import Tensor, nn
 
@@ -18,6 +18,9 @@ from attack_models import digits_test, linear_distance, linear_problem, robust_c
 
 CONFIGS = {
     "pgd": AttackConfig("pgd", "margin", 10),
+    "apgd": AttackConfig("apgd", "margin", 20),
+    "fmn": AttackConfig("fmn", "margin", 20, start="clean"),
+    "square": AttackConfig("square", "margin", 50),
 }
 SLACK = 1e-6  # x + delta rounds each pixel to float32: up to 6e-8 for a pixel, times 8 for the length of 64 pixels
 
@@ -40,7 +43,7 @@ def keys(count: int) -> Tensor:
 def test_names_are_those_of_the_tables():
     assert tuple(GEOMETRIES) == names.NORMS
     assert tuple(PRESETS) == names.PRESET_NAMES
-    assert tuple(CONFIGS) == names.ATTACK_KINDS
+    assert tuple(CONFIGS) == tuple(STEPPERS) == names.ATTACK_KINDS
     assert tuple(logit_losses.UNTARGETED) == names.UNTARGETED_LOSSES
     assert tuple(logit_losses.TARGETED) == names.TARGETED_LOSSES
 
@@ -74,9 +77,7 @@ def test_project_is_the_nearest_point_and_idempotent(geometry: Geometry):
     assert (near <= 1).all()
     assert (geometry.norm(near - x) <= eps + SLACK).all()
     assert near[0].equal(x[0])  # eps = 0
-    torch.testing.assert_close(
-        geometry.project(x, near, eps), near, atol=2e-7, rtol=0
-    )  # one float32 rounding
+    torch.testing.assert_close(geometry.project(x, near, eps), near, atol=2e-7, rtol=0)  # one float32 rounding
     inside = geometry.project(x, near, eps * 2)
     torch.testing.assert_close(inside, near, atol=2e-7, rtol=0)
 
@@ -100,9 +101,7 @@ def test_step_has_the_length_asked_for_and_climbs_most(geometry: Geometry):
 def test_pgd_reaches_the_optimum_of_a_linear_loss(geometry: Geometry):
     x = 0.4 + 0.2 * images()
     weight = torch.randn(x.shape, generator=generator(0, "weight"))
-    adv = pgd(
-        lambda z: (z * weight).flatten(1).sum(1), x, geometry=geometry, eps=0.05, steps=5, step_size=0.03
-    )
+    adv = pgd(lambda z: (z * weight).flatten(1).sum(1), x, geometry=geometry, eps=0.05, steps=5, step_size=0.03)
     gained = ((adv - x) * weight).flatten(1).sum(1)
     torch.testing.assert_close(gained, 0.05 * geometry.dual_norm(weight), atol=1e-5, rtol=1e-5)  # 192 terms
 
@@ -204,9 +203,7 @@ def test_rows_do_not_depend_on_the_batch(geometry: Geometry, kind: str):
     stepper = build(CONFIGS[kind], geometry)
 
     def run(rows: slice) -> Tensor:
-        return climb(
-            stepper, lambda z: logit_losses.margin(model(z), y[rows]), x[rows], eps[rows], keys(64)[rows]
-        )
+        return climb(stepper, lambda z: logit_losses.margin(model(z), y[rows]), x[rows], eps[rows], keys(64)[rows])
 
     torch.testing.assert_close(run(slice(0, 64))[10:20], run(slice(10, 20)), atol=1e-6, rtol=0)  # float32
 

@@ -1,19 +1,21 @@
 """The sweep over budgets, against closed forms, another library and its own promises."""
 
 import warnings
+from itertools import pairwise
 
 import foolbox
 import pytest
 import torch
 from ssrob.attacks.geometry import GEOMETRIES
-from ssrob.attacks.names import NORMS, PRESET_NAMES
-from ssrob.attacks.presets import AttackConfig, AttackPlan
+from ssrob.attacks.names import NORMS
+from ssrob.attacks.presets import PRESETS, AttackConfig, AttackPlan
 from ssrob.attacks.sweep import SweepResult, attack_sweep
 from torch import Tensor, nn
 
 from attack_models import digits_test, linear_distance, linear_problem, robust_cnn
 
 EPS = {"linf": [0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3], "l2": [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]}
+WHITE_BOX = AttackPlan(PRESETS["strong"].attacks[:3])  # without Square, which takes its time
 SHORT = AttackPlan((AttackConfig("pgd", "margin", 8, start="warm"), AttackConfig("pgd", "cross_entropy", 8)))
 
 
@@ -29,6 +31,8 @@ def grid(distance: Tensor, count: int = 10) -> list[float]:
         (2, "fast"),
         (2, "standard"),
         (5, AttackPlan((AttackConfig("pgd", "targeted_margin", 20, restarts=4),))),
+        (5, AttackPlan((AttackConfig("apgd", "targeted_margin", 20, restarts=4),))),
+        (5, AttackPlan((AttackConfig("apgd", "targeted_dlr", 50, restarts=4),))),
     ],
 )
 def test_whole_curve_of_a_linear_classifier(norm: str, classes: int, preset: str | AttackPlan):
@@ -175,9 +179,7 @@ def test_spends_less_than_independent_runs_without_being_weaker():
     together = attack_sweep(model, x, y, eps=eps, preset=SHORT)
     apart = [attack_sweep(model, x, y, eps=[value], preset=SHORT) for value in eps]
     assert together.gradients <= sum(result.gradients for result in apart)
-    whole_attacks = (
-        sum(attack.steps for attack in SHORT.attacks) * len(eps) * int(together.clean_correct.sum())
-    )
+    whole_attacks = sum(attack.steps for attack in SHORT.attacks) * len(eps) * int(together.clean_correct.sum())
     assert together.gradients < 0.6 * whole_attacks
     alone = torch.cat([result.accuracy for result in apart])
     assert (together.accuracy - alone).max() <= 0.01  # one image of 100: the random starts are the same
@@ -185,8 +187,8 @@ def test_spends_less_than_independent_runs_without_being_weaker():
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_not_weaker_than_foolbox(norm: str):
-    model, (x, y) = robust_cnn(), digits_test(150)
-    budgets = EPS[norm][2:5]
+    model, (x, y) = robust_cnn(), digits_test(100)
+    budgets = EPS[norm][2:5:2]
     ours = attack_sweep(model, x, y, norm=norm, eps=budgets)
     kind = foolbox.attacks.LinfPGD if norm == "linf" else foolbox.attacks.L2PGD
     with torch.random.fork_rng():
@@ -195,13 +197,11 @@ def test_not_weaker_than_foolbox(norm: str):
         *_, success = attack(foolbox.PyTorchModel(model, bounds=(0, 1)), x, y, epsilons=budgets)
     theirs = 1 - success.double().mean(1)
     assert (ours.accuracy <= theirs + 1e-9).all()  # three runs to one, so not even noise is allowed
-    assert (ours.accuracy >= theirs - 0.1).all()  # and both attack the same model
+    assert (ours.accuracy >= theirs - 0.15).all()  # and both attack the same model
 
 
 def test_model_inputs_and_global_randomness_are_untouched():
-    model = nn.Sequential(
-        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Flatten(), nn.Linear(144, 10)
-    )
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Flatten(), nn.Linear(144, 10))
     model[0].bias.requires_grad_(False)
     model.train()
     model[1].eval()
@@ -352,7 +352,33 @@ def test_nan_during_the_attack_is_refused():
 
 
 def test_presets_get_stronger():
-    model, (x, y) = robust_cnn(), digits_test(60)
-    curves = [attack_sweep(model, x, y, eps=[0.1, 0.2], preset=name).accuracy for name in PRESET_NAMES]
-    for weaker, stronger in zip(curves, curves[1:], strict=False):
-        assert (stronger <= weaker + 1 / 60 + 1e-9).all()  # one image of 60
+    model, (x, y) = robust_cnn(), digits_test(40)
+    plans = [PRESETS["fast"], PRESETS["standard"], WHITE_BOX]
+    curves = [attack_sweep(model, x, y, eps=[0.22], preset=plan).accuracy for plan in plans]
+    for weaker, stronger in pairwise(curves):
+        assert (stronger <= weaker + 1 / 40 + 1e-9).all()  # one image of 40: their draws differ
+    assert curves[2].sum() < curves[0].sum()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_smallest_norm_attack_finds_the_closed_form(norm: str):
+    model, x, y = linear_problem(2)
+    distance = linear_distance(model, x, y, GEOMETRIES[norm])
+    plan = AttackPlan(PRESETS["strong"].attacks[:1])
+    result = attack_sweep(model, x, y, norm=norm, eps=[0.0, 1e-6], preset=plan)
+    # The last radii change by 0.1 % a step, and by the paper's schedule by up to 5 % before.
+    ratio = result.distance / distance
+    assert ratio.min() >= 1 - 1e-5  # float32
+    assert ratio.max() < 1.02
+    assert result.robust.all()  # found, but far outside
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_square_comes_near_the_closed_form_without_gradients(norm: str):
+    model, x, y = linear_problem(2, count=16)
+    distance = linear_distance(model, x, y, GEOMETRIES[norm])
+    plan = AttackPlan((AttackConfig("square", "margin", 400),))
+    result = attack_sweep(model, x, y, norm=norm, eps=[float(distance.max()) * 2], preset=plan)
+    assert result.gradients == 0
+    assert (result.distance >= distance * (1 - 1e-5)).all()
+    assert result.accuracy.item() < 0.2  # at least twice the distance is a generous budget; measured 0

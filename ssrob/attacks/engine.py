@@ -89,9 +89,7 @@ class Block:
         runs = [self.runs[place] for place in places]
         budget = torch.tensor([run.budget for run in runs], dtype=torch.float32, device=device)
         restart = torch.tensor([run.restart for run in runs], device=device)
-        keys = seeding.example_keys(
-            self.keys[row] + self.codes[torch.tensor(places, device=device)], 0, "run"
-        )
+        keys = seeding.example_keys(self.keys[row] + self.codes[torch.tensor(places, device=device)], 0, "run")
         x, labels = self.x[row], self.labels[row]
         start = {"random": None, "warm": self.closest[row], "clean": x}[attack.start]
         return {
@@ -173,9 +171,7 @@ class Block:
         # Rounding x + delta to float32 can lengthen a perturbation by one unit in the last place per pixel.
         inside = (norm <= eps * (1 + 1e-5) + 1e-6) & ((adv >= 0) & (adv <= 1)).flatten(1).all(1)
         if not bool(inside.all()):
-            raise AssertionError(
-                f"an attack left its budget: {norm[~inside].tolist()} > {eps[~inside].tolist()}"
-            )
+            raise AssertionError(f"an attack left its budget: {norm[~inside].tolist()} > {eps[~inside].tolist()}")
         # Distance 0 means misclassified as it is, and a smaller batch may round the same logits otherwise.
         norm = torch.minimum(norm, eps).clamp_min(torch.finfo(torch.float32).tiny)
         return adv, norm, logits.argmax(1) != lanes["labels"]

@@ -80,18 +80,29 @@ def _for_classes(attack: AttackConfig, classes: int) -> AttackConfig:
     return replace(attack, loss=loss, restarts=restarts)
 
 
+# Warm starts come after a run from a random point, which leaves them something to start from. Runs of "standard"
+# are in the order of what they break per gradient; "strong" has AutoAttack's losses, steps and targets, with a
+# smallest-norm attack to spare the others work (Croce & Hein 2020).
 PRESETS: dict[str, AttackPlan] = {
     "fast": AttackPlan(
         (
             AttackConfig("pgd", "cross_entropy", 10),
-            AttackConfig("pgd", "margin", 10),
+            AttackConfig("pgd", "margin", 10, start="warm"),
         )
     ),
     "standard": AttackPlan(
         (
-            AttackConfig("pgd", "margin", 50, start="warm"),
             AttackConfig("pgd", "cross_entropy", 50),
+            AttackConfig("apgd", "dlr", 50, start="warm"),
             AttackConfig("pgd", "margin", 50),
+        )
+    ),
+    "strong": AttackPlan(
+        (
+            AttackConfig("fmn", "margin", 100, start="clean"),
+            AttackConfig("apgd", "cross_entropy", 100),
+            AttackConfig("apgd", "targeted_dlr", 100, restarts=9),
+            AttackConfig("square", "margin", 5000),
         )
     ),
 }

@@ -40,9 +40,7 @@ class SweepResult:
 
     norm: str
     eps: Tensor  # (E,) float64, ascending, [0, 1] pixel units
-    distance: (
-        Tensor  # (N,) float32: smallest perturbation norm found; 0 if misclassified, inf if none was found
-    )
+    distance: Tensor  # (N,) float32: smallest perturbation norm found; 0 if misclassified, inf if none was found
     attack: tuple[str, ...]  # (N,): which attack found it; "clean" if misclassified, "none" if none found
     attacks: tuple[str, ...]  # all attacks that were run, in the plan's order
     clean_correct: Tensor  # (N,) bool

@@ -83,8 +83,6 @@ def check_logits(logits: Tensor, labels: Tensor) -> None:
 
 def _check_numbers(what: str, found: Tensor, count: int) -> None:
     if tuple(found.shape) != (count,) or found.dtype != torch.int64:
-        raise ValueError(
-            f"{what} must be int64 of shape ({count},), found {found.dtype} of shape {tuple(found.shape)}"
-        )
+        raise ValueError(f"{what} must be int64 of shape ({count},), found {found.dtype} of shape {tuple(found.shape)}")
     if int(found.min()) < 0:
         raise ValueError(f"{what} must be >= 0, found {int(found.min())}")
