@@ -1,0 +1,232 @@
+"""The tracking store: opening it, one writer at a time, and the few operations that an import needs."""
+
+import fcntl
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment as MlflowExperiment
+    from mlflow.entities import Run as MlflowRun
+
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_DISABLE_AGENT_HINT": "true",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_CONFIGURE_LOGGING": "false",
+    "GIT_PYTHON_REFRESH": "quiet",
+    # The defaults wait 246 s for a server that is away and 20 minutes for one that stays silent.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+}
+KEY = "ssrob.key"
+BATCH = 1000  # the most metrics that MLflow takes in one call
+PAGE = 1000
+
+
+class TrackingError(RuntimeError):
+    """The tracking store cannot be used; the message says which one and why. Results are not affected."""
+
+
+@dataclass
+class LoggedRun:
+    """One run as the store knows it; `metrics` holds the last value of each."""
+
+    id: str
+    start_ms: int
+    status: str
+    tags: dict[str, str] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+Point = tuple[str, int, float]  # metric, step, value
+
+
+class Experiment:
+    """The runs of one study. Whatever is logged twice is stored once, so that an import can be repeated."""
+
+    def __init__(self, client: "MlflowClient", name: str, artifacts: str | None):
+        self._client = client
+        self.id = _experiment_id(client, name, artifacts)
+        self.runs = self._find_runs()
+
+    def describe(self, tags: dict[str, str]) -> None:
+        """Set tags of the experiment itself."""
+        for name, value in tags.items():
+            self._client.set_experiment_tag(self.id, name, value)
+
+    def create(self, key: str, name: str, start_ms: int) -> LoggedRun:
+        """Start the run of a key."""
+        run = self._client.create_run(self.id, start_time=start_ms, tags={KEY: key}, run_name=name)
+        self.runs[key] = _logged(run)
+        return self.runs[key]
+
+    def discard(self, key: str) -> None:
+        """Move a run to MLflow's trash."""
+        self._client.delete_run(self.runs.pop(key).id)
+
+    def log(
+        self,
+        run: LoggedRun,
+        points: list[Point] | None = None,
+        params: dict[str, str] | None = None,
+        tags: dict[str, str] | None = None,
+    ) -> None:
+        """Log at most BATCH points, what is new among the parameters and what differs among the tags.
+
+        A point's time follows from its step: a point is identified by metric, step, time and value, and the store
+        ignores one that it has. Tags are written after the points, so that a tag may say how many there are.
+        """
+        from mlflow.entities import Metric, Param, RunTag
+
+        points, params, tags = points or [], _missing(params, run.params), _changed(tags, run.tags)
+        if not (points or params or tags):
+            return
+        self._client.log_batch(
+            run.id,
+            metrics=[Metric(name, value, run.start_ms + step, step) for name, step, value in points],
+            params=[Param(name, value) for name, value in params.items()],
+            tags=[RunTag(name, value) for name, value in tags.items()],
+        )
+        run.params.update(params)
+        run.tags.update(tags)
+        run.metrics.update((name, value) for name, _, value in points)
+
+    def log_dataset(self, run: LoggedRun, name: str, digest: str, role: str) -> None:
+        """Say which data a run read; `role` is training or testing."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        dataset = Dataset(name=name, digest=digest, source_type="ssrob", source=name)
+        self._client.log_inputs(run.id, [DatasetInput(dataset, [InputTag("mlflow.data.context", role)])])
+
+    def log_file(self, run: LoggedRun, file: Path, folder: str = "") -> None:
+        """Copy a file into the run's artifacts; one of the same name is replaced."""
+        self._client.log_artifact(run.id, str(file), folder or None)
+
+    def finish(self, run: LoggedRun, end_ms: int) -> None:
+        """Mark a run as finished."""
+        self._client.set_terminated(run.id, "FINISHED", end_ms)
+        run.status = "FINISHED"
+
+    def _find_runs(self) -> dict[str, LoggedRun]:
+        found: dict[str, LoggedRun] = {}
+        token = None
+        while token != "":
+            page = self._client.search_runs([self.id], max_results=PAGE, page_token=token)
+            for run in page:
+                if key := run.data.tags.get(KEY):
+                    found[key] = _logged(run)
+            token = page.token or ""
+        return found
+
+
+def default_uri(root: Path) -> str:
+    """Return the address of the store inside a results folder."""
+    return f"sqlite:///{root.resolve() / 'mlflow.db'}"
+
+
+def set_environment() -> None:
+    """Set MLflow's switches, before it is imported; what the user has set stays."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+@contextmanager
+def open_experiment(uri: str, name: str, root: Path) -> Iterator[Experiment]:
+    """Open the experiment of a study as its only writer; errors of the store become TrackingError."""
+    set_environment()
+    with _one_line_errors(uri), _single_writer(root):
+        from mlflow import MlflowClient
+
+        local = not urlsplit(uri).scheme.startswith(("http", "databricks"))
+        if local:
+            _create_sqlite(uri)
+        artifacts = f"{(root.resolve() / 'mlartifacts').as_uri()}/{name}" if local else None
+        yield Experiment(MlflowClient(tracking_uri=uri), name, artifacts)
+
+
+def without_password(text: str, uri: str) -> str:
+    """Return a text without the user and password that an address may hold."""
+    user, at, _ = urlsplit(uri).netloc.rpartition("@")
+    return text.replace(user + at, "") if at else text
+
+
+@contextmanager
+def _single_writer(root: Path) -> Iterator[None]:
+    """Hold the results folder's tracking lock; the kernel frees it when the process ends in any way."""
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / "mlflow.lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"another `ssrob track` is writing for {root}; waiting until it is done", file=sys.stderr)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _one_line_errors(uri: str) -> Iterator[None]:
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError) as error:
+        reason = " ".join(str(error).split())
+        reason = "no answer" if "Max retries exceeded" in reason else reason[:200]
+        told = f"tracking store {uri}: {reason}; results are not affected, run `ssrob track` again later"
+        raise TrackingError(without_password(told, uri)) from None
+
+
+def _create_sqlite(uri: str) -> None:
+    """Create an sqlite store in one step: a half-made one, after a kill, would never open again."""
+    from mlflow import MlflowClient
+
+    path = Path(uri.removeprefix("sqlite:///"))
+    if not uri.startswith("sqlite:///") or path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.unlink(missing_ok=True)
+    client = MlflowClient(tracking_uri=f"sqlite:///{partial}")
+    client.delete_experiment("0")  # "Default", which no study uses
+    os.replace(partial, path)
+
+
+def _experiment_id(client: "MlflowClient", name: str, artifacts: str | None) -> str:
+    """Find or create the experiment. One in the trash, or of a results folder that was copied here, makes way."""
+    found = client.get_experiment_by_name(name)
+    if found is not None and found.lifecycle_stage == "active" and artifacts in (None, found.artifact_location):
+        return str(found.experiment_id)
+    if found is not None:
+        _set_aside(client, found)
+    return str(client.create_experiment(name, artifact_location=artifacts))
+
+
+def _set_aside(client: "MlflowClient", experiment: "MlflowExperiment") -> None:
+    if experiment.lifecycle_stage != "active":
+        client.restore_experiment(experiment.experiment_id)
+    client.rename_experiment(experiment.experiment_id, f"{experiment.name} (set aside {time.time_ns()})")
+    client.delete_experiment(experiment.experiment_id)
+
+
+def _logged(run: "MlflowRun") -> LoggedRun:
+    info, data = run.info, run.data
+    return LoggedRun(info.run_id, info.start_time, info.status, dict(data.tags), dict(data.params), dict(data.metrics))
+
+
+def _missing(wanted: dict[str, str] | None, present: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in (wanted or {}).items() if name not in present}
+
+
+def _changed(wanted: dict[str, str] | None, present: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in (wanted or {}).items() if present.get(name) != value}

@@ -1,0 +1,109 @@
+"""How a stage appears as a run: its name, tags and parameters. Imports no mlflow."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ssrob.plan import Plan, Stage
+from ssrob.spec import Data, Strict
+from ssrob.stage_specs import CorruptSpec, EvaluateSpec, TrainSpec
+
+SPECS: dict[str, type[Strict]] = {
+    "data": Data,
+    "pretrain": TrainSpec,
+    "finetune": TrainSpec,
+    "evaluate": EvaluateSpec,
+    "corrupt": CorruptSpec,
+}
+ARM_TAGS = ("variant", "init", "task", "norm", "seed")
+ARM_PARAMS = (*ARM_TAGS, "weight", "eps_train", "budget")
+
+
+def run_name(plan: Plan, stage: Stage) -> str:
+    """Return a name for people, e.g. ``at_ssl_joint rotation w0.5 linf 0.15 s0``."""
+    if stage.kind == "data":
+        return f"data {stage.spec['name']}"
+    model = model_of(plan, stage)
+    name = _training_name(model)
+    if "init" in model.parents:
+        name += f" from {_training_name(plan.stages[model.parents['init']], seed=False)}"
+    elif model.spec.get("init", "random") != "random":
+        name += f" from {model.spec['init']}"
+    if stage.kind in ("evaluate", "corrupt"):
+        return f"{stage.kind} {name} {stage.spec['checkpoint']}"
+    return f"pretrain {name}" if stage.kind == "pretrain" else name
+
+
+def run_tags(plan: Plan, stage: Stage) -> dict[str, str]:
+    """Return what to filter by: kind, study, the arm's columns, and the stage's parents by role."""
+    tags = {"kind": stage.kind, "study": plan.study.study, "data": _data_name(plan, stage)}
+    if stage.kind != "data":
+        spec = resolved(model_of(plan, stage))
+        tags |= {name: _text(spec[name]) for name in ARM_TAGS if spec[name] is not None}
+    if "checkpoint" in stage.spec:
+        tags["checkpoint"] = stage.spec["checkpoint"]
+    return tags | {f"ssrob.parent.{role}": path for role, path in stage.parents.items()}
+
+
+def run_params(plan: Plan, stage: Stage) -> dict[str, str]:
+    """Return the spec, defaults included, with nested names joined by dots; a test also has its arm's columns."""
+    params = dict(_flatten(resolved(stage)))
+    if stage.kind in ("evaluate", "corrupt"):
+        spec = resolved(model_of(plan, stage))
+        params = {name: _text(spec[name]) for name in ARM_PARAMS if spec[name] is not None} | {
+            f"test.{name}": value for name, value in params.items()
+        }
+    return params
+
+
+def provenance_tags(provenance: Mapping[str, Any]) -> dict[str, str]:
+    """Return on what a stage ran."""
+    tags = {name: str(provenance[name]) for name in ("commit", "device") if provenance.get(name)}
+    return tags | ({"mlflow.source.git.commit": tags["commit"]} if "commit" in tags else {})
+
+
+def model_of(plan: Plan, stage: Stage) -> Stage:
+    """Return the training stage that a stage is or tests."""
+    return plan.stages[stage.parents["model"]] if "model" in stage.parents else stage
+
+
+def resolved(stage: Stage) -> dict[str, Any]:
+    """Return a stage's spec with its defaults."""
+    loaded: dict[str, Any] = SPECS[stage.kind].model_validate(stage.spec).model_dump(mode="json")
+    return loaded
+
+
+def _training_name(stage: Stage, *, seed: bool = True) -> str:
+    spec = resolved(stage)
+    parts = [spec["variant"], spec["task"]]
+    parts += [f"w{spec['weight']:g}"] if spec["weight"] is not None else []
+    parts += [spec["norm"], pixels(spec["eps_train"])] if spec["eps_train"] else []
+    parts += ["long"] if spec["budget"] else []
+    parts += [f"s{spec['seed']}"] if seed else []
+    return " ".join(part for part in parts if part)
+
+
+def pixels(eps: float) -> str:
+    """Write an eps in [0, 1] pixel units the way people do: ``8/255``, ``0.15``."""
+    grey = eps * 255
+    return f"{round(grey)}/255" if abs(grey - round(grey)) < 1e-6 else f"{eps:.4g}"
+
+
+def _data_name(plan: Plan, stage: Stage) -> str:
+    data = plan.stages[stage.parents["data"]] if "data" in stage.parents else stage
+    return str(data.spec["name"])
+
+
+def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, inner in value.items():
+        if isinstance(inner, Mapping):
+            yield from _flatten(inner, f"{prefix}{name}.")
+        elif inner is not None and inner != []:
+            yield prefix + name, _text(inner)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        return ", ".join(map(_text, value))
+    return str(value)

@@ -1,0 +1,234 @@
+"""From a results folder to MLflow runs: one run per stage, any number of times with the same result."""
+
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ssrob.cost import step_passes
+from ssrob.plan import Plan, Stage
+from ssrob.stage_specs import TrainSpec
+from ssrob.store import Store, sha256
+from ssrob.tracking.client import BATCH, Experiment, LoggedRun, Point, default_uri, open_experiment
+from ssrob.tracking.describe import model_of, provenance_tags, run_name, run_params, run_tags
+from ssrob.tracking.points import measured_points, told, training_points
+from ssrob.tracking.view import VIEW_TAG, view_tag
+
+LAYOUT = "1"  # raised when what is logged of a finished stage changes, so that it is looked at again
+MAX_ARTIFACT_BYTES = 16 * 2**20  # larger weights stay in the results folder alone
+ARTIFACT_SUFFIXES = {".json", ".parquet", ".safetensors", ".png", ".svg", ".html", ".log", ".txt"}
+MARKER = "tracked.json"  # written after an import, for the workflow: no part of what is imported
+PARENT = "mlflow.parentRunId"
+SEAL = "ssrob.complete"  # with what a finished stage was linked when all of it had been logged
+LOGGED = "ssrob.records"  # how many training records were logged, and their digest
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """What an import found, and what it had to write: a repeated one writes nothing."""
+
+    runs: int
+    created: int
+    points: int
+    files: int
+
+    def __str__(self) -> str:
+        return f"{self.runs} runs; new: {self.created} runs, {self.points} points, {self.files} files"
+
+
+def track(plan: Plan, store: Store, *, tracking_uri: str | None = None) -> Tracked:
+    """Import every stage of a study that is finished or has records into the experiment named after the study.
+
+    Raises TrackingError when the tracking store cannot be used.
+    """
+    uri = tracking_uri or plan.study.tracking_uri or default_uri(store.root)
+    with open_experiment(uri, plan.study.study, store.root) as experiment:
+        return _Import(plan, store, experiment).run()
+
+
+class _Import:
+    """One pass over a plan. Kept together because every step reads the same plan, store and experiment."""
+
+    def __init__(self, plan: Plan, store: Store, experiment: Experiment):
+        self.plan, self.store, self.experiment = plan, store, experiment
+        self.wrote: Counter[str] = Counter()
+        self.done = [stage for stage in plan.stages.values() if store.done(stage.path)]
+
+    def run(self) -> Tracked:
+        study = self._study_run()
+        found = 1
+        for stage in self.plan.stages.values():
+            if self.store.done(stage.path) or (self.store.work(stage.path) / "records.jsonl").is_file():
+                self._import_stage(stage, study)
+                found += 1
+        self._finish_study(study)
+        return Tracked(found, self.wrote["created"], self.wrote["points"], self.wrote["files"])
+
+    def _study_run(self) -> LoggedRun:
+        """Find or create the run that holds the report; a changed study gets a new one."""
+        study = self.plan.study
+        key = f"study/{study.study}/{self.plan.digest}"
+        if key not in self.experiment.runs:
+            self.experiment.describe(_about(self.plan))
+        run = self._run_of(key, f"study {study.study}", self._earliest_start)
+        tags = {"kind": "study", "study": study.study, "title": study.title, "ssrob.digest": self.plan.digest}
+        tags["stages"] = f"{len(self.done)} of {len(self.plan.stages)} done"
+        self.experiment.log(run, tags=tags)
+        return run
+
+    def _finish_study(self, run: LoggedRun) -> None:
+        folder = self.plan.folder
+        files = [file for file in sorted(folder.rglob("*")) if _is_artifact(file) and file.name != MARKER]
+        listed = "\n".join(f"{file.relative_to(folder)} {sha256(file)}" for file in files)
+        seal = hashlib.sha256(listed.encode()).hexdigest()[:16]
+        if files and run.tags.get(SEAL) != seal:
+            for file in files:
+                inside = file.parent.relative_to(folder).as_posix()
+                self._log_file(run, file, "" if inside == "." else inside)
+            self.experiment.log(run, tags={SEAL: seal})
+        if files and len(self.done) == len(self.plan.stages) and run.status != "FINISHED":
+            ends = [_end_ms(self.store.provenance(stage.path)) for stage in self.done]
+            self.experiment.finish(run, max(ends))
+
+    def _import_stage(self, stage: Stage, study: LoggedRun) -> None:
+        model = self._model_run(stage)
+        parent = model or study
+        seal = "/".join([LAYOUT, parent.id])
+        done = self.store.done(stage.path)
+        present = self.experiment.runs.get(stage.path)
+        if done and present is not None and present.tags.get(SEAL) == seal:
+            return
+        records = training_points(self.store, stage)
+        if present is not None and _other_history(present, records, done):
+            self.experiment.discard(stage.path)
+        provenance = self.store.provenance(stage.path) if done else {}
+        run = self._run_of(stage.path, run_name(self.plan, stage), lambda: _start_ms(provenance))
+        tags = run_tags(self.plan, stage) | provenance_tags(provenance) | {PARENT: parent.id}
+        self.experiment.log(run, params=run_params(self.plan, stage), tags=tags)
+        self._log_records(run, records)
+        if done:
+            self._log_results(stage, run, model, provenance)
+            self.experiment.log(run, tags={SEAL: seal})
+
+    def _log_results(self, stage: Stage, run: LoggedRun, model: LoggedRun | None, provenance: dict[str, Any]) -> None:
+        points = measured_points(self.store, stage)
+        self._log_summary(run, points + _cost_points(stage, provenance))
+        if model is not None:
+            self._log_summary(model, points)
+        if run.status == "FINISHED":  # set last, so the rest is there
+            return
+        self._log_data(stage, run)
+        for file in sorted(self.store.folder(stage.path).iterdir()):
+            if _is_artifact(file):
+                self._log_file(run, file)
+        self.experiment.finish(run, run.start_ms + round(1000 * float(provenance.get("seconds", 0))))
+
+    def _log_records(self, run: LoggedRun, records: list[Point]) -> None:
+        """Append what the run does not have yet; the tag that counts is written with each batch, after its points.
+
+        A tracker killed between the two logs one batch again, which the store ignores point by point.
+        """
+        logged = _logged_count(run)
+        hashed = hashlib.sha256(told(records[:logged]))
+        for start in range(logged, len(records), BATCH):
+            batch = records[start : start + BATCH]
+            hashed.update(told(batch))
+            self.experiment.log(run, batch, tags={LOGGED: _logged_tag(start + len(batch), hashed.hexdigest())})
+            self.wrote["points"] += len(batch)
+
+    def _log_summary(self, run: LoggedRun, points: list[Point]) -> None:
+        new = [point for point in points if point[0] not in run.metrics]  # a batch is stored whole or not at all
+        self.experiment.log(run, new)
+        self.wrote["points"] += len(new)
+
+    def _log_file(self, run: LoggedRun, file: Path, folder: str = "") -> None:
+        self.experiment.log_file(run, file, folder)
+        self.wrote["files"] += 1
+
+    def _model_run(self, stage: Stage) -> LoggedRun | None:
+        model = model_of(self.plan, stage)
+        return self.experiment.runs.get(model.path) if model is not stage else None
+
+    def _log_data(self, stage: Stage, run: LoggedRun) -> None:
+        data = self.plan.stages[stage.parents.get("data", stage.path)]
+        if not self.store.done(data.path):
+            return
+        about = json.loads(self.store.output(data.path, "data.json").read_text())
+        role = "testing" if stage.kind in ("evaluate", "corrupt") else "training"
+        self.experiment.log_dataset(run, data.spec["name"], about["fingerprint"][:10], role)
+        if stage is data:
+            counts = ", ".join(f"{count} {split}" for split, count in about["counts"].items())
+            self.experiment.log(run, tags={"fingerprint": about["fingerprint"], "images": counts})
+
+    def _earliest_start(self) -> int:
+        return min((_start_ms(self.store.provenance(stage.path)) for stage in self.done), default=_now_ms())
+
+    def _run_of(self, key: str, name: str, start_ms: Callable[[], int]) -> LoggedRun:
+        if key in self.experiment.runs:
+            return self.experiment.runs[key]
+        self.wrote["created"] += 1
+        return self.experiment.create(key, name, start_ms())
+
+
+def _other_history(run: LoggedRun, records: list[Point], done: bool) -> bool:
+    """Return whether the logged records are not the beginning of these.
+
+    A stage that was killed and goes on from its checkpoint repeats some steps, on a GPU perhaps with other values.
+    """
+    logged = _logged_count(run)
+    if not done and len(records) < logged:
+        return False  # not yet back where it was
+    told_before = hashlib.sha256(told(records[:logged])).hexdigest()
+    return logged > 0 and run.tags[LOGGED] != _logged_tag(logged, told_before)
+
+
+def _logged_tag(count: int, digest: str) -> str:
+    return f"{count} {digest[:16]}"
+
+
+def _logged_count(run: LoggedRun) -> int:
+    return int(run.tags.get(LOGGED, "0").split()[0])
+
+
+def _cost_points(stage: Stage, provenance: dict[str, Any]) -> list[Point]:
+    """Return what a stage cost: seconds, memory, and for a training the passes per image (in forward passes)."""
+    costs = {f"cost/{name}": provenance.get(name) for name in ("seconds", "peak_memory_mb")}
+    if stage.kind in ("pretrain", "finetune"):
+        spec = TrainSpec.model_validate(stage.spec)
+        costs["cost/passes"] = step_passes(spec.objective).equivalent * spec.training.epochs
+    return [(name, 0, float(value)) for name, value in costs.items() if value is not None]
+
+
+def _about(plan: Plan) -> dict[str, str]:
+    """Return the tags of the experiment: what it is, and the view that its page opens with."""
+    tested = {norm: None for stage in plan.of_kind("evaluate").values() for norm in stage.spec["eps"]}
+    note = (
+        f"**{plan.study.title or plan.study.study}**\n\nReport, figures and tables are artifacts of the run "
+        "`study`. Runs of kind `finetune` are the trained models, with the results of their tests."
+    )
+    kind = "custom_model_development"  # not generative AI, which the UI would show otherwise
+    return {"mlflow.experimentKind": kind, "mlflow.note.content": note, VIEW_TAG: view_tag(list(tested))}
+
+
+def _is_artifact(file: Path) -> bool:
+    return file.is_file() and file.suffix in ARTIFACT_SUFFIXES and file.stat().st_size <= MAX_ARTIFACT_BYTES
+
+
+def _start_ms(provenance: dict[str, Any]) -> int:
+    if "started" not in provenance:
+        return _now_ms()
+    started = datetime.fromisoformat(provenance["started"])
+    return round(1000 * (started if started.tzinfo else started.replace(tzinfo=UTC)).timestamp())
+
+
+def _end_ms(provenance: dict[str, Any]) -> int:
+    return _start_ms(provenance) + round(1000 * float(provenance.get("seconds", 0)))
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

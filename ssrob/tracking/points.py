@@ -1,0 +1,96 @@
+"""What a stage has measured, as points (metric, step, value). Imports no mlflow."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ssrob.corruptions.names import BENCHMARK
+from ssrob.plan import Stage
+from ssrob.records import records_table
+from ssrob.store import Store
+from ssrob.tables import RECORDS, read_table
+from ssrob.tracking.client import Point
+
+DIGITS = 6  # of an accuracy; the UI shows every digit there is
+
+
+def training_points(store: Store, stage: Stage) -> list[Point]:
+    """Return a stage's records by step and metric; of a running stage, its complete steps.
+
+    The order makes what was there earlier a prefix of what is there later.
+    """
+    if store.done(stage.path):
+        recorded = (store.folder(stage.path) / "training.parquet").is_file()
+        return _ordered(read_table(store.output(stage.path, "training.parquet"))) if recorded else []
+    live = _ordered(_live_records(store.work(stage.path) / "records.jsonl"))
+    return [point for point in live if point[1] < live[-1][1]]
+
+
+def told(points: list[Point]) -> bytes:
+    """Return points as bytes to hash: those of two lists in a row are those of the joined list."""
+    return "".join(f"{metric} {step} {value!r}\n" for metric, step, value in points).encode()
+
+
+def measured_points(store: Store, stage: Stage) -> list[Point]:
+    """Return a finished test's accuracies, 0..1, under the names that every run of a study uses.
+
+    ``..._by_eps`` and ``..._by_severity`` are curves: their step is the eps in per cent of the norm's reference eps,
+    or the severity. What belongs to the last checkpoint, not to the best one, is prefixed with ``last/``.
+    """
+    if stage.kind == "evaluate":
+        points = robust_points(read_table(store.output(stage.path, "robustness.parquet")), stage.spec)
+    elif stage.kind == "corrupt":
+        points = corruption_points(read_table(store.output(stage.path, "corruptions.parquet")))
+    else:
+        return []
+    prefix = "" if stage.spec["checkpoint"] == "best" else f"{stage.spec['checkpoint']}/"
+    return [(prefix + name, step, round(value, DIGITS)) for name, step, value in points]
+
+
+def robust_points(examples: pd.DataFrame, spec: dict[str, Any]) -> list[Point]:
+    """Return clean accuracy, and per norm the share of examples that no eps of the grid up to this one broke."""
+    points: list[Point] = [("clean_accuracy", 0, float(examples.clean_correct.mean()))]
+    for norm, rows in examples.groupby("eval_norm"):
+        for eps in spec["eps"][norm]:
+            multiple = eps / spec["reference"][norm]
+            accuracy = float((rows.first_failed > eps).mean())
+            points.append((f"robust_accuracy_by_eps/{norm}", round(100 * multiple), accuracy))
+            if eps > 0:
+                points.append((f"robust_accuracy/{norm}/x{_two_decimals(multiple)}", 0, accuracy))
+    return points
+
+
+def corruption_points(table: pd.DataFrame) -> list[Point]:
+    """Return the accuracy on each corruption over its severities, and the mean over the benchmark's corruptions."""
+    accuracies = [
+        np.unpackbits(np.frombuffer(bits, np.uint8), count=n).mean()
+        for bits, n in zip(table.correct, table.n, strict=True)
+    ]
+    frame = table[["corruption", "severity"]].assign(accuracy=accuracies)
+    by_name = frame.groupby("corruption", sort=False).accuracy.mean()
+    points: list[Point] = [(f"corruption_accuracy/{name}", 0, float(mean)) for name, mean in by_name.items()]
+    benchmark = frame[frame.corruption.isin(BENCHMARK)]
+    if len(benchmark):
+        mean = benchmark.groupby("corruption").accuracy.mean().mean()
+        points.append(("corruption_accuracy/mean", 0, float(mean)))
+    for severity, rows in benchmark.groupby("severity"):
+        points.append(("corruption_accuracy_by_severity/mean", int(str(severity)), float(rows.accuracy.mean())))
+    return points
+
+
+def _live_records(path: Path) -> pd.DataFrame:
+    try:
+        return records_table(path)
+    except ValueError:  # torn by a crash; the stage cuts it off when it goes on
+        return pd.DataFrame(columns=list(RECORDS))
+
+
+def _ordered(records: pd.DataFrame) -> list[Point]:
+    once = records.drop_duplicates(["step", "metric"], keep="last").sort_values(["step", "metric"])
+    return list(zip(once.metric.tolist(), once.step.tolist(), once.value.tolist(), strict=True))
+
+
+def _two_decimals(multiple: float) -> str:
+    return f"{multiple:.2f}" if abs(multiple - round(multiple, 2)) < 1e-9 else f"{multiple:.4g}"

@@ -1,0 +1,74 @@
+"""The view of a study that the UI opens with: its trained models, compared. Imports no mlflow.
+
+MLflow keeps a shared view of an experiment as JSON in a tag of the experiment, and shows it under an address that
+names the tag. The format is the UI's own, read from version 3.17; a UI that does not know it shows its plain table.
+"""
+
+import json
+from typing import Any
+from urllib.parse import urlencode
+
+VIEW = "training"
+VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
+SECTION = "trained-models"
+TRAINING_CURVES = ("validation/clean_accuracy", "validation/robust_accuracy", "loss/total")
+
+
+def view_tag(norms: list[str]) -> str:
+    """Return the view as JSON: the fine-tuned models, their main accuracies and the charts that compare them."""
+    robust = [f"robust_accuracy/{norm}/x1.00" for norm in norms]
+    columns = ["clean_accuracy", *robust, "corruption_accuracy/mean", "cost/passes"]
+    selected = [f"metrics.`{name}`" for name in columns]
+    widths = {"attributes.`Run Name`": 290} | dict.fromkeys(selected, 190)
+    curves = [f"robust_accuracy_by_eps/{norm}" for norm in norms]
+    curves += ["corruption_accuracy_by_severity/mean", *TRAINING_CURVES]
+    charts = [_scatter("clean_accuracy", name) for name in robust] + [_line(name) for name in curves]
+    section = {"uuid": SECTION, "name": "Trained models", "display": True, "isReordered": True, "isGenerated": False}
+    view = {
+        "searchFilter": "tags.kind = 'finetune'",
+        "orderByKey": "tags.`mlflow.runName`",
+        "orderByAsc": True,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "modelVersionFilter": "All Runs",
+        "datasetsFilter": [],
+        "selectedColumns": selected,
+        "columnOrder": list(widths),
+        "columnWidths": widths,
+        "compareRunCharts": charts,
+        "compareRunSections": [section],
+        "isAccordionReordered": True,  # the section stays before those that the UI adds
+    }
+    return json.dumps(view, separators=(",", ":"))
+
+
+def view_path(experiment: str, *, charts: bool = False) -> str:
+    """Return the view's address below the server's, as a table or as charts."""
+    query = {"workflowType": "machine_learning", "viewStateShareKey": VIEW}
+    return f"/#/experiments/{experiment}/runs?{urlencode(query | ({'compareRunsMode': 'CHART'} if charts else {}))}"
+
+
+def _scatter(x: str, y: str) -> dict[str, Any]:
+    axes = {"xaxis": {"key": x, "type": "METRIC"}, "yaxis": {"key": y, "type": "METRIC"}}
+    return _card("SCATTER", y) | axes | {"runsCountToCompare": 100}
+
+
+def _line(metric: str) -> dict[str, Any]:
+    return _card("LINE", metric) | {
+        "metricKey": metric,
+        "selectedMetricKeys": [metric],
+        "xAxisKey": "step",
+        "yAxisKey": "metric",
+        "yAxisExpressions": [],
+        "scaleType": "linear",
+        "xAxisScaleType": "linear",
+        "range": {},
+        "lineSmoothness": 0,
+        "useGlobalXaxisKey": False,
+        "useGlobalLineSmoothing": True,
+    }
+
+
+def _card(kind: str, metric: str) -> dict[str, Any]:
+    shared = {"metricSectionId": SECTION, "deleted": False, "isGenerated": False, "runsCountToCompare": 10}
+    return {"uuid": f"{kind}-{metric}", "type": kind} | shared
