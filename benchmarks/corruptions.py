@@ -2,11 +2,11 @@
 
     python benchmarks/corruptions.py [--images 1000] [--reference-images 100] [--table cifar] [--size 32]
 
-For each corruption: processor seconds per 1,000 images, mean of the five severities, for the package and for the per-image
-definitions in tests/reference_corruptions.py (scikit-image, OpenCV, SciPy, Pillow; one thread each); then, per
-severity, the mean absolute change in grey levels and its ratio to the definition's with numbers drawn afresh, with
-the standard error of the ratio in the last digits. Frost uses two photographs; the definition reads and shrinks one
-for every image, as the original does.
+For each corruption: processor seconds per 1,000 images, mean of the five severities, for the package and for the
+per-image definitions in tests/reference_corruptions.py (scikit-image, OpenCV, SciPy, Pillow), one thread each; then,
+per severity, the mean absolute change in grey levels and its ratio to the definition's with numbers drawn afresh,
+with the standard error of the ratio. Frost uses two photographs; the definition reads and shrinks one for every
+image, as the original does.
 """
 
 import argparse

@@ -91,6 +91,14 @@ def test_impulse_noise_replaces_the_share_that_scikit_image_replaces(severity):
     assert (hit.any(-1) & ~hit.all(-1)).sum() > 0  # by channel value, not by pixel
 
 
+@pytest.mark.parametrize("name", ["jpeg_compression", "pixelate"])
+def test_grey_images_are_coded_as_grey(name):
+    images = crops(3, 32)[..., :1]
+    params = parameters(name, 4, "cifar")
+    expected = [REFERENCES[name](image[..., 0], params, None) for image in images]
+    assert np.array_equal(corrupt(images, name, 4)[..., 0], expected)
+
+
 def test_truncation_not_rounding():
     images = np.full((1, 32, 32, 3), 100, np.uint8)
     assert np.unique(corrupt(images, "brightness", 1)).tolist() == [112]  # 100 + 0.05 * 255 = 112.75

@@ -23,12 +23,12 @@ def from_bytes(images: NDArray[np.uint8]) -> Tensor:
 
 def to_bytes(x: Tensor) -> NDArray[np.uint8]:
     """Clip a batch (B, C, H, W) to [0, 1] and truncate it to uint8 images (B, H, W, C)."""
-    return np.ascontiguousarray(_levels(x).to(torch.uint8).permute(0, 2, 3, 1).numpy())
+    return np.ascontiguousarray(_levels(x).permute(0, 2, 3, 1).numpy())
 
 
 def truncate(x: Tensor) -> Tensor:
     """Clip to [0, 1] and truncate to the grey levels k/255, as a store into a uint8 image does."""
-    return _levels(x) / 255.0
+    return _levels(x).to(torch.float64) / 255.0
 
 
 def luma(rgb: Tensor) -> Tensor:
@@ -40,4 +40,4 @@ def luma(rgb: Tensor) -> Tensor:
 
 
 def _levels(x: Tensor) -> Tensor:
-    return torch.floor(x * 255.0 + _GUARD).clamp(0.0, 255.0)
+    return (x * 255.0).add_(_GUARD).clamp_(0.0, 255.0).to(torch.uint8)

@@ -6,6 +6,7 @@ parameters (see `parameters`) and the batch's draws, and returns (B, C, H, W); t
 
 from functools import lru_cache
 
+import numpy as np
 import torch
 from scipy.special import pdtr
 from torch import Tensor
@@ -21,12 +22,19 @@ def gaussian_noise(x: Tensor, params: Params, draws: Draws) -> Tensor:
 
 
 def shot_noise(x: Tensor, params: Params, draws: Draws) -> Tensor:
-    """Return Poisson(photons x) / photons, by inverting the distribution function of each grey level."""
+    """Return Poisson(photons x) / photons, by inverting the distribution function of each grey level.
+
+    Most draws fall into a cell of the unit interval without a step and are looked up; the others are searched.
+    """
     (photons,) = params
-    table = _poisson_table(photons)
-    level = torch.round(x * 255.0)
-    place = torch.searchsorted(table.flatten(), level + draws.uniform("noise", *x.shape[1:]), right=True)
-    return (place - level * table.shape[1]) / photons
+    steps, cells = _poisson(photons)
+    level = torch.round(x * 255.0).flatten()
+    point = level + draws.uniform("noise", *x.shape[1:]).flatten()
+    count = cells[(point * _CELLS).to(torch.int64)].to(torch.float64)
+    open_cell = (count < 0).nonzero()[:, 0]
+    place = torch.searchsorted(steps, point[open_cell], right=True)
+    count[open_cell] = place - level[open_cell] * (len(steps) // 256)
+    return count.reshape(x.shape) / photons
 
 
 def impulse_noise(x: Tensor, params: Params, draws: Draws) -> Tensor:
@@ -42,12 +50,21 @@ def speckle_noise(x: Tensor, params: Params, draws: Draws) -> Tensor:
     return x + x * sigma * draws.normal("noise", *x.shape[1:])
 
 
-@lru_cache(maxsize=8)
-def _poisson_table(photons: float) -> Tensor:
-    """Return level + P(count <= j | level), (256, J) float64: it rises along its flattened entries.
+_CELLS = 1024  # that the unit interval of each grey level is cut into
 
-    J leaves out less than 2**-24, the resolution of the draws.
+
+@lru_cache(maxsize=8)
+def _poisson(photons: float) -> tuple[Tensor, Tensor]:
+    """Return the steps level + P(count <= j), j < J, (256 J,) float64, and each cell's count, (256 _CELLS,) int16.
+
+    A cell that has a step inside counts -1. Counts of J or more have a probability below 2**-24, which is the
+    resolution of the draws.
     """
-    count = torch.arange(int(photons + 6.5 * photons**0.5 + 16), dtype=torch.float64)
-    level = torch.arange(256, dtype=torch.float64)[:, None]
-    return level + torch.from_numpy(pdtr(count.numpy(), (level * photons / 255.0).numpy()))
+    count = np.arange(int(photons + 6.5 * photons**0.5 + 16))
+    level = np.arange(256)[:, None]
+    steps = torch.from_numpy(level + pdtr(count, level * photons / 255.0)).flatten()
+    edge = torch.arange(256 * _CELLS + 1, dtype=torch.float64) / _CELLS
+    first = torch.searchsorted(steps, edge[:-1], right=True)
+    last = torch.searchsorted(steps, edge[1:])
+    cells = torch.where(first == last, first - edge[:-1].to(torch.int64) * len(count), -1)
+    return steps, cells.to(torch.int16)
