@@ -1,0 +1,46 @@
+"""The claims' effects with their intervals."""
+
+import textwrap
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ssrob.figures.style import INK, MUTED, new_figure, styled
+
+_ABOVE: dict[str, Any] = {
+    "textcoords": "offset points",
+    "ha": "center",
+    "fontsize": 7.5,
+    "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.6},
+}
+VERDICT_COLOURS = {"supported": "#00795a", "contradicted": "#b84600", "inconclusive": MUTED}
+
+
+@styled
+def effects(findings: pd.DataFrame, threshold: float) -> Figure:
+    """Draw effects (points) and 95 % intervals of the claims' primary cells; rows as `tables.FINDINGS`.
+
+    threshold: the effect (points) that a study must be able to detect.
+    """
+    rows = findings[findings["primary"].astype(bool)].reset_index(drop=True)
+    labels = ["\n".join(textwrap.wrap(f"{row.claim}: {row.question}", 62)[:3]) for row in rows.itertuples()]
+    note = f"Bars: 95 % intervals. Grey zone: less than {threshold:g} points either way."
+    figure = new_figure("Effects of the claims' primary cells", note, 11.0, 1.3 + 0.52 * len(rows))
+    ax = figure.subplots()
+    ax.axvspan(-threshold, threshold, color=MUTED, alpha=0.1, linewidth=0)
+    ax.axvline(0, color=INK, linewidth=1)
+    for place, row in enumerate(rows.to_dict("records")):
+        colour = VERDICT_COLOURS.get(str(row["verdict"]), MUTED)
+        ax.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
+        ax.plot([row["effect"]], [place], marker="o", color=colour, markersize=6)
+        if np.isfinite(row["effect"]):
+            ax.annotate(str(row["verdict"]), (row["effect"], place), (0, 7), **_ABOVE)
+        else:
+            ax.annotate("no result", (0, place), (0, 7), **_ABOVE)
+    ax.set_yticks(range(len(rows)), labels, fontsize=8)
+    ax.set_ylim(len(rows) - 0.5, -0.6)
+    ax.tick_params(axis="y", length=0)
+    ax.set_xlabel("effect (percentage points)")
+    return figure
