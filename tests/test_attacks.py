@@ -1,5 +1,8 @@
 """Geometry, PGD and every evaluation attack by itself."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -46,6 +49,16 @@ def test_names_are_those_of_the_tables():
     assert tuple(CONFIGS) == tuple(STEPPERS) == names.ATTACK_KINDS
     assert tuple(logit_losses.UNTARGETED) == names.UNTARGETED_LOSSES
     assert tuple(logit_losses.TARGETED) == names.TARGETED_LOSSES
+
+
+def test_names_and_presets_import_no_torch():
+    code = "import sys, ssrob.attacks.names, ssrob.attacks.presets; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_geometries_are_named_alike_in_every_process(geometry: Geometry):
+    """Their text is part of the key under which a finished block is found again, so it must hold no address."""
+    assert repr(geometry) in {"Linf()", "L2()"}
 
 
 def test_start_is_inside_and_centred(geometry: Geometry):

@@ -1,5 +1,6 @@
 """The sweep over budgets, against closed forms, another library and its own promises."""
 
+import copy
 import warnings
 from itertools import pairwise
 
@@ -382,3 +383,15 @@ def test_square_comes_near_the_closed_form_without_gradients(norm: str):
     assert result.gradients == 0
     assert (result.distance >= distance * (1 - 1e-5)).all()
     assert result.accuracy.item() < 0.2  # at least twice the distance is a generous budget; measured 0
+
+
+def test_gradients_in_bfloat16_are_not_much_weaker():
+    """Logits near 40 are multiples of 0.25 in bfloat16, so its forward often disagrees with the float32 one."""
+    model, (x, y) = copy.deepcopy(robust_cnn()), digits_test(80)
+    with torch.no_grad():
+        model[-1].bias += 40
+    precise, coarse = (
+        attack_sweep(model, x, y, eps=[0.1, 0.2, 0.25], preset=SHORT, gradients_in=dtype).accuracy
+        for dtype in ("float32", "bfloat16")
+    )
+    assert (coarse - precise).abs().max() <= 0.04  # three images of 80; measured 0.025

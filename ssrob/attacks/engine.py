@@ -98,12 +98,13 @@ class Block:
             "labels": labels,
             "targets": self.likeliest_others[row, restart] if attack.targeted else labels,
             "flagged": torch.zeros_like(row, dtype=torch.bool),
+            "found": x,
             "closest": self.closest[row],
             "closest_margin": self.closest_margin[row],
         }
 
     def _step(self, number: int, lanes: State) -> State:
-        """Take one step with every lane; a lane found misclassified stays where it is and is flagged."""
+        """Take one step with every lane; of a lane seen misclassified, flag it and keep the first such point."""
         stepper, adv = self.steppers[number], lanes["adv"]
         logits, loss, gradient = self._evaluate(number, lanes)
         told = stepper.tell(lanes, loss, gradient)
@@ -111,11 +112,11 @@ class Block:
             return told
         away = margin(logits, lanes["labels"])
         closer = away > lanes["closest_margin"]
-        flagged = lanes["flagged"] | (logits.argmax(1) != lanes["labels"])
+        wrong = logits.argmax(1) != lanes["labels"]
         return {
             **told,
-            "adv": select(flagged, adv, told["adv"]),
-            "flagged": flagged,
+            "found": select(wrong & ~lanes["flagged"], adv, lanes["found"]),
+            "flagged": wrong | lanes["flagged"],
             "closest": select(closer, adv, lanes["closest"]),
             "closest_margin": torch.where(closer, away, lanes["closest_margin"]),
         }
@@ -143,7 +144,7 @@ class Block:
         return seen[0], loss, torch.nan_to_num(gradient)
 
     def _settle(self, number: int, lanes: State) -> State | None:
-        """Judge the lanes that are flagged or at their end; return the others, None if there are none."""
+        """Judge the lanes that are flagged or at their end; return those that go on, None if none does."""
         steps = self.steppers[number].steps
         ending = lanes["flagged"] | (lanes["step"] >= steps)
         places = ending.nonzero().squeeze(1)  # the one synchronisation of a chunk of steps
@@ -164,7 +165,8 @@ class Block:
         Returns the stored images (B, C, H, W), their distances (B,) and whether they are misclassified (B,).
         """
         x, eps = lanes["x"], lanes["eps"]
-        adv = self.setting.geometry.project(x, lanes["adv"], eps)
+        adv = select(lanes["flagged"], lanes["found"], lanes["adv"])
+        adv = self.setting.geometry.project(x, adv, eps)
         norm = self.setting.geometry.norm(adv - x)
         logits = self._logits(adv)
         check_logits(logits, lanes["labels"])

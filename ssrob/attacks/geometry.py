@@ -4,6 +4,8 @@ Images are float in [0, 1]; a budget is `eps` in the same units, one float or on
 """
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,7 +18,7 @@ Amount = float | Tensor  # one value, or one per image (B,)
 class Geometry(ABC):
     """One l_p norm; stateless, see `GEOMETRIES` for the instances."""
 
-    name: str
+    name: ClassVar[str]
 
     @abstractmethod
     def norm(self, delta: Tensor) -> Tensor:
@@ -57,10 +59,11 @@ class Geometry(ABC):
         return (x + self.shrink(adv - x, eps)).clamp(0.0, 1.0)
 
 
+@dataclass(frozen=True)
 class Linf(Geometry):
     """Largest change of any pixel value."""
 
-    name = "linf"
+    name: ClassVar[str] = "linf"
 
     def norm(self, delta: Tensor) -> Tensor:
         """Return max |delta| per image, (B,)."""
@@ -86,10 +89,11 @@ class Linf(Geometry):
         return delta.clamp(-eps, eps)
 
 
+@dataclass(frozen=True)
 class L2(Geometry):
     """Euclidean length of the change, over all pixel values of an image."""
 
-    name = "l2"
+    name: ClassVar[str] = "l2"
 
     def norm(self, delta: Tensor) -> Tensor:
         """Return ||delta||_2 per image, (B,)."""
