@@ -1,5 +1,6 @@
 """The ``ssrob`` command: parsing and wiring alone. Every command imports what it needs when it runs."""
 
+import contextlib
 import json
 import os
 import sys
@@ -27,10 +28,11 @@ def main() -> None:
     """Run the command line; every expected mistake ends in one message and exit code 2."""
     from ssrob.spec import ConfigError
     from ssrob.store import StoreError
+    from ssrob.tracking import TrackingError
 
     try:
         app()
-    except (ConfigError, StoreError, ValueError, ArithmeticError, OSError) as error:
+    except (ConfigError, StoreError, TrackingError, ValueError, OSError) as error:
         typer.echo(f"ssrob: {error}", err=True)
         sys.exit(2)
 
@@ -58,23 +60,25 @@ def run(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Run one stage (what the workflow's rules call)."""
+    from ssrob import gpus
     from ssrob.plan import Stage
 
     parsed = Stage.from_json(stage)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    from ssrob import stages
-    from ssrob.store import Store
+    with contextlib.nullcontext() if parsed.kind == "data" else gpus.lease():
+        from ssrob import stages  # imports torch, which looks for GPUs when it first needs one
+        from ssrob.store import Store
 
-    store = Store(results)
-    try:
-        summary = stages.run(parsed, store, device=device)
-    except stages.Interrupted as stop:
-        typer.echo(f"{parsed.path}: {stop}", err=True)
-        sys.exit(143)
-    except Exception as error:
-        log = store.folder(parsed.path) / "log.txt"
-        typer.echo(f"{parsed.path}: {type(error).__name__}: {error}\n  more in {log}", err=True)
-        sys.exit(1)
+        store = Store(results)
+        try:
+            summary = stages.run(parsed, store, device=device)
+        except stages.Interrupted as stop:
+            typer.echo(f"{parsed.path}: {stop}", err=True)
+            sys.exit(143)
+        except Exception as error:
+            log = store.folder(parsed.path) / "log.txt"
+            typer.echo(f"{parsed.path}: {type(error).__name__}: {error}\n  more in {log}", err=True)
+            sys.exit(1)
     typer.echo(f"{parsed.kind:9} {parsed.key}: {summary}", err=True)
 
 
@@ -122,7 +126,7 @@ def ui(
     from ssrob.tracking import serve
 
     plan, store = _plan_and_store(config, override)
-    serve(store.root, plan.study.tracking_uri, port)
+    sys.exit(serve(store.root, plan.study.tracking_uri, port, study=plan.study.study))
 
 
 @app.command()

@@ -176,12 +176,17 @@ def stage(context: Context) -> None:
 def _train(state: State, task: Task, records: Records, context: Context) -> None:
     """Drive `fit`: records to disk, checkpoints by time, a clean stop when asked."""
     pending: list[tuple[int, Metrics]] = []
-    clock = _Clock()
+    clock, epoch_began = _Clock(), time.monotonic()
+    epoch_seconds = context.provenance.setdefault("epoch_seconds", [])
     with context.progress(total=task.steps, initial=state.step, unit="step") as bar:
         for metrics in fit(state, task):
             bar.update()
             keep = state.step % task.spec.training.record_every == 0 or "passes" in metrics
             pending.extend([(state.step, metrics)] if keep else [])
+            if "passes" in metrics:
+                epoch_seconds.append(round(time.monotonic() - epoch_began, 3))
+                epoch_began = time.monotonic()
+                context.log.info("epoch %.4g: %s", state.step / task.batches.steps_per_epoch, _told(metrics))
             stop, last = context.stopping(), state.step == task.steps
             save = (stop or clock.due()) and not last
             if save or last or len(pending) >= FLUSH_STEPS:
@@ -194,6 +199,11 @@ def _train(state: State, task: Task, records: Records, context: Context) -> None
             if stop and not last:
                 raise Interrupted(f"stopped at step {state.step} of {task.steps}; run it again to go on from there")
     records.flush()
+
+
+def _told(metrics: Metrics) -> str:
+    validated = {name.removeprefix("validation/"): value for name, value in metrics.items() if "validation/" in name}
+    return ", ".join(f"{name.replace('_', ' ')} {100 * value:.1f} %" for name, value in validated.items())
 
 
 class _Clock:

@@ -4,14 +4,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
-
 from ssrob.models.network import Architecture, Forward, Network, build
 from ssrob.models.saved import load_backbone, load_network, read_weights, save_architecture, save_weights
+from torch import nn
 
 
 def architecture(backbone: str = "resnet", shape: tuple[int, int, int] = (1, 8, 8), **heads: int) -> Architecture:
-    arguments = {"resnet": {"depth": 8, "width": 4}, "preactresnet18": {"width": 4}, "wideresnet": {"depth": 10, "width": 1}}
+    arguments = {
+        "resnet": {"depth": 8, "width": 4},
+        "preactresnet18": {"width": 4},
+        "wideresnet": {"depth": 10, "width": 1},
+    }
     mean, std = [0.4] * shape[0], [0.3] * shape[0]
     return Architecture(backbone, arguments[backbone], shape, mean, std, heads or {"class": 10})
 
@@ -85,7 +88,9 @@ def test_weights_that_fit_nowhere_are_refused() -> None:
     target = build(architecture(), seed=0)
     with pytest.raises(ValueError, match=r"no backbone tensor matched.*found conv9"):
         load_backbone(target, {"conv9.weight": torch.zeros(1)})
-    with pytest.raises(ValueError, match=r"backbone\.stem\.weight: expected shape \(4, 1, 3, 3\), found \(8, 1, 3, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"backbone\.stem\.weight: expected shape \(4, 1, 3, 3\), found \(8, 1, 3, 3\)"
+    ):
         load_backbone(target, {"backbone.stem.weight": torch.zeros(8, 1, 3, 3)})
 
 
@@ -129,6 +134,5 @@ def test_a_layer_without_initialisation_is_an_error() -> None:
 
     import ssrob.models.network as module
 
-    with pytest.raises(TypeError, match="no initialisation for a Embedding"):
-        for name, child in Odd(architecture()).named_modules():
-            module._initialise(child, 0, name)
+    with pytest.raises(TypeError, match="extra: no initialisation for a Embedding"):
+        module._initialise(Odd(architecture()).extra, 0, "extra")

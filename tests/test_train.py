@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-
+from PIL import Image
 from ssrob import checkpoint, stages
 from ssrob.config import parse_study
 from ssrob.plan import Plan, Stage, make_plan
@@ -75,6 +76,35 @@ def test_pretraining_is_carried_into_finetuning(tmp_path: Path) -> None:
     pretrain = next(iter(plan.of_kind("pretrain").values()))
     records = read_table(store.output(pretrain.path, "training.parquet"))
     assert "validation/clean_rotation_accuracy" in set(records["metric"])
+
+
+def test_a_backbone_starts_from_the_user_s_own_weights(tmp_path: Path) -> None:
+    first, store = plan_of(tmp_path / "a", arms=[{"variant": "standard"}])
+    source = store.output(run_training(first, store)["standard"].path, "last.safetensors")
+    mine = {"mine": {"weights": str(source)}}
+    plan, store = plan_of(tmp_path / "b", arms=[{"variant": "standard", "init": "mine"}], pretraining=mine)
+    trained = run_training(plan, store)["standard"]
+    assert "init: 44 of 44 backbone tensors taken from" in (store.folder(trained.path) / "log.txt").read_text()
+    losses = read_table(store.output(trained.path, "training.parquet"))
+    fresh = read_table(source.with_name("training.parquet"))
+    firsts = [table[table["metric"] == "loss/clean/xent"]["value"].iloc[0] for table in (losses, fresh)]
+    assert firsts[0] < firsts[1], "it starts from where the other ended"
+
+
+def test_pretraining_on_unlabelled_data_of_its_own(tmp_path: Path) -> None:
+    folder = tmp_path / "unlabelled"
+    folder.mkdir()
+    draws = np.random.default_rng(0)
+    for number in range(120):
+        Image.fromarray(draws.integers(0, 255, (8, 8), dtype=np.uint8)).save(folder / f"{number}.png")
+    own = {"name": "noise", "source": "folder", "path": str(folder), "label_column": None}
+    arms = [{"variant": "at", "norm": "linf", "init": "ssl"}]
+    plan, store = plan_of(tmp_path / "results", pretrain_data=own, arms=arms)
+    assert [stage.spec["name"] for stage in plan.of_kind("data").values()] == ["digits", "noise"]
+    run_training(plan, store)
+    pretrain = next(iter(plan.of_kind("pretrain").values()))
+    assert "noise" in pretrain.key
+    assert read_table(store.output(pretrain.path, "training.parquet"))["metric"].eq("loss/clean/rotation").any()
 
 
 def test_adversarial_pretraining_attacks_the_ssl_loss(tmp_path: Path) -> None:
