@@ -145,6 +145,12 @@ def demonstration(findings: pd.DataFrame, threshold: float) -> str:
     return ""
 
 
+def weak_cells(findings: pd.DataFrame, threshold: float) -> int:
+    """Count the primary cells that could not have shown `threshold` points."""
+    primary = findings[findings["primary"].astype(bool)]
+    return int((~(primary["detectable"] <= threshold)).sum())
+
+
 def duration(seconds: float) -> str:
     """Write seconds as people do."""
     for unit, size in (("h", 3600.0), ("min", 60.0)):

@@ -204,7 +204,12 @@ def _finding_rows(config: Study, n: int) -> list[dict[str, Any]]:
     rows = []
     for claim, question, effect, low, high, verdict in primary:
         told = {"claim": claim, "question": question, "effect": effect, "low": low, "high": high, "verdict": verdict}
-        told |= {"cell": "at_ssl_joint, linf, best, 0.25..0.75 eps", "primary": True, "p": 0.012, "detectable": 1.4}
+        told |= {
+            "cell": "at_ssl_joint (rotation, w 0.5) - at | linf, best checkpoint | mean at 0.25, 0.5 x eps",
+            "primary": True,
+            "p": 0.012,
+            "detectable": 1.4,
+        }
         told |= {
             "seeds": len(config.seeds),
             "n": n,
@@ -213,7 +218,12 @@ def _finding_rows(config: Study, n: int) -> list[dict[str, Any]]:
         }
         rows.append(told)
     for weight in (0.1, 1, 2):
-        told = rows[0] | {"primary": False, "verdict": "", "cell": f"at_ssl_joint, w {weight}, l2", "effect": weight}
+        told = rows[0] | {
+            "primary": False,
+            "verdict": "",
+            "cell": f"at_ssl_joint (rotation, w {weight}) - at | l2, best checkpoint",
+            "effect": weight,
+        }
         rows.append(told | {"low": weight - 1.1, "high": weight + 1.1})
     return rows
 

@@ -273,6 +273,7 @@ def test_a_norm_of_its_own_figure_when_trained_on_two(tmp_path: Path, monkeypatc
 )
 def test_a_study_that_cannot_detect_two_points_is_a_demonstration(detectable: list[float], told: str) -> None:
     findings = pd.DataFrame({"primary": [True, True, False], "detectable": [*detectable, 0.1]})
+    assert report_tables.weak_cells(findings, 2.0) == sum(not each <= 2 for each in detectable)
     found = report_tables.demonstration(findings, 2.0)
     assert (told in found) if told else (found == "")
 

@@ -25,7 +25,8 @@ def effects(findings: pd.DataFrame, threshold: float) -> Figure:
     threshold: the effect (points) that a study must be able to detect.
     """
     rows = findings[findings["primary"].astype(bool)].reset_index(drop=True)
-    labels = ["\n".join(textwrap.wrap(f"{row.claim}: {row.question}", 62)[:3]) for row in rows.itertuples()]
+    compared = rows["cell"].str.partition(" | ")[0]
+    labels = [textwrap.fill(f"{claim}: {cell}", 54) for claim, cell in zip(rows["claim"], compared, strict=True)]
     note = f"Bars: 95 % intervals. Grey zone: less than {threshold:g} points either way."
     figure = new_figure("Effects of the claims' primary cells", note, 11.0, 1.3 + 0.52 * len(rows))
     ax = figure.subplots()
