@@ -1,0 +1,246 @@
+"""The documentation: its examples run, its tables say what the code does, its links lead somewhere."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from ssrob import cli, stages
+from ssrob.attacks.presets import PRESETS
+from ssrob.catalog import BACKBONES, LOSSES
+from ssrob.config import family, load_study, parse_study
+from ssrob.corruptions.draws import Draws
+from ssrob.cost import step_passes
+from ssrob.models.network import Architecture, build
+from ssrob.models.saved import save_weights
+from ssrob.plan import Plan, Stage, make_plan
+from ssrob.resolve import resolve_objective
+from ssrob.spec import Data
+from ssrob.store import Store
+from ssrob.tables import read_table
+from tests.conftest import ROOT, tiny_config
+from typer.main import get_command
+
+EXAMPLE = re.compile(r"<!-- example: ([\w. ]+) -->\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGES = ["README.md", "CHANGELOG.md", *(str(page.relative_to(ROOT)) for page in sorted((ROOT / "docs").glob("*.md")))]
+
+
+def examples(page: str) -> dict[str, str]:
+    """Return a page's examples by name; those of one name follow each other."""
+    found: dict[str, str] = {}
+    for name, code in EXAMPLE.findall((ROOT / page).read_text()):
+        found[name] = found.get(name, "") + code
+    return found
+
+
+README, EXTENDING = examples("README.md"), examples("docs/extending.md")
+
+
+@pytest.fixture
+def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder on the module path with the modules of docs/extending.md; what they register is taken back."""
+    modules = {name.removeprefix("file "): code for name, code in EXTENDING.items() if name.startswith("file ")}
+    for name, code in modules.items():
+        (tmp_path / name).write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    before = dict(LOSSES), dict(BACKBONES)
+    yield tmp_path
+    for registry, rows in zip((LOSSES, BACKBONES), before, strict=True):
+        registry.clear()
+        registry.update(rows)  # type: ignore[arg-type]
+    for name in modules:
+        sys.modules.pop(Path(name).stem, None)
+
+
+def planned(folder: Path, example: str) -> tuple[Plan, Store]:
+    """Plan the tiny study with an example put over it."""
+    plan = make_plan(parse_study(tiny_config(folder / "results", **yaml.safe_load(example))))
+    return plan, Store(plan.study.results)
+
+
+def train(plan: Plan, store: Store, *variants: str) -> dict[str, Stage]:
+    """Run the data stages and all trainings, or those of some variants alone; return them by variant and init."""
+    trained = {}
+    for stage in plan.stages.values():
+        chosen = not variants or stage.spec.get("variant") in variants
+        if stage.kind == "data" or (stage.kind in ("pretrain", "finetune") and chosen):
+            stages.run(stage, store, device="cpu")
+        if stage.kind == "finetune" and chosen:
+            trained[f"{stage.spec['variant']} {stage.spec.get('init', 'random')}"] = stage
+    return trained
+
+
+def metrics(store: Store, stage: Stage) -> set[str]:
+    return set(read_table(store.output(stage.path, "training.parquet"))["metric"])
+
+
+def test_the_parts_in_the_readme_can_be_used_alone() -> None:
+    names: dict[str, Any] = {}
+    exec(README["run"], names)
+    result = names["result"]
+    assert result.robust.shape == (3, 100)
+    assert torch.equal(result.accuracy, result.robust.double().mean(1))
+    assert result.gradients > 0
+    assert names["foggy"].shape == names["pixels"].shape == (100, 8, 8, 1)
+    assert (names["foggy"] != names["pixels"]).any()
+
+
+def test_the_variant_in_the_readme_trains(tmp_path: Path) -> None:
+    plan, store = planned(tmp_path, README["study variant"])
+    assert sorted((arm.variant, arm.norm) for arm in plan.arms) == [
+        ("at", "l2"),
+        ("at", "linf"),
+        ("mine", "l2"),
+        ("mine", "linf"),
+    ]
+    stage = train(plan, store, "mine")["mine random"]
+    assert {"loss/adv/xent", "loss/clean/rotation"} <= metrics(store, stage)
+
+
+def test_the_variants_of_the_guide_train(tmp_path: Path) -> None:
+    plan, store = planned(tmp_path, EXTENDING["study variant"])
+    trained = train(plan, store, "at_ssl_half", "at_ssl_gentle")
+    half = trained["at_ssl_half random"].spec["objective"]
+    assert half["perturb"]["adv"]["climb"] == {"rotation": 0.25, "xent": 1.0}
+    assert half["train"]["adv"] == {"rotation": 0.5, "xent": 1.0}
+    soft = trained["at_ssl_gentle random"].spec["objective"]["perturb"]["soft"]
+    assert (soft["norm"], soft["eps"], soft["steps"]) == ("l2", 0.25, 3)  # half of the tiny study's 0.5
+    assert "loss/soft/rotation" in metrics(store, trained["at_ssl_gentle random"])
+
+
+def test_weights_of_ones_own_are_a_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    network = build(Architecture("resnet", {"depth": 8, "width": 4}, (1, 8, 8), [0.5], [0.5], {}), seed=7)
+    (tmp_path / "weights").mkdir()
+    save_weights(network.backbone.state_dict(), tmp_path / "weights/backbone.safetensors")
+    plan, store = planned(tmp_path, EXTENDING["study weights"])
+    trained = train(plan, store)
+    matched = re.search(r"init: (\d+) of (\d+)", (store.folder(trained["at mine"].path) / "log.txt").read_text())
+    assert matched is not None
+    assert matched[1] == matched[2]
+    assert "init:" not in (store.folder(trained["at random"].path) / "log.txt").read_text()
+
+
+def test_the_task_of_the_guide_is_attacked_trained_and_pretrained(plugins: Path) -> None:
+    plan, store = planned(plugins, EXTENDING["study task"])
+    trained = train(plan, store)
+    assert set(trained) == {"at random", "at ssl", "at_ssl_joint random"}
+    joint = trained["at_ssl_joint random"]
+    assert joint.spec["objective"]["perturb"]["adv"]["climb"] == {"mirror": 0.5, "xent": 1.0}
+    assert {"loss/adv/mirror", "validation/robust_mirror_accuracy"} <= metrics(store, joint)
+    pretrain = next(iter(plan.of_kind("pretrain").values()))
+    assert "validation/clean_mirror_accuracy" in metrics(store, pretrain)
+    assert plan.study.findings.primary.task == "mirror"
+
+
+@pytest.mark.xfail(strict=True, reason="`ssrob run` does not import a study's plugins")
+def test_a_stage_of_its_own_process_knows_the_plugins(plugins: Path) -> None:
+    plan, store = planned(plugins, EXTENDING["study task"])
+    pretrain = next(iter(plan.of_kind("pretrain").values()))
+    stages.run(plan.stages[pretrain.parents["data"]], store, device="cpu")
+    command = [sys.executable, "-m", "ssrob", "run", "--results", store.root, "--stage", pretrain.to_json()]
+    environment = os.environ | {"PYTHONPATH": f"{plugins}:{ROOT}", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_backbone_of_the_guide_trains(plugins: Path) -> None:
+    plan, store = planned(plugins, EXTENDING["study backbone"])
+    trained = train(plan, store)
+    weights = store.output(trained["at random"].path, "best.safetensors")
+    assert weights.stat().st_size < 10_000  # 8 filters: 0.7 thousand numbers of the backbone, 90 of the head
+
+
+def test_the_data_sets_of_the_guide_are_understood() -> None:
+    folder = Data.model_validate(yaml.safe_load(EXTENDING["data folder"])["data"])
+    parquet = Data.model_validate(yaml.safe_load(EXTENDING["data parquet"])["data"])
+    assert (folder.source, folder.size) == ("folder", 32)
+    assert (parquet.source, parquet.train, parquet.test) == ("parquet", ["train*.parquet"], ["test*.parquet"])
+
+
+def test_the_corruption_of_the_guide_darkens_its_share() -> None:
+    names: dict[str, Any] = {}
+    exec(EXTENDING["corruption"], names)
+    x = torch.full((50, 3, 16, 16), 0.8, dtype=torch.float64)
+    draws = Draws(seed=0, name="dust", severity=1, index=torch.arange(50))
+    out = names["dust"](x, (0.25, 0.5), draws)
+    darkened = out == 0.4
+    assert torch.equal(darkened | (out == 0.8), torch.ones_like(darkened))
+    assert torch.equal(darkened[:, :1].expand_as(darkened), darkened)
+    assert darkened.double().mean().item() == pytest.approx(0.25, abs=0.02)  # 12,800 pixels: 5 standard errors
+
+
+def test_the_attack_plan_of_the_guide_runs() -> None:
+    names: dict[str, Any] = {}
+    exec(EXTENDING["attack"], names)
+    assert names["result"].robust.shape == (3, 20)
+    assert names["result"].attacks == tuple(attack.name for attack in names["plan"].attacks)
+
+
+WAYS = re.compile(r"^\| `(\w+)`[^|]*\|[^|]*\|[^|]*\| (\S+?n \+ )?(\d+) \| (\d+) \|$", re.MULTILINE)
+
+
+def test_the_table_of_ways_counts_as_the_code_does() -> None:
+    """The column of passes, as a formula in the attack's steps n and for n = 10."""
+    rows = {row[0]: row[1:] for row in WAYS.findall((ROOT / "docs/method.md").read_text())}
+    assert set(rows) == set(family()["variants"])
+    study = load_study(ROOT / "config/cifar10.yaml")
+    assert study.threat["linf"].steps == 10
+    longer = study.model_copy(update={"threat": {"linf": study.threat["linf"].model_copy(update={"steps": 17})}})
+    for name, (slope, constant, at_ten) in rows.items():
+        for steps, of in ((10, study), (17, longer)):
+            objective = resolve_objective(of, of.variants[name], norm="linf", task="rotation", weight=0.5)
+            per_step = int(slope.removesuffix("n + ")) if slope else 0
+            assert step_passes(objective).equivalent == per_step * steps + int(constant), name
+        assert int(at_ten) == (int(slope.removesuffix("n + ")) if slope else 0) * 10 + int(constant), name
+
+
+def test_the_table_of_presets_names_them_all() -> None:
+    method = (ROOT / "docs/method.md").read_text()
+    assert set(re.findall(r"^\| `(\w+)` \| [A-Z]", method, re.MULTILINE)) == set(PRESETS)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_and_paths_lead_somewhere(page: str) -> None:
+    text = re.sub(r"<!--.*?-->", "", (ROOT / page).read_text(), flags=re.DOTALL)
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if not link.startswith("http")]
+    paths = re.findall(r"`((?:ssrob|config|docs|tests|benchmarks|workflow|envs)/[\w./-]*)`", text)
+    missing = [link for link in links if not (ROOT / page).parent.joinpath(link).exists()]
+    missing += [path for path in paths if not (ROOT / path).exists()]
+    assert not missing
+
+
+def test_quoted_commands_exist() -> None:
+    text = "\n".join((ROOT / page).read_text() for page in PAGES)
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:^|`)make ([a-z]+)", text, re.MULTILINE)) <= targets
+    commands = set(get_command(cli.app).commands)
+    assert set(re.findall(r"(?:^|`)ssrob ([a-z]+)", text, re.MULTILINE)) <= commands
+    configs = set(re.findall(r"config/[\w-]+\.yaml", text))
+    assert {str(path.relative_to(ROOT)) for path in ROOT.glob("config/*.yaml")} == configs
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) < 200
+
+
+def test_a_profile_of_ones_own_keeps_what_the_shipped_one_relies_on() -> None:
+    shipped = yaml.safe_load((ROOT / "workflow/profiles/default/config.yaml").read_text())
+    sketched = yaml.safe_load(examples("docs/cluster.md")["profile"])
+    for name in ("rerun-triggers", "rerun-incomplete", "keep-going"):
+        assert sketched[name] == shipped[name]
+
+
+def test_citation_and_changelog_name_the_version() -> None:
+    version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert version is not None
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert str(citation["version"]) == version[1]
+    assert f"## [{version[1]}]" in (ROOT / "CHANGELOG.md").read_text()
+    assert "2112.04367" in citation["references"][0]["url"]
