@@ -114,6 +114,10 @@ def _examples(plan: Plan, store: Store) -> list[pd.DataFrame]:
     return _of_checkpoints(plan, "evaluate", lambda path: tables.read_table(store.output(path, "robustness.parquet")))
 
 
+def _checks(plan: Plan, store: Store) -> list[pd.DataFrame]:
+    return _of_checkpoints(plan, "evaluate", lambda path: tables.read_table(store.output(path, "checks.parquet")))
+
+
 def _of_checkpoints(plan: Plan, kind: str, read: Callable[[str], pd.DataFrame]) -> list[pd.DataFrame]:
     return [
         read(path).assign(**arm_columns(arm), checkpoint=checkpoint)
@@ -153,6 +157,7 @@ _TABLES: dict[str, tuple[tables.Columns, Callable[[Plan, Store], list[pd.DataFra
     "training": (tables.TRAINING, _training),
     "robustness": (tables.ROBUSTNESS, _robustness),
     "examples": (tables.ALL_EXAMPLES, _examples),
+    "checks": (tables.ALL_CHECKS, _checks),
     "corruptions": (tables.CORRUPTIONS, _corruptions),
     "stages": (tables.STAGES, _stages),
 }

@@ -9,13 +9,14 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from ssrob.attacks.checks import CHECKS, check
 from ssrob.attacks.sweep import SweepResult, attack_sweep
 from ssrob.data.test_split import open_test
 from ssrob.models.saved import load_network
 from ssrob.spec import Norm
 from ssrob.stage_specs import EvaluateSpec
 from ssrob.stages import Context
-from ssrob.tables import EXAMPLES, write_table
+from ssrob.tables import CHECKED, EXAMPLES, write_table
 
 __all__ = ["SweepResult", "attack_sweep", "load_test", "stage"]
 
@@ -41,7 +42,7 @@ def stage(context: Context) -> None:
     test = load_test(context.parent("data"), spec.images)
     shown = test.first(SAMPLES)
     samples: dict[str, Any] = {"clean": shown.x.numpy(), "label": shown.y.numpy()}
-    tables, told = [], []
+    tables, checks, told = [], [], []
     for norm, eps in spec.eps.items():
         with context.progress(total=len(test.x), unit="image") as bar:
             result = attack_sweep(
@@ -58,11 +59,13 @@ def stage(context: Context) -> None:
                 progress=partial(_show, bar),
             )
         tables.append(example_rows(result, norm, test))
+        checks.append(check_rows(model, test, result, spec))
         samples |= _samples(model, shown, spec, norm)
         context.provenance[f"gradients_{norm}"] = result.gradients
         near = min(range(len(eps)), key=lambda i: abs(eps[i] - spec.reference[norm]))
         told.append(f"{100 * result.accuracy[near].item():.1f} % at {norm} {eps[near]:.4g}")
     write_table(pd.concat(tables, ignore_index=True), EXAMPLES, context.out / "robustness.parquet")
+    write_table(pd.concat(checks, ignore_index=True), CHECKED, context.out / "checks.parquet")
     np.savez(context.out / "samples.npz", **samples)
     clean = 100 * result.clean_correct.double().mean().item()
     context.summary = f"{clean:.1f} % clean, " + ", ".join(told)
@@ -89,6 +92,18 @@ def example_rows(result: SweepResult, norm: Norm, test: TestImages) -> pd.DataFr
         "attack": list(result.attack),
     }
     return pd.DataFrame(columns)
+
+
+def check_rows(model: nn.Module, test: TestImages, result: SweepResult, spec: EvaluateSpec) -> pd.DataFrame:
+    """Check a sweep against the signs of a weak attack; one row of `tables.CHECKED` per check."""
+    flags: dict[str, str] = {}
+    if spec.audit_images:
+        size = {"audit": spec.audit_images, "queries": spec.audit_queries}
+        found = check(model, test.x, test.y, result, preset=spec.preset, seed=spec.seed, **size)
+        flags = {flag.name: flag.message for flag in found}
+    names = CHECKS if spec.audit_images else ()
+    rows = [(result.norm, name, name not in flags, flags.get(name, "")) for name in names]
+    return pd.DataFrame(rows, columns=list(CHECKED))
 
 
 def _samples(model: nn.Module, shown: TestImages, spec: EvaluateSpec, norm: Norm) -> dict[str, Any]:

@@ -273,7 +273,7 @@ def _evaluate_spec(study: Study, checkpoint: Checkpoint) -> EvaluateSpec:
         reference=reference,
         checkpoint=checkpoint,
         threads=study.finetune.threads,
-        **study.evaluate.model_dump(include={"preset", "images", "gradients_in"}),
+        **study.evaluate.model_dump(include={"preset", "images", "gradients_in", "audit_images", "audit_queries"}),
     )
 
 

@@ -293,6 +293,8 @@ class Evaluation(Strict):
     images: Count | None = None
     checkpoints: Annotated[list[Checkpoint], BeforeValidator(as_list), AfterValidator(distinct)] = ["best"]
     gradients_in: Precision = "float32"
+    audit_images: Annotated[int, Field(ge=0)] = 64  # attacked again, eps by eps, to check the sweep; 0: no checks
+    audit_queries: Count = 250  # of a black-box attack on them
 
     @model_validator(mode="after")
     def _ascending(self) -> Self:

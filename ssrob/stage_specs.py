@@ -65,6 +65,8 @@ class EvaluateSpec(Strict):
     checkpoint: Checkpoint
     images: int | None = None
     gradients_in: Precision = "float32"
+    audit_images: int = 64
+    audit_queries: int = 250
     threads: int = 1
     seed: int = 0
 

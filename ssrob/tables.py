@@ -37,7 +37,7 @@ CORRUPTED: Columns = {
     "n": (pa.int64(), "test images"),
     "correct": (pa.binary(), "bit-packed (numpy.packbits): image i classified correctly"),
 }
-CHECKS: Columns = {
+CHECKED: Columns = {
     "eval_norm": (pa.string(), "linf or l2"),
     "check": (pa.string(), "name of the check"),
     "passed": (pa.bool_(), "whether it passed"),
@@ -80,7 +80,7 @@ ROBUSTNESS: Columns = ARM | {
     "high": (pa.float64(), "upper end"),
 }
 ALL_EXAMPLES: Columns = {"arm": ARM["arm"], "checkpoint": ROBUSTNESS["checkpoint"]} | EXAMPLES
-ALL_CHECKS: Columns = {"arm": ARM["arm"], "checkpoint": ROBUSTNESS["checkpoint"]} | CHECKS
+ALL_CHECKS: Columns = {"arm": ARM["arm"], "checkpoint": ROBUSTNESS["checkpoint"]} | CHECKED
 CORRUPTIONS: Columns = ARM | {
     "checkpoint": (pa.string(), "best or last"),
     "corruption": (pa.string(), "name"),

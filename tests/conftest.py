@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-
 from ssrob.config import parse_study
 from ssrob.spec import Study
 
@@ -24,7 +23,7 @@ def tiny_config(folder: Path, **changes: Any) -> dict[str, Any]:
         "pretrain": training,
         "finetune": training,
         "arms": [{"variant": ["at", "at_ssl_joint"], "norm": "linf"}, {"variant": "at", "norm": "linf", "init": "ssl"}],
-        "evaluate": {"preset": "fast", "eps": [0, 0.5, 1, 2], "images": 40},
+        "evaluate": {"preset": "fast", "eps": [0, 0.5, 1, 2], "images": 40, "audit_images": 8, "audit_queries": 20},
         "corrupt": {"names": ["gaussian_noise", "contrast"], "severities": [1, 5], "images": 40},
     }
     return config | changes

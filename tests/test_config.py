@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import yaml
-
 from ssrob.config import load_config, load_study, parse_study
 from ssrob.spec import ConfigError
 from tests.conftest import ROOT, tiny_config
@@ -89,7 +88,9 @@ def test_three_mistakes_are_three_lines(tmp_path: Path) -> None:
     assert len(str(caught.value).splitlines()) == 3
 
 
-@pytest.mark.parametrize("text", ["[1, 2]", "a: [", "a: !!python/object/apply:os.system ['touch hacked']", "just words"])
+@pytest.mark.parametrize(
+    "text", ["[1, 2]", "a: [", "a: !!python/object/apply:os.system ['touch hacked']", "just words"]
+)
 def test_a_file_that_is_no_mapping_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     path.write_text(text)
@@ -123,9 +124,9 @@ def test_the_configs_of_the_repository_are_valid(name: str) -> None:
 
 
 def test_the_schema_file_is_up_to_date() -> None:
-    from ssrob.spec import Study
-
     import json
+
+    from ssrob.spec import Study
 
     assert json.loads((ROOT / "config" / "schema.json").read_text()) == Study.model_json_schema()
 
@@ -139,7 +140,9 @@ def test_a_config_is_checked_without_torch() -> None:
 def test_a_mistake_on_the_command_line_is_one_line_and_no_traceback(tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(tiny_config(tmp_path, seeds=[])))
-    out = subprocess.run([sys.executable, "-m", "ssrob", "plan", str(path)], capture_output=True, text=True, check=False)
+    out = subprocess.run(
+        [sys.executable, "-m", "ssrob", "plan", str(path)], capture_output=True, text=True, check=False
+    )
     assert out.returncode == 2
     assert out.stderr.startswith("ssrob: ")
     assert "seeds" in out.stderr

@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
-
 from ssrob.catalog import LOSSES, load
 from ssrob.losses.batch import Batch
 from ssrob.losses.rotation import draw, rotate, rotation
 from ssrob.losses.supervised import correct, kl_to_clean, xent
 from ssrob.models.network import Architecture, Network, build
 from ssrob.seeding import generator
+from torch import Tensor
 
 
 @pytest.fixture

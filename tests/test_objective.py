@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-
 from ssrob.config import parse_study
 from ssrob.losses.batch import Batch
 from ssrob.models.network import Architecture, Forward, Network, build
@@ -52,7 +51,7 @@ def test_every_variant_stays_in_its_budget_and_leaves_no_trace(name: str, norm: 
         size = delta.abs().amax(1) if norm == "linf" else delta.norm(dim=1)
         assert (size <= perturbation.eps + 1e-6).all()  # float32
         assert size.max() > 0.5 * perturbation.eps, "the attack moved"
-        assert 0 <= images[each].min()
+        assert images[each].min() >= 0
         assert images[each].max() <= 1
 
 
@@ -108,7 +107,9 @@ def test_gradient_norms_are_those_of_the_weighted_parts(tmp_path: Path) -> None:
         term = next(t for t in training_terms(Forward(network), objective, images, batch) if t.loss == loss)
         gradients = torch.autograd.grad(weight * term.value, parameters)
         expected = torch.cat([gradient.flatten() for gradient in gradients]).norm()
-        assert found[f"gradient_norm/{name}"].item() == pytest.approx(expected.item(), rel=1e-4)  # another summation order
+        assert found[f"gradient_norm/{name}"].item() == pytest.approx(
+            expected.item(), rel=1e-4
+        )  # another summation order
     ratio = found["gradient_norm/ssl"] / found["gradient_norm/supervised"]
     assert found["gradient_norm/ratio"].item() == pytest.approx(ratio.item(), rel=1e-6)
 

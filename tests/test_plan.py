@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from ssrob.config import load_study, parse_study
 from ssrob.cost import Passes, step_passes
 from ssrob.plan import Plan, Stage, make_plan
@@ -35,7 +34,7 @@ def test_a_variant_adds_its_own_stages_alone(tmp_path: Path) -> None:
 
 
 def test_a_new_eps_trains_nothing(tmp_path: Path) -> None:
-    changed = plan_of(tmp_path, evaluate={"preset": "fast", "eps": [0, 0.5, 0.75, 1, 2], "images": 40})
+    changed = plan_of(tmp_path, evaluate=tiny_config(tmp_path)["evaluate"] | {"eps": [0, 0.5, 0.75, 1, 2]})
     assert new_kinds(plan_of(tmp_path), changed) == {"evaluate": 3}
 
 
@@ -151,7 +150,9 @@ def test_the_paper_study_has_every_way_and_control() -> None:
     plan = make_plan(load_study(ROOT / "config" / "cifar10.yaml"))
     ways = {arm.variant for arm in plan.arms}
     assert {"standard", "at", "trades", "at_two", "ssl_standard"} <= ways
-    assert {f"at_ssl_{way}" for way in ("clean", "adv", "attack_only", "joint_clean", "joint", "separate", "ensemble")} <= ways
+    assert {
+        f"at_ssl_{way}" for way in ("clean", "adv", "attack_only", "joint_clean", "joint", "separate", "ensemble")
+    } <= ways
     assert {arm.eps_scale for arm in plan.arms if arm.variant == "at"} == {0.5, 0.75, 1, 1.25}
     assert {arm.seed for arm in plan.arms} == {0, 1, 2}
     assert {arm.norm for arm in plan.arms} == {"linf", "l2", None}

@@ -3,7 +3,6 @@
 import math
 
 import torch
-
 from ssrob.seeding import example_keys, fold, generator, normal, uniform
 
 
@@ -31,7 +30,7 @@ def test_an_example_s_draws_do_not_depend_on_its_batch() -> None:
 def test_uniform_draws_are_uniform_and_independent() -> None:
     draws = uniform(example_keys(torch.arange(2000), 0, "u"), (64,)).double()
     n = draws.numel()
-    assert 0 <= draws.min()
+    assert draws.min() >= 0
     assert draws.max() < 1
     assert abs(draws.mean() - 0.5) < 5 * math.sqrt(1 / 12 / n)  # 5 standard errors
     counts = torch.histc(draws, bins=50, min=0, max=1)

@@ -14,6 +14,16 @@ from ssrob.attacks.presets import AttackConfig, AttackPlan
 from ssrob.attacks.stepper import loss_and_gradient
 from ssrob.attacks.sweep import SweepResult, attack_sweep
 
+CHECKS = (
+    "randomised",
+    "softmax",
+    "zero_gradient",
+    "square_stronger",
+    "not_monotone",
+    "sweep_weaker",
+    "constant",
+    "large_eps",
+)
 FORWARDS = 5  # of the same images, to see whether the model draws at random
 SQUARE_AHEAD = 0.002  # share of images that only Square may break
 NOISE = 2.0  # standard errors of a paired difference that count as noise
