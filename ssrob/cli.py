@@ -61,9 +61,11 @@ def run(
 ) -> None:
     """Run one stage (what the workflow's rules call)."""
     from ssrob import gpus
+    from ssrob.config import import_plugins
     from ssrob.plan import Stage
 
     parsed = Stage.from_json(stage)
+    import_plugins(parsed.settings.get("plugins", []), parsed.path)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with contextlib.nullcontext() if parsed.kind == "data" else gpus.lease():
         from ssrob import stages  # imports torch, which looks for GPUs when it first needs one

@@ -24,19 +24,33 @@ def parse_study(config: Mapping[str, Any], where: str = "config") -> Study:
     """Check a config and return the study; raises ConfigError with one line per mistake."""
     if not isinstance(config, Mapping):
         raise ConfigError(f"{where}: expected a mapping of settings, found {type(config).__name__}")
-    try:
-        for name in config.get("plugins") or []:
-            importlib.import_module(name)
-    except (ImportError, TypeError, ValueError) as error:
-        raise ConfigError(f"{where}: plugins: cannot import {name!r}: {error}") from error
+    import_plugins(config.get("plugins") or [], where)
     merged = dict(config)
     for section in ("variants", "pretraining"):
         own = config.get(section) or {}
         merged[section] = {**family()[section], **own} if isinstance(own, Mapping) else own
     try:
-        return Study.model_validate(merged)
+        return _with_primary_cell(Study.model_validate(merged))
     except ValidationError as error:
         raise ConfigError("\n".join(f"{where}: {line}" for line in explain(error))) from None
+
+
+def _with_primary_cell(study: Study) -> Study:
+    """Let the primary cell's task and weight be the study's where the config does not name them."""
+    primary = study.findings.primary
+    own = {"task": study.ssl.task, "weight": study.ssl.weights[0]}
+    changes = {name: value for name, value in own.items() if name not in primary.model_fields_set}
+    findings = study.findings.model_copy(update={"primary": primary.model_copy(update=changes)})
+    return study.model_copy(update={"findings": findings})
+
+
+def import_plugins(names: Any, where: str = "config") -> None:
+    """Import the modules that add losses and backbones of the user's own to the catalog."""
+    for name in names if isinstance(names, list) else [names]:
+        try:
+            importlib.import_module(name)
+        except (ImportError, TypeError, ValueError, AttributeError) as error:
+            raise ConfigError(f"{where}: plugins: cannot import {name!r}: {error}") from None
 
 
 def load_config(path: Path, overrides: list[str] | None = None) -> dict[str, Any]:

@@ -36,13 +36,13 @@ def step_passes(objective: Objective) -> Passes:
 
 
 def _training_passes(train: dict[str, Terms]) -> Passes:
-    batches = {
-        ("clean", "x") if forward == "clean" else (image_set, forward)
-        for image_set, terms in train.items()
-        for name in terms
-        for forward in LOSSES[name].forwards
-    }
-    return Passes(len(batches), 0, len(batches))
+    forwards, descended = set(), set()
+    for image_set, terms in train.items():
+        for name, weight in terms.items():
+            batches = {("clean", "x") if each == "clean" else (image_set, each) for each in LOSSES[name].forwards}
+            forwards |= batches
+            descended |= batches if weight else set()
+    return Passes(len(forwards), 0, len(descended))
 
 
 def _attack_passes(climb: Terms, steps: int) -> Passes:

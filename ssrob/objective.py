@@ -80,7 +80,7 @@ def training_terms(model: Forward, objective: Objective, images: Mapping[str, Te
 
 def total(terms: list[Term]) -> Tensor:
     """The weighted sum of the terms, a scalar."""
-    return torch.stack([term.weight * term.value for term in terms]).sum()
+    return torch.stack([term.weight * term.value for term in terms if term.weight]).sum()
 
 
 def gradient_norms(terms: list[Term], parameters: list[torch.nn.Parameter]) -> dict[str, Tensor]:
@@ -89,7 +89,7 @@ def gradient_norms(terms: list[Term], parameters: list[torch.nn.Parameter]) -> d
     A weight w is not comparable across tasks; this ratio is.
     """
     groups = {
-        "ssl": [term for term in terms if LOSSES[term.loss].self_supervised],
+        "ssl": [term for term in terms if term.weight and LOSSES[term.loss].self_supervised],
         "supervised": [term for term in terms if not LOSSES[term.loss].self_supervised],
     }
     if not all(groups.values()):

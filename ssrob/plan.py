@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ssrob.cost import step_passes
-from ssrob.resolve import resolve_objective
+from ssrob.resolve import budget_label, resolve_objective
 from ssrob.spec import (
     Arms,
     Checkpoint,
@@ -163,7 +163,7 @@ def _arm(study: Study, block: Arms, cell: Cell) -> tuple[list[Stage], Arm]:
     spec = _finetune_spec(study, cell)
     if block.equal_passes:
         spec = _stretched(study, spec, block.equal_passes, cell)
-    parents, settings = {"data": data.path}, {}
+    parents, settings = {"data": data.path}, _plugins(study)
     if before:
         parents["init"] = before[-1].path
     elif cell.init != "random" and (weights := study.pretraining[cell.init].weights):
@@ -222,7 +222,7 @@ def _init_stages(study: Study, cell: Cell) -> list[Stage]:
         training=study.pretrain,
         **_attack_columns(study, objective, cell.norm, row.eps_scale),
     )
-    return [data, _stage("pretrain", _slug(spec), spec, {"data": data.path})]
+    return [data, _stage("pretrain", _slug(spec), spec, {"data": data.path}, _plugins(study))]
 
 
 def _objective(study: Study, variant: Variant, cell: Cell, weight: float, eps_scale: float) -> Objective:
@@ -240,16 +240,16 @@ def _stretched(study: Study, spec: TrainSpec, like: EqualPasses, cell: Cell) -> 
     """Give a spec the epochs that cost as many passes as another arm, its pre-training included."""
     objective = _objective(study, study.variants[like.variant], cell, cell.weight, 1.0)
     passes = _passes(objective, study.finetune)
-    label = f"passes of {like.variant}"
     row = study.pretraining.get(like.init)
     if row is not None and row.objective is not None:
         if study.pretrain_data is not None:
             raise ConfigError("equal_passes: an init that was pre-trained on other data has no comparable passes")
         passes += _passes(_objective(study, row.objective, cell, 1.0, row.eps_scale), study.pretrain)
-        label = f"passes of {like.init} + {like.variant}"
     epochs = round(passes / step_passes(spec.objective).equivalent, 4)
     training = spec.training.model_copy(update={"epochs": epochs})
-    return spec.model_copy(update={"training": training, "budget": label})
+    task = cell.task if row or study.variants[like.variant].uses_ssl else None
+    budget = budget_label(like.variant, task, like.init)
+    return spec.model_copy(update={"training": training, "budget": budget})
 
 
 def _passes(objective: Objective, training: Training) -> float:
@@ -261,9 +261,14 @@ def _test_stage(study: Study, kind: str, checkpoint: Checkpoint, data: Stage, tr
     slug = f"{train.key.rpartition('-')[0]}-{checkpoint}"
     parents = {"data": data.path, "model": train.path}
     if kind == "evaluate":
-        return _stage(kind, slug, _evaluate_spec(study, checkpoint), parents)
+        return _stage(kind, slug, _evaluate_spec(study, checkpoint), parents, _plugins(study))
     frost = {"frost": str(study.corrupt.frost)} if study.corrupt.frost else {}
-    return _stage(kind, slug, _corrupt_spec(study, checkpoint), parents, frost)
+    return _stage(kind, slug, _corrupt_spec(study, checkpoint), parents, _plugins(study) | frost)
+
+
+def _plugins(study: Study) -> dict[str, Any]:
+    """Return the modules that a stage imports first; what they add is in its spec, so they decide no key."""
+    return {"plugins": study.plugins} if study.plugins else {}
 
 
 def _evaluate_spec(study: Study, checkpoint: Checkpoint) -> EvaluateSpec:

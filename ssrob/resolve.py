@@ -18,6 +18,8 @@ def resolve_objective(
     if variant.normalise_weights:
         total = sum(weight for terms in train.values() for weight in terms.values())
         train = {name: {loss: value / total for loss, value in terms.items()} for name, terms in train.items()}
+    for name, losses in variant.forward.items():
+        train[name] = train.get(name, {}) | {task if loss == "ssl" else loss: 0.0 for loss in losses}
     perturb = {}
     for name, raw in variant.perturb.items():
         climb = _resolve_terms(raw.climb, task, weight)
@@ -37,6 +39,12 @@ def resolve_objective(
                 step_size=size * scale,
             )
     return Objective(perturb=perturb, train=train, attack_mode=variant.attack_mode)
+
+
+def budget_label(variant: str, task: str | None, init: str = "random") -> str:
+    """Name the budget of an arm that was given another arm's passes; without an init, those of fine-tuning alone."""
+    name = variant if init == "random" else f"{init} + {variant}"
+    return f"passes of {name}" + (f" ({task})" if task else "")
 
 
 def _resolve_terms(terms: dict[str, float | str], task: str, weight: float) -> dict[str, float]:

@@ -177,6 +177,7 @@ class Variant(Strict):
 
     perturb: dict[Name, Perturb] = {}
     train: Annotated[dict[Name, Terms], Field(min_length=1)]
+    forward: dict[Name, list[LossName]] = {}  # evaluated without a gradient: only BatchNorm statistics see them
     normalise_weights: bool = False
     attack_mode: Literal["eval", "train"] = "eval"  # BatchNorm's mode while the attack runs
 
@@ -189,14 +190,21 @@ class Variant(Strict):
                 raise ValueError(
                     f"train.{image_set}: no such perturbation; defined: {', '.join(['clean', *self.perturb])}"
                 )
-        if unused := set(self.perturb) - set(self.train):
+        for image_set, losses in self.forward.items():
+            if image_set not in ("clean", *self.perturb):
+                raise ValueError(
+                    f"forward.{image_set}: no such perturbation; defined: clean, {', '.join(self.perturb)}"
+                )
+            if twice := set(losses) & set(self.train.get(image_set, {})):
+                raise ValueError(f"forward.{image_set}: {sorted(twice)[0]!r} is trained there already")
+        if unused := set(self.perturb) - set(self.train) - set(self.forward):
             raise ValueError(f"perturb.{sorted(unused)[0]}: defined but no term of train uses it")
         return self
 
     @property
     def uses_ssl(self) -> bool:
         """Whether any term stands for the study's SSL task."""
-        return any("ssl" in terms for terms in self._all_terms)
+        return any("ssl" in losses for losses in (*self._all_terms, *self.forward.values()))
 
     @property
     def uses_weight(self) -> bool:
@@ -319,8 +327,8 @@ class Primary(Strict):
     """The cells that the verdicts are about, fixed before anything runs; all else is exploratory."""
 
     norm: Norm = "linf"
-    task: Task = "rotation"
-    weight: NotNegative = 0.5
+    task: Task = "rotation"  # default: the study's
+    weight: NotNegative = 0.5  # default: the study's first
     init: Name = "random"
     pretrained: Name = "ssl"
     checkpoint: Checkpoint = "best"

@@ -139,7 +139,6 @@ def test_the_task_of_the_guide_is_attacked_trained_and_pretrained(plugins: Path)
     assert plan.study.findings.primary.task == "mirror"
 
 
-@pytest.mark.xfail(strict=True, reason="`ssrob run` does not import a study's plugins")
 def test_a_stage_of_its_own_process_knows_the_plugins(plugins: Path) -> None:
     plan, store = planned(plugins, EXTENDING["study task"])
     pretrain = next(iter(plan.of_kind("pretrain").values()))

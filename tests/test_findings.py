@@ -224,7 +224,7 @@ def test_cheaper_ways_are_compared_at_equal_passes() -> None:
     cheap = way("at_ssl_clean")
     sweeps.cells[cheap] = {seed: dataclasses.replace(each, passes=0.5) for seed, each in sweeps.cells[cheap].items()}
     name, note = verdict(judged_claim(sweeps, SETTINGS, "C4")[0])
-    assert (name, "at_ssl_clean (rotation, w 0.5, passes of at_ssl_joint)" in note) == ("inconclusive", True)
+    assert (name, "at_ssl_clean (rotation, w 0.5, passes of at_ssl_joint (rotation))" in note) == ("inconclusive", True)
 
 
 def test_a_study_that_could_not_detect_the_effect_is_a_demonstration() -> None:

@@ -131,7 +131,7 @@ def test_equal_passes_stretch_the_epochs(tmp_path: Path) -> None:
     like_joint, like_pretrained = plan_of(tmp_path, arms=arms).of_kind("finetune").values()
     assert like_joint.spec["training"]["epochs"] == pytest.approx((6 + 4 + 4) / (3 + 2 + 2))
     assert like_pretrained.spec["training"]["epochs"] == pytest.approx(1 + (1 + 2) / 7, abs=1e-4)  # rounded
-    assert like_joint.spec["budget"] == "passes of at_ssl_joint"
+    assert like_joint.spec["budget"] == "passes of at_ssl_joint (rotation)"
 
 
 def test_own_weights_are_known_by_their_content(tmp_path: Path) -> None:
@@ -157,4 +157,4 @@ def test_the_paper_study_has_every_way_and_control() -> None:
     assert {arm.seed for arm in plan.arms} == {0, 1, 2}
     assert {arm.norm for arm in plan.arms} == {"linf", "l2", None}
     assert {arm.init for arm in plan.arms} == {"random", "ssl", "adversarial_ssl"}
-    assert {arm.budget for arm in plan.arms} >= {"passes of at_ssl_joint", "passes of ssl + at"}
+    assert {arm.budget for arm in plan.arms} >= {"passes of at_ssl_joint (rotation)", "passes of ssl + at (rotation)"}

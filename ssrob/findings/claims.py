@@ -22,6 +22,7 @@ from ssrob.findings.question import AT_EPS, Question, place
 from ssrob.findings.statistics import Wants
 from ssrob.findings.sweeps import Cell
 from ssrob.findings.verdicts import Evidence, Part
+from ssrob.resolve import budget_label
 
 JOINT = "at_ssl_joint"
 READINGS = ("at_ssl_clean", "at_ssl_adv")  # "in tandem": the SSL loss on clean, or on adversarial images
@@ -170,9 +171,7 @@ def passes_of(cell: Cell, task: str | None = None) -> str:
     Of an init other than random only the fine-tuning counts for a way, as both sides share it; a task given
     here adds the pre-training on that task.
     """
-    name = cell.variant if task is None else f"{cell.init} + {cell.variant}"
-    task = task or cell.task
-    return f"passes of {name}" + (f" ({task})" if task not in (None, "rotation") else "")
+    return budget_label(cell.variant, task or cell.task, cell.init if task else "random")
 
 
 def _controls(question: Question, way: Cell, wants: Wants, interval: tuple[float, float]) -> list[Part]:

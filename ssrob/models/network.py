@@ -70,6 +70,8 @@ def build(architecture: Architecture, seed: int) -> Network:
 def _initialise(module: nn.Module, seed: int, name: str) -> None:
     if isinstance(module, nn.Conv2d):  # He et al. 2015
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator(seed, "init", name))
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Linear):
         bound = 1 / math.sqrt(module.in_features)
         draw = generator(seed, "init", name)

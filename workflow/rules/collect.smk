@@ -6,9 +6,10 @@ rule collect:
         study_file("collected.json"),
     log:
         study_file("collect.log"),
-    params:
-        config=CONFIG,
     conda:
         "../../envs/environment.yaml"
+    params:
+        python=PYTHON,
+        config=CONFIG,
     shell:
-        "{PYTHON:q} -m ssrob collect {params.config:q} 2> >(tee {log:q} >&2)"
+        "{params.python:q} -m ssrob collect {params.config:q} 2> >(tee {log:q} >&2)"

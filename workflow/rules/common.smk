@@ -34,7 +34,8 @@ def log_file(kind):
 def parents(kind):
     """The done-files of the stages that a stage reads."""
     return lambda wildcards: [
-        f"{STORE.folder(path)}/stage.json" for path in PLAN.stages[f"{kind}/{wildcards.key}"].parents.values()
+        f"{STORE.folder(path)}/stage.json"
+        for path in PLAN.stages[f"{kind}/{wildcards.key}"].parents.values()
     ]
 
 

@@ -6,12 +6,14 @@ rule corrupt:
         stage_file("corrupt"),
     log:
         log_file("corrupt"),
-    params:
-        stage=stage_json("corrupt"),
     conda:
         "../../envs/environment.yaml"
     threads: 1
     resources:
         gpu=1,
+    params:
+        python=PYTHON,
+        results=lambda _: RESULTS,
+        stage=stage_json("corrupt"),
     shell:
-        "{PYTHON:q} -m ssrob run --results {RESULTS:q} --stage {params.stage:q}"
+        "{params.python:q} -m ssrob run --results {params.results:q} --stage {params.stage:q}"

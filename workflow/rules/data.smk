@@ -6,10 +6,12 @@ rule data:
         stage_file("data"),
     log:
         log_file("data"),
-    params:
-        stage=stage_json("data"),
     conda:
         "../../envs/environment.yaml"
     threads: 1
+    params:
+        python=PYTHON,
+        results=lambda _: RESULTS,
+        stage=stage_json("data"),
     shell:
-        "{PYTHON:q} -m ssrob run --results {RESULTS:q} --stage {params.stage:q}"
+        "{params.python:q} -m ssrob run --results {params.results:q} --stage {params.stage:q}"

@@ -6,12 +6,14 @@ rule evaluate:
         stage_file("evaluate"),
     log:
         log_file("evaluate"),
-    params:
-        stage=stage_json("evaluate"),
     conda:
         "../../envs/environment.yaml"
     threads: 1
     resources:
         gpu=1,
+    params:
+        python=PYTHON,
+        results=lambda _: RESULTS,
+        stage=stage_json("evaluate"),
     shell:
-        "{PYTHON:q} -m ssrob run --results {RESULTS:q} --stage {params.stage:q}"
+        "{params.python:q} -m ssrob run --results {params.results:q} --stage {params.stage:q}"

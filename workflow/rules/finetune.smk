@@ -6,12 +6,14 @@ rule finetune:
         stage_file("finetune"),
     log:
         log_file("finetune"),
-    params:
-        stage=stage_json("finetune"),
     conda:
         "../../envs/environment.yaml"
     threads: 1
     resources:
         gpu=1,
+    params:
+        python=PYTHON,
+        results=lambda _: RESULTS,
+        stage=stage_json("finetune"),
     shell:
-        "{PYTHON:q} -m ssrob run --results {RESULTS:q} --stage {params.stage:q}"
+        "{params.python:q} -m ssrob run --results {params.results:q} --stage {params.stage:q}"

@@ -6,12 +6,14 @@ rule pretrain:
         stage_file("pretrain"),
     log:
         log_file("pretrain"),
-    params:
-        stage=stage_json("pretrain"),
     conda:
         "../../envs/environment.yaml"
     threads: 1
     resources:
         gpu=1,
+    params:
+        python=PYTHON,
+        results=lambda _: RESULTS,
+        stage=stage_json("pretrain"),
     shell:
-        "{PYTHON:q} -m ssrob run --results {RESULTS:q} --stage {params.stage:q}"
+        "{params.python:q} -m ssrob run --results {params.results:q} --stage {params.stage:q}"

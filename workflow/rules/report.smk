@@ -6,9 +6,10 @@ rule report:
         study_file("report.html"),
     log:
         study_file("report.log"),
-    params:
-        config=CONFIG,
     conda:
         "../../envs/environment.yaml"
+    params:
+        python=PYTHON,
+        config=CONFIG,
     shell:
-        "{PYTHON:q} -m ssrob report {params.config:q} 2> >(tee {log:q} >&2)"
+        "{params.python:q} -m ssrob report {params.config:q} 2> >(tee {log:q} >&2)"

@@ -6,9 +6,10 @@ rule track:
         study_file("tracked.json"),
     log:
         study_file("track.log"),
-    params:
-        config=CONFIG,
     conda:
         "../../envs/environment.yaml"
+    params:
+        python=PYTHON,
+        config=CONFIG,
     shell:
-        "{PYTHON:q} -m ssrob track {params.config:q} 2> >(tee {log:q} >&2)"
+        "{params.python:q} -m ssrob track {params.config:q} 2> >(tee {log:q} >&2)"
