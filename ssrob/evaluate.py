@@ -11,16 +11,18 @@ from torch import Tensor, nn
 
 from ssrob.attacks.checks import CHECKS, check
 from ssrob.attacks.sweep import SweepResult, attack_sweep
+from ssrob.blocks import BlockStore
 from ssrob.data.test_split import open_test
 from ssrob.models.saved import load_network
 from ssrob.spec import Norm
 from ssrob.stage_specs import EvaluateSpec
-from ssrob.stages import Context
+from ssrob.stages import Context, Interrupted
 from ssrob.tables import CHECKED, EXAMPLES, write_table
 
 __all__ = ["SweepResult", "attack_sweep", "load_test", "stage"]
 
 SAMPLES = 8  # images kept for people to look at
+BLOCK = 1024  # images that are lost to a kill at most; a few batches, so that these stay full on a GPU too
 
 
 class TestImages(NamedTuple):
@@ -42,6 +44,7 @@ def stage(context: Context) -> None:
     test = load_test(context.parent("data"), spec.images)
     shown = test.first(SAMPLES)
     samples: dict[str, Any] = {"clean": shown.x.numpy(), "label": shown.y.numpy()}
+    blocks = BlockStore(context.work / "blocks", then=partial(_stop_if_asked, context))
     tables, checks, told = [], [], []
     for norm, eps in spec.eps.items():
         with context.progress(total=len(test.x), unit="image") as bar:
@@ -56,7 +59,9 @@ def stage(context: Context) -> None:
                 index=test.rows,
                 device=context.device,
                 gradients_in=spec.gradients_in,
-                progress=partial(_show, bar),
+                progress=partial(_show, context, bar),
+                store=blocks,
+                block=BLOCK,
             )
         tables.append(example_rows(result, norm, test))
         checks.append(check_rows(model, test, result, spec))
@@ -132,5 +137,12 @@ def _samples(model: nn.Module, shown: TestImages, spec: EvaluateSpec, norm: Norm
     }
 
 
-def _show(bar: Any, done: int, _: int) -> None:
+def _show(context: Context, bar: Any, done: int, total: int) -> None:
     bar.update(done - bar.n)
+    if done % BLOCK and done < total:  # at the end of a block it must be stored first
+        _stop_if_asked(context)
+
+
+def _stop_if_asked(context: Context) -> None:
+    if context.stopping():
+        raise Interrupted("stopped; finished blocks of images are kept, run it again to go on")
