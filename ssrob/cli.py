@@ -3,7 +3,9 @@
 import contextlib
 import json
 import os
+import shlex
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,9 +50,26 @@ def plan(config: Config, override: Overrides = None) -> None:
 @app.command()
 def ls(config: Config, override: Overrides = None) -> None:
     """List a study's stages with their state, size and key."""
-    from ssrob import overview
+    from ssrob import status_view
 
-    typer.echo(overview.stages_text(*_plan_and_store(config, override)))
+    typer.echo(status_view.stages_text(*_plan_and_store(config, override)))
+
+
+@app.command()
+def status(
+    config: Config,
+    override: Overrides = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep showing it on a terminal until all is done.")] = False,
+) -> None:
+    """Say what is done, running, failed and waiting, and how long the rest will take."""
+    from ssrob import status_view
+
+    plan, store = _plan_and_store(config, override)
+    if watch:
+        with contextlib.suppress(KeyboardInterrupt):
+            status_view.watch(plan, store)
+    else:
+        typer.echo(status_view.status_text(plan, store, time.time()))
 
 
 @app.command()
@@ -138,7 +157,9 @@ def where(config: Config, override: Overrides = None) -> None:
     page = plan.folder / "report.html"
     typer.echo(f"\nReport:     {page.resolve() if page.exists() else 'not made yet'}")
     typer.echo(f"Tables:     {plan.folder.resolve() / 'tables'}")
-    typer.echo(f"MLflow UI:  {Path(sys.argv[0]).name} ui {config}   (then open the address it prints)")
+    options = "".join(f" --set {shlex.quote(each)}" for each in override or [])
+    command = os.path.relpath(sys.argv[0]) if os.sep in sys.argv[0] else sys.argv[0]
+    typer.echo(f"MLflow UI:  {command} ui {config}{options}   (then open the address it prints)")
 
 
 @app.command()

@@ -1,9 +1,10 @@
-"""What a study consists of and where it stands, as text for a terminal. Imports no torch."""
+"""What a study consists of and how much work it is, as text for a terminal. Imports no torch."""
 
 import io
+import json
 from collections import Counter
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 
 from ssrob.attacks.presets import PRESETS
@@ -22,7 +23,7 @@ def plan_text(plan: Plan, store: Store) -> str:
     table = Table("stage", "number", "done", "to do", "network passes to do (millions)", box=None)
     for column in table.columns[1:]:
         column.justify = "right"
-    counts = {path: count_images(_data(stage)) for path, stage in plan.stages.items() if stage.kind == "data"}
+    counts = image_counts(plan, store)
     total = 0.0
     for kind, count in Counter(stage.kind for stage in plan.stages.values()).items():
         stages = plan.of_kind(kind).values()
@@ -39,7 +40,7 @@ def plan_text(plan: Plan, store: Store) -> str:
         f"In all {total / 1e6:,.1f} million passes of one image forward through the network (an input gradient costs"
         " one more, a parameter gradient two);\nan attack sweep is counted at its most: it skips what is broken."
     )
-    return f"{head}\n\n{_text(table)}\n{foot}\n\n{arms_text(plan, store)}"
+    return f"{head}\n\n{as_text(table)}\n{foot}\n\n{arms_text(plan, store)}"
 
 
 def arms_text(plan: Plan, store: Store) -> str:
@@ -58,16 +59,12 @@ def arms_text(plan: Plan, store: Store) -> str:
             f"{cost:,.0f}",
             "yes" if store.done(arm.finetune) else "no",
         )
-    return _text(table)
+    return as_text(table)
 
 
-def stages_text(plan: Plan, store: Store) -> str:
-    """List every stage with its state and the size of its outputs."""
-    table = Table("state", "size", "seconds", "stage", box=None)
-    for path in plan.stages:
-        state, size, seconds = _state(store, path)
-        table.add_row(state, size, seconds, path)
-    return _text(table)
+def image_counts(plan: Plan, store: Store) -> dict[str, tuple[int, int] | None]:
+    """Return by data stage how many images there are to train on and to test on; None where that cannot be told."""
+    return {f"data/{key}": _counted(stage, store) for key, stage in plan.of_kind("data").items()}
 
 
 def passes(stage: Stage, counts: tuple[int, int] | None) -> float | None:
@@ -91,22 +88,16 @@ def passes(stage: Stage, counts: tuple[int, int] | None) -> float | None:
     return 0.0
 
 
-def _data(stage: Stage) -> Data:
-    return Data.model_validate(stage.spec | stage.settings)
+def _counted(stage: Stage, store: Store) -> tuple[int, int] | None:
+    """Ask the prepared data, which may have outlived its source; before that the source."""
+    if store.done(stage.path):
+        counts = json.loads(store.output(stage.path, "data.json").read_text())["counts"]
+        return counts["train"], counts["test"]
+    return count_images(Data.model_validate(stage.spec | stage.settings))
 
 
-def _state(store: Store, path: str) -> tuple[str, str, str]:
-    if store.done(path):
-        size = sum(row["bytes"] for row in store.manifest(path)["outputs"].values())
-        return "done", f"{size / 1e6:.1f} MB", f"{store.provenance(path)['seconds']:.0f}"
-    if (store.work(path) / "records.jsonl").exists():
-        return "started", "", ""
-    if (store.folder(path) / "log.txt").exists():
-        return "failed", "", ""
-    return "missing", "", ""
-
-
-def _text(table: Table) -> str:
+def as_text(*shown: RenderableType) -> str:
+    """Write tables and the like as plain text."""
     out = io.StringIO()
-    Console(file=out, width=WIDTH).print(table)
+    Console(file=out, width=WIDTH).print(*shown, sep="\n")
     return out.getvalue().rstrip()

@@ -5,11 +5,13 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, Self
 
 import pandas as pd
 
 from ssrob.tables import RECORDS
+
+LINE_BYTES = 4096  # more than two lines ever have
 
 
 class Records:
@@ -49,6 +51,18 @@ def read_records(path: Path) -> Iterator[dict[str, float | str]]:
         for line in file:
             if line.endswith("\n"):
                 yield json.loads(line)
+
+
+def last_record(path: Path) -> dict[str, Any] | None:
+    """Return the last complete line without reading the rest; None if there is none, or a crash tore it."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - LINE_BYTES))
+            complete, _, _ = file.read().rpartition(b"\n")
+        last: dict[str, Any] = json.loads(complete.rpartition(b"\n")[2])
+    except (OSError, ValueError):
+        return None
+    return last
 
 
 def records_table(path: Path) -> pd.DataFrame:

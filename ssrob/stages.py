@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
+from ssrob import heartbeat
 from ssrob.catalog import load
 from ssrob.plan import Stage
 from ssrob.store import Store
@@ -50,6 +50,7 @@ class Context:
     stopping: Callable[[], bool] = lambda: False
     provenance: dict[str, Any] = field(default_factory=dict)  # what it measured but what is no result
     summary: str = ""  # one line for people
+    running: heartbeat.Progress = field(default_factory=heartbeat.Progress)
 
     @property
     def work(self) -> Path:
@@ -68,9 +69,9 @@ class Context:
             self.store.output(path, name)
         return self.store.folder(path)
 
-    def progress(self, *, total: int, unit: str, initial: int = 0) -> "tqdm[Any]":
-        """Return a progress bar with ETA on a terminal; elsewhere it is silent."""
-        return tqdm(total=total, initial=initial, unit=unit, desc=self.stage.kind, disable=None, leave=False)
+    def progress(self, *, total: int, unit: str, initial: int = 0) -> heartbeat.Bar:
+        """Return a progress bar with ETA on a terminal; elsewhere it is silent, and `ssrob status` shows it."""
+        return self.running.open(self.stage.kind, total=total, unit=unit, initial=initial)
 
 
 def run(stage: Stage, store: Store, *, device: str = "auto") -> str:
@@ -85,7 +86,8 @@ def run(stage: Stage, store: Store, *, device: str = "auto") -> str:
         context.out.mkdir(parents=True)
         began, started = time.monotonic(), datetime.now(UTC)
         log.info("%s on %s", stage.path, context.device)
-        load(KINDS[stage.kind])(context)
+        with heartbeat.beating(context.work / heartbeat.FILE, context.running):
+            load(KINDS[stage.kind])(context)
         facts = provenance(context.device) | context.provenance
         facts |= {
             "started": started.isoformat(timespec="seconds"),
