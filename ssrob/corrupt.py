@@ -1,5 +1,8 @@
 """The natural-corruption test of a trained model."""
 
+import itertools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -7,34 +10,97 @@ import pandas as pd
 import torch
 from torch import nn
 
-from ssrob.corruptions import corrupt
+from ssrob.corruptions import corrupt, official, official_labels, table_for
 from ssrob.data.test_split import open_test
 from ssrob.models.saved import load_network
 from ssrob.stage_specs import CorruptSpec
-from ssrob.stages import Context
+from ssrob.stages import Context, Interrupted
 from ssrob.tables import CORRUPTED, write_table
 
 BATCH = 1000
 
 
+@dataclass(frozen=True)
+class Corrupted:
+    """Test images (N, H, W, C) uint8 and their numbers (N,), and where corrupted versions of them come from."""
+
+    images: np.ndarray
+    index: np.ndarray
+    seed: int = 0
+    frost: Path | None = None  # folder of photographs
+    official: Path | None = None  # folder of the published files
+
+    def at(self, name: str, severity: int) -> np.ndarray:
+        """Return the corrupted images, (N, H, W, C) uint8."""
+        if self.official is not None:
+            return official(self.official, name, severity, self.index)
+        return corrupt(self.images, name, severity, seed=self.seed, index=self.index, frost=self.frost)
+
+    def check(self, labels: np.ndarray) -> None:
+        """Refuse published files that are not of these images; labels (N,) are those of the images."""
+        if self.official is None:
+            return
+        if self.images.shape[1:] != (32, 32, 3):
+            raise ValueError(f"{self.official}: is of 32x32 colour images, found images of {self.images.shape[1:]}")
+        test_order = official_labels(self.official)
+        other = self.index >= len(test_order)
+        other[~other] = test_order[self.index[~other]] != labels[~other]
+        if other.any():
+            found = f"{int(other.sum())} of {len(labels)} labels differ from those of the test split"
+            raise ValueError(f"{self.official}: {found}; it must be in the original order, of the same data set")
+
+    @property
+    def told(self) -> dict[str, str]:
+        """What the images were made with, for the record."""
+        if self.official is not None:
+            return {"images": "official files", "severities": "cifar", "frost": "official files"}
+        made = table_for(max(self.images.shape[1:3]))
+        frost = "photographs" if self.frost else "procedural texture"
+        return {"images": "made here", "severities": made, "frost": frost}
+
+
 def stage(context: Context) -> None:
     """Run a corrupt stage: every corruption at every severity on one checkpoint."""
-    spec = CorruptSpec.model_validate(context.stage.spec)
+    spec, settings = CorruptSpec.model_validate(context.stage.spec), context.stage.settings
     model = load_network(context.parent("model") / f"{spec.checkpoint}.safetensors").to(context.device)
     images, labels, index = open_test(context.parent("data"), spec.images)
-    frost = Path(context.stage.settings["frost"]) if spec.frost_photographs else None
-    rows = []
+    frost = Path(settings["frost"]) if spec.frost_photographs else None
+    source = Corrupted(images, index, spec.seed, frost, Path(settings["official"]) if spec.official else None)
+    source.check(labels)
     with context.progress(total=len(spec.names) * len(spec.severities), unit="test") as bar:
-        for name in spec.names:
-            for severity in spec.severities:
-                corrupted = corrupt(images, name, severity, seed=spec.seed, index=index, frost=frost)
-                hits = predict(model, corrupted, context.device) == np.asarray(labels)
-                rows.append((name, severity, len(hits), np.packbits(hits).tobytes()))
-                bar.update()
-    table = pd.DataFrame(rows, columns=list(CORRUPTED))
+
+        def tell() -> None:
+            bar.update()
+            if context.stopping():
+                raise Interrupted("stopped; run it again to start anew")
+
+        table = run_tests(model, source, labels, itertools.product(spec.names, spec.severities), tell)
     write_table(table, CORRUPTED, context.out / "corruptions.parquet")
-    shares = [np.unpackbits(np.frombuffer(row[3], np.uint8), count=row[2]).mean() for row in rows]
-    context.summary = f"mean accuracy {100 * float(np.mean(shares)):.1f} % over {len(spec.names)} corruptions"
+    context.provenance["corruptions"] = source.told
+    context.summary = f"mean accuracy {100 * shares(table).mean():.1f} % over {len(spec.names)} corruptions"
+
+
+def run_tests(
+    model: nn.Module,
+    source: Corrupted,
+    labels: np.ndarray,
+    tests: Iterable[tuple[str, int]],
+    tell: Callable[[], object] = lambda: None,
+) -> pd.DataFrame:
+    """Test a model at (corruption, severity) pairs; one row of `tables.CORRUPTED` per pair."""
+    device, rows = next(model.parameters()).device, []
+    for name, severity in tests:
+        hits = predict(model, source.at(name, severity), device) == labels
+        rows.append((name, severity, len(hits), np.packbits(hits).tobytes()))
+        tell()
+    return pd.DataFrame(rows, columns=list(CORRUPTED))
+
+
+def shares(table: pd.DataFrame) -> pd.Series:
+    """Return the accuracy of each row of `tables.CORRUPTED`, 0..1."""
+    packed = zip(table["correct"], table["n"], strict=True)
+    bits = [np.unpackbits(np.frombuffer(correct, np.uint8), count=n) for correct, n in packed]
+    return pd.Series([float(each.mean()) for each in bits], index=table.index)
 
 
 @torch.no_grad()

@@ -262,8 +262,8 @@ def _test_stage(study: Study, kind: str, checkpoint: Checkpoint, data: Stage, tr
     parents = {"data": data.path, "model": train.path}
     if kind == "evaluate":
         return _stage(kind, slug, _evaluate_spec(study, checkpoint), parents, _plugins(study))
-    frost = {"frost": str(study.corrupt.frost)} if study.corrupt.frost else {}
-    return _stage(kind, slug, _corrupt_spec(study, checkpoint), parents, _plugins(study) | frost)
+    folders = {name: str(path) for name in ("frost", "official") if (path := getattr(study.corrupt, name))}
+    return _stage(kind, slug, _corrupt_spec(study, checkpoint), parents, _plugins(study) | folders)
 
 
 def _plugins(study: Study) -> dict[str, Any]:
@@ -287,6 +287,7 @@ def _corrupt_spec(study: Study, checkpoint: Checkpoint) -> CorruptSpec:
         checkpoint=checkpoint,
         threads=study.finetune.threads,
         frost_photographs=study.corrupt.frost is not None,
+        official=study.corrupt.official is not None,
         **study.corrupt.model_dump(include={"names", "severities", "images"}),
     )
 

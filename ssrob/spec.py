@@ -321,6 +321,13 @@ class CorruptionTest(Strict):
     severities: Annotated[list[Annotated[int, Field(ge=1, le=5)]], AfterValidator(distinct)] = [1, 2, 3, 4, 5]
     images: Count | None = None
     frost: Path | None = None  # folder of frost photographs; a procedural ice texture stands in without one
+    official: Path | None = None  # folder of the CIFAR-10-C or CIFAR-100-C files, used instead of making the images
+
+    @model_validator(mode="after")
+    def _one_frost(self) -> Self:
+        if self.frost is not None and self.official is not None:
+            raise ValueError("give either frost (photographs) or official (files that have frost), found both")
+        return self
 
 
 class Primary(Strict):

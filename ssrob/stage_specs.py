@@ -79,5 +79,6 @@ class CorruptSpec(Strict):
     checkpoint: Checkpoint
     images: int | None = None
     frost_photographs: bool = False
+    official: bool = False  # the published files; where they lie is a setting
     threads: int = 1
     seed: int = 0
