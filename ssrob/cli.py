@@ -125,13 +125,21 @@ def report(config: Config, override: Overrides = None) -> None:
 
 
 @app.command()
-def track(config: Config, override: Overrides = None) -> None:
+def track(
+    config: Config,
+    override: Overrides = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on importing until all stages are done.")] = False,
+) -> None:
     """Import a study's stages into MLflow, as often as you like: every run and point is there once."""
+    from ssrob import tracking
     from ssrob.store import write_json
-    from ssrob.tracking import track as import_all
 
     plan, store = _plan_and_store(config, override)
-    tracked = import_all(plan, store, tracking_uri=plan.study.tracking_uri)
+    if follow:
+        with contextlib.suppress(KeyboardInterrupt):
+            tracking.follow(plan, store)
+        return
+    tracked = tracking.track(plan, store)
     if plan.folder.is_dir():
         write_json(plan.folder / "tracked.json", {"stages": len(plan.stages)})
     typer.echo(f"track     {tracked}", err=True)
@@ -142,12 +150,15 @@ def ui(
     config: Config,
     override: Overrides = None,
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; the next free one if it is taken.")] = 5000,
+    follow: Annotated[bool, typer.Option("--follow", help="Import what a running study adds, too.")] = False,
 ) -> None:
     """Open the MLflow server with the study's runs on 127.0.0.1."""
-    from ssrob.tracking import serve
+    from ssrob import tracking
 
     plan, store = _plan_and_store(config, override)
-    sys.exit(serve(store.root, plan.study.tracking_uri, port, study=plan.study.study))
+    if follow:
+        sys.exit(tracking.serve_and_follow(plan, store, port))
+    sys.exit(tracking.serve(store.root, plan.study.tracking_uri, port, study=plan.study.study))
 
 
 @app.command()

@@ -5,6 +5,7 @@ This package alone imports mlflow, inside functions, because its import takes se
 
 from ssrob.tracking.client import TrackingError, default_uri
 from ssrob.tracking.importer import Tracked, track
+from ssrob.tracking.live import follow, serve_and_follow
 from ssrob.tracking.server import serve
 
-__all__ = ["Tracked", "TrackingError", "default_uri", "serve", "track"]
+__all__ = ["Tracked", "TrackingError", "default_uri", "follow", "serve", "serve_and_follow", "track"]

@@ -28,7 +28,8 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
 }
 KEY = "ssrob.key"
-BATCH = 1000  # the most metrics that MLflow takes in one call
+# MLflow stores 1000 points, parameters and tags in one step, the points beyond that in a second one, after the tags.
+BATCH = 900
 PAGE = 1000
 
 
