@@ -73,6 +73,29 @@ def status(
 
 
 @app.command()
+def gc(
+    configs: Annotated[list[str], typer.Argument(help="The YAML files of all studies to keep.", metavar="CONFIG...")],
+    override: Overrides = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete them; without it they are listed.")] = False,
+) -> None:
+    """List the stages that no config given here refers to, with their sizes."""
+    from ssrob import unused
+
+    plans: dict[Path, list[Any]] = {}
+    stores = {}
+    for config in configs:
+        plan, store = _plan_and_store(config, override)
+        root = store.root.resolve()  # two configs may write the same folder in two ways
+        plans.setdefault(root, []).append(plan)
+        stores[root] = store
+    for root, store in stores.items():
+        found = unused.unused(plans[root], store)
+        if delete:
+            unused.delete(found, store)
+        typer.echo(unused.unused_text(found, store, deleted=delete))
+
+
+@app.command()
 def run(
     stage: Annotated[str, typer.Option(help="The stage as JSON, the way a workflow rule passes it.")],
     results: Annotated[Path, typer.Option(help="The results folder.")] = Path("results"),

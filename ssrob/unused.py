@@ -1,0 +1,81 @@
+"""What lies in a results folder that no config asks for, and how to be rid of it. Imports no torch."""
+
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+
+from ssrob import heartbeat
+from ssrob.overview import as_text
+from ssrob.plan import REVISIONS, Plan
+from ssrob.store import Store
+
+
+@dataclass(frozen=True)
+class Unused:
+    """A stage that no plan has: its path, whether it was finished, its size in bytes, and whether it is running."""
+
+    path: str
+    done: bool
+    size: int
+    running: bool
+
+
+def unused(plans: Iterable[Plan], store: Store) -> list[Unused]:
+    """Find the stages of a results folder that none of the plans has, finished or not."""
+    wanted = {path for plan in plans for path in plan.stages}
+    paths = dict.fromkeys(path for area in ("stages", "work") for path in _stages_in(store.root / area))
+    now = time.time()
+    return [
+        Unused(
+            path,
+            store.done(path),
+            sum(_size(folder) for folder in (store.folder(path), store.work(path))),
+            heartbeat.read(store.work(path) / heartbeat.FILE, now) is not None,
+        )
+        for path in paths
+        if path not in wanted
+    ]
+
+
+def delete(found: Iterable[Unused], store: Store) -> None:
+    """Delete stages, but none that is running. What is left after a kill is an unfinished stage, never half of one."""
+    for each in found:
+        if not each.running:
+            (store.folder(each.path) / "stage.json").unlink(missing_ok=True)
+            for folder in (store.folder(each.path), store.work(each.path)):
+                if folder.is_dir():
+                    shutil.rmtree(folder)
+
+
+def unused_text(found: list[Unused], store: Store, *, deleted: bool) -> str:
+    """List what was found, and say what was or could be done about it."""
+    if not found:
+        return f"{store.root}: every stage belongs to a config that was given"
+    table = Table("state", "size", "stage", box=None)
+    for each in found:
+        state = "running" if each.running else "done" if each.done else "unfinished"
+        table.add_row(state, f"{each.size / 1e6:.1f} MB", each.path)
+    gone = [each for each in found if not each.running]
+    total = f"{len(gone)} stages, {sum(each.size for each in gone) / 1e6:.1f} MB"
+    foot = f"Deleted {total}." if deleted else f"{total} that no config given here asks for; --delete removes them."
+    kept = " A running stage is kept." if len(gone) < len(found) else ""
+    return f"{as_text(table)}\n\n{store.root}: {foot}{kept}"
+
+
+def _stages_in(area: Path) -> Iterator[str]:
+    """List the stage folders below ``stages/`` or ``work/``; a link is someone's own arrangement and stays."""
+    for kind in REVISIONS:
+        if (area / kind).is_dir():
+            yield from (
+                f"{kind}/{folder.name}"
+                for folder in sorted((area / kind).iterdir())
+                if folder.is_dir() and not folder.is_symlink()
+            )
+
+
+def _size(folder: Path) -> int:
+    return sum(file.lstat().st_size for file in folder.rglob("*") if file.is_file())
