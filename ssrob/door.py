@@ -1,11 +1,14 @@
 """The door of the workflow: everything that can be checked before a job starts is checked here. Imports no torch."""
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
+from ssrob.attacks.names import REFERENCE
 from ssrob.config import parse_study
 from ssrob.data.sources import check_source
 from ssrob.plan import Plan, data_stage, make_plan
+from ssrob.spec import ConfigError
 from ssrob.store import Store
 
 
@@ -15,6 +18,8 @@ def open_study(config: Mapping[str, Any]) -> Plan:
     Data that is already prepared is not asked for again: a finished study needs its source no more.
     """
     plan = make_plan(parse_study(config))
+    if plan.study.evaluate.preset == REFERENCE and find_spec("pyautoattack") is None:
+        raise ConfigError("evaluate.preset: 'autoattack' needs AutoAttack's code: pip install 'ssrob[autoattack]'")
     store = Store(plan.study.results)
     for data in (plan.study.data, plan.study.pretrain_data):
         if data is not None and not store.done(data_stage(data).path):

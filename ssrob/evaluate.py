@@ -9,7 +9,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from ssrob.attacks.autoattack import autoattack_sweep
 from ssrob.attacks.checks import CHECKS, check
+from ssrob.attacks.names import REFERENCE
 from ssrob.attacks.sweep import SweepResult, attack_sweep
 from ssrob.blocks import BlockStore
 from ssrob.data.test_split import open_test
@@ -48,15 +50,13 @@ def stage(context: Context) -> None:
     tables, checks, told = [], [], []
     for norm, eps in spec.eps.items():
         with context.progress(total=len(test.x), unit="image") as bar:
-            result = attack_sweep(
+            result = run_sweep(
                 model,
-                test.x,
-                test.y,
+                test,
                 norm=norm,
                 eps=eps,
                 preset=spec.preset,
                 seed=spec.seed,
-                index=test.rows,
                 device=context.device,
                 gradients_in=spec.gradients_in,
                 progress=partial(_show, context, bar),
@@ -64,7 +64,8 @@ def stage(context: Context) -> None:
                 block=BLOCK,
             )
         tables.append(example_rows(result, norm, test))
-        checks.append(check_rows(model, test, result, spec))
+        audit = {"images": spec.audit_images, "queries": spec.audit_queries}
+        checks.append(check_rows(model, test, result, preset=spec.preset, seed=spec.seed, **audit))
         samples |= _samples(model, shown, spec, norm)
         context.provenance[f"gradients_{norm}"] = result.gradients
         near = min(range(len(eps)), key=lambda i: abs(eps[i] - spec.reference[norm]))
@@ -83,6 +84,13 @@ def load_test(folder: Path, images: int | None) -> TestImages:
     return TestImages(x, torch.from_numpy(np.array(labels)), torch.from_numpy(np.array(index)))
 
 
+def run_sweep(model: nn.Module, test: TestImages, *, preset: str, **settings: Any) -> SweepResult:
+    """Attack test images with a preset, AutoAttack's own code included; `settings` as of `attack_sweep`."""
+    if preset == REFERENCE:
+        return autoattack_sweep(model, test.x, test.y, **settings)
+    return attack_sweep(model, test.x, test.y, preset=preset, index=test.rows, **settings)
+
+
 def example_rows(result: SweepResult, norm: Norm, test: TestImages) -> pd.DataFrame:
     """Return a sweep as rows of `tables.EXAMPLES`, one per image."""
     eps = np.append(result.eps.numpy(), np.inf)
@@ -99,14 +107,19 @@ def example_rows(result: SweepResult, norm: Norm, test: TestImages) -> pd.DataFr
     return pd.DataFrame(columns)
 
 
-def check_rows(model: nn.Module, test: TestImages, result: SweepResult, spec: EvaluateSpec) -> pd.DataFrame:
-    """Check a sweep against the signs of a weak attack; one row of `tables.CHECKED` per check."""
+def check_rows(
+    model: nn.Module, test: TestImages, result: SweepResult, *, preset: str, seed: int, images: int, queries: int
+) -> pd.DataFrame:
+    """Check a sweep against the signs of a weak attack; one row of `tables.CHECKED` per check.
+
+    Attacks `images` of them again (0: no checks), the reference's sweeps with our own preset "standard".
+    """
     flags: dict[str, str] = {}
-    if spec.audit_images:
-        size = {"audit": spec.audit_images, "queries": spec.audit_queries}
-        found = check(model, test.x, test.y, result, preset=spec.preset, seed=spec.seed, **size)
+    if images:
+        plan = "standard" if preset == REFERENCE else preset
+        found = check(model, test.x, test.y, result, preset=plan, seed=seed, audit=images, queries=queries)
         flags = {flag.name: flag.message for flag in found}
-    names = CHECKS if spec.audit_images else ()
+    names = CHECKS if images else ()
     rows = [(result.norm, name, name not in flags, flags.get(name, "")) for name in names]
     return pd.DataFrame(rows, columns=list(CHECKED))
 

@@ -1,7 +1,8 @@
 """Names that configs and the command line may use; kept apart to be importable without torch."""
 
 NORMS = ("linf", "l2")
-PRESET_NAMES = ("fast", "standard", "strong")
+REFERENCE = "autoattack"  # the preset that is run by AutoAttack's own code
+PRESET_NAMES = ("fast", "standard", "strong", REFERENCE)
 
 ATTACK_KINDS = ("pgd", "apgd", "fmn", "square")
 UNTARGETED_LOSSES = ("cross_entropy", "margin", "dlr")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from ssrob.attacks.names import ATTACK_KINDS, STARTS, TARGETED_LOSSES, UNTARGETED_LOSSES
+from ssrob.attacks.names import ATTACK_KINDS, REFERENCE, STARTS, TARGETED_LOSSES, UNTARGETED_LOSSES
 from ssrob.catalog import known
 
 
@@ -100,6 +100,15 @@ PRESETS: dict[str, AttackPlan] = {
     "strong": AttackPlan(
         (
             AttackConfig("fmn", "margin", 100, start="clean"),
+            AttackConfig("apgd", "cross_entropy", 100),
+            AttackConfig("apgd", "targeted_dlr", 100, restarts=9),
+            AttackConfig("square", "margin", 5000),
+        )
+    ),
+    # Says what the reference runs, to count its work; `autoattack.autoattack_sweep` runs it. FAB-T is not among our
+    # attacks and missing here.
+    REFERENCE: AttackPlan(
+        (
             AttackConfig("apgd", "cross_entropy", 100),
             AttackConfig("apgd", "targeted_dlr", 100, restarts=9),
             AttackConfig("square", "margin", 5000),

@@ -91,8 +91,8 @@ def attack_sweep(
     dtype = gradient_dtype(gradients_in)
     index = check_data(images, labels, index, batch_size, block)
     device = next(model.parameters(), images).device if device is None else torch.device(device)
-    with _borrowed(model):
-        plan = plan.for_classes(_classes(model, images[:1].to(device)))
+    with borrowed(model):
+        plan = plan.for_classes(count_classes(model, images[:1].to(device)))
         setting = Setting(GEOMETRIES[norm], float32_below(budgets), plan.attacks, seed, batch_size, dtype)
         job = _Job(model, setting, device, keep_adversarial, store)
         outcomes = []
@@ -118,7 +118,7 @@ class _Job:
         if self.store is None:
             return self.attack(data, tell)
         weights = self.model.state_dict().values()
-        key = _digest(f"{self.setting} {self.keep_adversarial}", *weights, *data)
+        key = digest(f"{self.setting} {self.keep_adversarial}", *weights, *data)
         if key not in self.store:
             self.store[key] = self.attack(data, tell)
         tell(len(data[0]))
@@ -164,7 +164,7 @@ def _merge(norm: str, eps: list[float], plan: AttackPlan, outcomes: list[Outcome
 
 
 @contextmanager
-def _borrowed(model: nn.Module) -> Iterator[None]:
+def borrowed(model: nn.Module) -> Iterator[None]:
     """Hold the model frozen and in eval mode; a model in train mode is a mistake to point out."""
     if any(module.training for module in model.modules()):
         warnings.warn("the model is in train mode: attacked in eval mode, its mode is restored", stacklevel=4)
@@ -172,7 +172,7 @@ def _borrowed(model: nn.Module) -> Iterator[None]:
         yield
 
 
-def _classes(model: nn.Module, image: Tensor) -> int:
+def count_classes(model: nn.Module, image: Tensor) -> int:
     """Return the number of classes, from one forward pass of one image."""
     with torch.no_grad():
         logits = model(image)
@@ -185,11 +185,11 @@ def _report(progress: Callable[[int, int], None] | None, before: int, total: int
         progress(before + done, total)
 
 
-def _digest(text: str, *tensors: Tensor) -> str:
+def digest(text: str, *tensors: Tensor) -> str:
     """Return a name for settings and tensors that changes with any bit of them."""
-    digest = hashlib.blake2b(text.encode(), digest_size=16)
+    found = hashlib.blake2b(text.encode(), digest_size=16)
     for tensor in tensors:
         flat = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-        digest.update(flat.view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+        found.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+        found.update(flat.view(torch.uint8).numpy().data)
+    return found.hexdigest()

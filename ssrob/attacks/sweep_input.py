@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssrob.attacks.names import GRADIENT_DTYPES, NORMS
+from ssrob.attacks.names import GRADIENT_DTYPES, NORMS, REFERENCE
 from ssrob.attacks.presets import PRESETS, AttackPlan
 from ssrob.catalog import known
 
@@ -43,6 +43,8 @@ def find_plan(preset: str | AttackPlan) -> AttackPlan:
     """Return a plan by its preset's name, or the plan itself."""
     if isinstance(preset, AttackPlan):
         return preset
+    if preset == REFERENCE:
+        raise ValueError(f"preset {preset!r} is other code: call ssrob.attacks.autoattack.autoattack_sweep")
     return PRESETS[known("preset", preset, PRESETS)]
 
 

@@ -1,0 +1,205 @@
+"""AutoAttack standard (Croce & Hein 2020) by its authors' code, the optional package pyautoattack, as a sweep."""
+
+import importlib
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ssrob.attacks.geometry import GEOMETRIES
+from ssrob.attacks.names import REFERENCE
+from ssrob.attacks.sweep import Outcome, Store, SweepResult, borrowed, count_classes, digest
+from ssrob.attacks.sweep_input import check_data, check_eps, check_logits, float32_below
+
+ATTACKS = ("apgd-ce", "apgd-t", "fab-t", "square")
+_NORMS = {"linf": "Linf", "l2": "L2"}
+_TARGETS = 9
+
+
+def autoattack_sweep(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    norm: str = "linf",
+    eps: Sequence[float],
+    seed: int = 0,
+    batch_size: int = 256,
+    device: torch.device | str | None = None,
+    gradients_in: str = "float32",
+    progress: Callable[[int, int], None] | None = None,
+    store: Store | None = None,
+    block: int = 1024,
+    attacks: Sequence[str] = ATTACKS,
+) -> SweepResult:
+    """Attack every example at every eps (ascending) with the reference; arguments and result as of `attack_sweep`.
+
+    What an attack broke at a smaller eps is not attacked again. What it found counts if a float32 forward of the
+    projected image agrees. Unlike in our own attacks, draws depend on the batch. Global generators are given back.
+    """
+    if gradients_in != "float32":
+        raise ValueError(f"preset {REFERENCE!r} takes gradients in float32, found {gradients_in}")
+    budgets = check_eps(eps, norm)
+    check_data(images, labels, None, batch_size, block)
+    device = next(model.parameters(), images).device if device is None else torch.device(device)
+    total, outcomes = len(images), []
+    with borrowed(model), _generators_kept():
+        classes = count_classes(model, images[:1].to(device))
+        if classes < 4:
+            raise ValueError(f"AutoAttack's targeted DLR loss needs >= 4 classes, found {classes}")
+        reference = _Reference(model, norm, seed, batch_size, classes, tuple(attacks), device)
+        for first in range(0, total, block):
+            x, y = images[first : first + block], labels[first : first + block]
+
+            def tell(share: float, first: int = first, count: int = len(x)) -> None:
+                if progress is not None:
+                    progress(first + int(share * count), total)
+
+            outcomes.append(_outcome(reference, budgets, (x, y), store, tell))
+    return _result(norm, budgets, tuple(attacks), outcomes)
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """The reference's code with its settings."""
+
+    model: nn.Module
+    norm: str
+    seed: int
+    batch_size: int
+    classes: int
+    attacks: tuple[str, ...]
+    device: torch.device
+
+    def run(self, model: nn.Module, name: str, eps: float, x: Tensor, labels: Tensor) -> Tensor:
+        """Run one of its attacks; returns images (B, C, H, W) that may or may not be misclassified."""
+        code = _import()
+        told = {"norm": _NORMS[self.norm], "eps": eps, "seed": self.seed, "device": x.device}
+        runner = code.AutoAttack(model, version="standard", **told)
+        runner.attacks_to_run = [name]
+        runner.apgd_targeted.n_target_classes = runner.fab.n_target_classes = min(_TARGETS, self.classes - 1)
+        adversarial, _ = runner.run_standard_evaluation(x, labels, batch_size=self.batch_size)
+        found: Tensor = adversarial.detach()
+        return found
+
+
+class _Counted(nn.Module):
+    """A model that counts the images sent through it, with and without a gradient."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.gradients, self.forwards = model, 0, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.requires_grad and torch.is_grad_enabled():
+            self.gradients += len(x)
+        else:
+            self.forwards += len(x)
+        logits: Tensor = self.model(x)
+        return logits
+
+
+def _outcome(
+    reference: _Reference,
+    budgets: list[float],
+    data: tuple[Tensor, Tensor],
+    store: Store | None,
+    tell: Callable[[float], None],
+) -> Outcome:
+    """Attack one block, or find it in the store."""
+    if store is None:
+        return _attack(reference, budgets, data, tell)
+    told = (reference.norm, reference.seed, reference.batch_size, reference.attacks, budgets)
+    key = digest(f"{REFERENCE} {told}", *reference.model.state_dict().values(), *data)
+    if key not in store:
+        store[key] = _attack(reference, budgets, data, tell)
+    tell(1.0)
+    return store[key]
+
+
+def _attack(
+    reference: _Reference, budgets: list[float], data: tuple[Tensor, Tensor], tell: Callable[[float], None]
+) -> Outcome:
+    """Run every attack at every eps on what is still robust."""
+    x, labels = (tensor.to(reference.device) for tensor in data)
+    model = _Counted(reference.model).eval()
+    clean = torch.cat([_logits(model, part) for part in torch.split(x, reference.batch_size)])
+    check_logits(clean, labels)
+    correct = clean.argmax(1) == labels
+    distance = torch.where(correct, math.inf, 0.0)
+    found_by = torch.where(correct, 0, 1)  # none, clean, then the attacks
+    runs = [(eps, number) for eps in float32_below(budgets) if eps > 0 for number in range(len(reference.attacks))]
+    for done, (eps, number) in enumerate(runs):
+        rows = (distance > eps).nonzero().squeeze(1)
+        if len(rows):
+            adversarial = reference.run(model, reference.attacks[number], eps, x[rows], labels[rows])
+            length, broken = _judge(model, reference, eps, (x[rows], labels[rows], adversarial))
+            distance[rows[broken]] = length[broken]
+            found_by[rows[broken]] = 2 + number
+        tell((done + 1) / len(runs))
+    return {
+        "distance": distance.cpu(),
+        "attack": found_by.cpu(),
+        "clean_correct": correct.cpu(),
+        "spent": torch.tensor([model.gradients, model.forwards]),
+    }
+
+
+def _judge(
+    model: nn.Module, reference: _Reference, eps: float, found: tuple[Tensor, Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Project what was found onto the budget; return its distances (B,) and whether it is misclassified (B,)."""
+    x, labels, adversarial = found
+    geometry = GEOMETRIES[reference.norm]
+    inside = geometry.project(x, torch.nan_to_num(adversarial), eps)
+    length = geometry.norm(inside - x).clamp(torch.finfo(torch.float32).tiny, eps)
+    logits = torch.cat([_logits(model, part) for part in torch.split(inside, reference.batch_size)])
+    return length, logits.argmax(1) != labels
+
+
+@torch.no_grad()
+def _logits(model: nn.Module, x: Tensor) -> Tensor:
+    logits: Tensor = model(x)
+    return logits.float()
+
+
+def _result(norm: str, budgets: list[float], attacks: tuple[str, ...], outcomes: list[Outcome]) -> SweepResult:
+    whole = {name: torch.cat([outcome[name] for outcome in outcomes]) for name in outcomes[0]}
+    names = ("none", "clean", *attacks)
+    return SweepResult(
+        norm=norm,
+        eps=torch.tensor(budgets, dtype=torch.float64),
+        distance=whole["distance"],
+        attack=tuple(names[number] for number in whole["attack"].tolist()),
+        attacks=attacks,
+        clean_correct=whole["clean_correct"],
+        gradients=int(whole["spent"][0::2].sum()),
+        forwards=int(whole["spent"][1::2].sum()),
+        adversarial=None,
+    )
+
+
+@contextmanager
+def _generators_kept() -> Iterator[None]:
+    """Give back the global generators, which the reference seeds, and a debugger's trace, which it switches off."""
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    trace = sys.gettrace()
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        sys.settrace(trace)
+
+
+def _import() -> Any:
+    try:
+        return importlib.import_module("pyautoattack")
+    except ImportError as error:
+        raise ValueError(
+            f"preset {REFERENCE!r} needs AutoAttack's code: pip install 'ssrob[autoattack]' ({error})"
+        ) from None
