@@ -229,11 +229,13 @@ def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) < 200
 
 
-def test_a_profile_of_ones_own_keeps_what_the_shipped_one_relies_on() -> None:
-    shipped = yaml.safe_load((ROOT / "workflow/profiles/default/config.yaml").read_text())
-    sketched = yaml.safe_load(examples("docs/cluster.md")["profile"])
+def test_the_cluster_s_profile_keeps_what_the_other_relies_on_and_knows_every_kind() -> None:
+    shipped, cluster = (
+        yaml.safe_load((ROOT / f"workflow/profiles/{name}/config.yaml").read_text()) for name in ("default", "slurm")
+    )
     for name in ("rerun-triggers", "rerun-incomplete", "keep-going"):
-        assert sketched[name] == shipped[name]
+        assert cluster[name] == shipped[name]
+    assert set(cluster["set-resources"]) == set(stages.KINDS)
 
 
 def test_citation_and_changelog_name_the_version() -> None:
