@@ -25,11 +25,12 @@ def robust_accuracy(robustness: pd.DataFrame, looks: Looks) -> Figure:
         note += " Thin grey lines: plain AT trained with another ε, each marked by a short tick on the axis."
     title = f"Robust accuracy over the size of the test perturbation{trained_on(robustness)}"
     figure, rows = _grid(title, note, robustness)
+    top = min(1.0, 0.1 * np.ceil(10 * robustness["accuracy"].max() + 0.5))  # room above the highest curve
     for (told, part), axes in zip(panels(robustness), rows, strict=True):
         for norm, ax in zip(_norms(robustness), axes[:-1], strict=True):
             sweep = part[part["eval_norm"] == norm]
             _describe(ax, sweep, norm, told)
-            ax.set_ylim(0, 1)
+            ax.set_ylim(0, top)
             per_cent(ax.yaxis)
             _lines(ax, over_seeds(sweep, ["name", X]), looks)
         axes[0].set_ylabel("robust accuracy")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ssrob.plan import Plan, Stage
+from ssrob.plan import OPERATIONAL, Plan, Stage
 from ssrob.spec import Data, Strict
 from ssrob.stage_specs import CorruptSpec, EvaluateSpec, TrainSpec
 
@@ -67,8 +67,10 @@ def model_of(plan: Plan, stage: Stage) -> Stage:
 
 
 def resolved(stage: Stage) -> dict[str, Any]:
-    """Return a stage's spec with its defaults."""
-    loaded: dict[str, Any] = SPECS[stage.kind].model_validate(stage.spec).model_dump(mode="json")
+    """Return a stage's spec with its defaults; a data set's needs its path to be read, which is then left out."""
+    own = stage.settings if stage.kind == "data" else {}
+    spec = SPECS[stage.kind].model_validate(stage.spec | own)
+    loaded: dict[str, Any] = spec.model_dump(mode="json", exclude=OPERATIONAL if own else None)
     return loaded
 
 
