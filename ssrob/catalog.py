@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+Widths = int | tuple[int, ...]  # of a head: its outputs, or the layers of an MLP (hidden, ..., outputs)
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -19,14 +21,16 @@ class Loss:
     function: ``loss(model, x, batch) -> (B,)``, evaluated at images x (B, C, H, W) in [0, 1].
     forwards: the image batches it sends through the network: "x" (the images it is evaluated at), "clean" (the
         clean images), or a name of its own for each view that it makes.
-    heads: heads it adds to the network, name -> number of outputs.
+    heads: heads it adds to the network, name -> number of outputs of a linear layer, or widths (hidden, ..., outputs)
+        of an MLP.
     draw: ``draw(batch_size, generator) -> Tensor``, its view parameters, drawn once per training step.
-    correct: ``correct(model, x, batch) -> (B,) bool``, for tasks whose accuracy means something.
+    correct: ``correct(model, x, batch) -> (B,) bool``, for tasks whose accuracy means something; without it an SSL
+        task is judged by its loss.
     """
 
     function: str
     forwards: tuple[str, ...] = ("x",)
-    heads: Mapping[str, int] = field(default_factory=dict)
+    heads: Mapping[str, Widths] = field(default_factory=dict)
     draw: str | None = None
     correct: str | None = None
     self_supervised: bool = False
@@ -51,6 +55,37 @@ LOSSES: dict[str, Loss] = {
         heads={"rotation": 4},
         draw="ssrob.losses.rotation:draw",
         correct="ssrob.losses.rotation:correct",
+        self_supervised=True,
+    ),
+    "jigsaw": Loss(
+        "ssrob.losses.jigsaw:jigsaw",
+        forwards=("shuffled",),
+        heads={"jigsaw": 12},
+        draw="ssrob.losses.jigsaw:draw",
+        correct="ssrob.losses.jigsaw:correct",
+        self_supervised=True,
+    ),
+    "jigsaw_3x3": Loss(
+        "ssrob.losses.jigsaw:jigsaw_3x3",
+        forwards=("shuffled_3x3",),
+        heads={"jigsaw_3x3": 30},
+        draw="ssrob.losses.jigsaw:draw_3x3",
+        correct="ssrob.losses.jigsaw:correct_3x3",
+        self_supervised=True,
+    ),
+    "contrastive": Loss(
+        "ssrob.losses.contrastive:contrastive",
+        forwards=("contrastive_first", "contrastive_second"),
+        heads={"contrastive": (512, 128)},
+        draw="ssrob.losses.contrastive:draw",
+        correct="ssrob.losses.contrastive:correct",
+        self_supervised=True,
+    ),
+    "vicreg": Loss(
+        "ssrob.losses.vicreg:vicreg",
+        forwards=("vicreg_first", "vicreg_second"),
+        heads={"vicreg": (512, 512, 512)},
+        draw="ssrob.losses.vicreg:draw",
         self_supervised=True,
     ),
 }

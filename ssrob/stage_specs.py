@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from ssrob.catalog import LOSSES
+from ssrob.catalog import LOSSES, Widths
 from ssrob.spec import Checkpoint, Model, Norm, Precision, Strict, Training
 
 Terms = dict[str, float]  # loss name -> weight
@@ -32,9 +32,9 @@ class Objective(Strict):
         return list(dict.fromkeys(name for each in terms for name in each))
 
     @property
-    def heads(self) -> dict[str, int]:
-        """Heads that the losses need beside the class head: name -> outputs."""
-        return {head: width for name in self.losses for head, width in LOSSES[name].heads.items()}
+    def heads(self) -> dict[str, Widths]:
+        """Heads that the losses need beside the class head: name -> widths."""
+        return {head: widths for name in self.losses for head, widths in LOSSES[name].heads.items()}
 
 
 class TrainSpec(Strict):

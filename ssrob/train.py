@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ssrob import checkpoint
-from ssrob.catalog import LOSSES, load
+from ssrob.catalog import LOSSES, Widths, load
 from ssrob.cost import step_passes
 from ssrob.data.batches import Batches, augment
 from ssrob.data.prepared import Prepared
@@ -130,13 +130,14 @@ def _accuracies(model: Forward, objective: Objective, images: dict[str, Tensor],
 def start(spec: TrainSpec, data: Prepared, init: Path | None, device: torch.device, log: Logger) -> State:
     """Build the network and its optimiser; `init` is a file of weights for the backbone, or None for random."""
     needs_classes = any(not LOSSES[name].self_supervised for name in spec.objective.losses)
+    class_head: dict[str, Widths] = {CLASS_HEAD: len(data.classes)} if needs_classes else {}
     architecture = Architecture(
         backbone=spec.model.name,
         arguments=spec.model.arguments,
         shape=data.shape,
         mean=data.mean,
         std=data.std,
-        heads=({CLASS_HEAD: len(data.classes)} if needs_classes else {}) | spec.objective.heads,
+        heads=class_head | spec.objective.heads,
         classes=data.classes,
     )
     network = build(architecture, spec.seed)
@@ -168,7 +169,9 @@ def stage(context: Context) -> None:
     save_weights(state.best["weights"], context.out / "best.safetensors")
     save_architecture(state.network.architecture, context.out / "model.json")
     write_table(records_table(context.work / "records.jsonl"), RECORDS, context.out / "training.parquet")
-    context.summary = f"best epoch {state.best['epoch']:g}, validation {100 * state.best['score']:.1f} %"
+    best = state.best["score"]  # negative: minus the loss of an SSL task without an accuracy
+    told = f"{100 * best:.1f} %" if best >= 0 else f"loss {-best:.3g}"
+    context.summary = f"best epoch {state.best['epoch']:g}, validation {told}"
     parameters = sum(parameter.numel() for parameter in state.network.parameters())
     context.provenance |= {"best_epoch": state.best["epoch"], "parameters": parameters}
 
@@ -203,7 +206,10 @@ def _train(state: State, task: Task, records: Records, context: Context) -> None
 
 def _told(metrics: Metrics) -> str:
     validated = {name.removeprefix("validation/"): value for name, value in metrics.items() if "validation/" in name}
-    return ", ".join(f"{name.replace('_', ' ')} {100 * value:.1f} %" for name, value in validated.items())
+    return ", ".join(
+        f"{name.replace('_', ' ')} " + (f"{value:.3g}" if name.endswith("_loss") else f"{100 * value:.1f} %")
+        for name, value in validated.items()
+    )
 
 
 class _Clock:

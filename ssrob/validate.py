@@ -1,4 +1,6 @@
-"""Validation while training: accuracies of every head on held-out images, clean and under attack."""
+"""Validation while training: accuracies (or losses) of every task on held-out images, clean and under attack."""
+
+import re
 
 import torch
 from torch import Tensor
@@ -17,36 +19,40 @@ BATCH = 500
 def validate(network: Network, spec: TrainSpec, images: Tensor, labels: Tensor) -> dict[str, float]:
     """Return ``validation/{clean,robust}_[task_]accuracy`` on images (N, C, H, W) in [0, 1], labels (N,).
 
-    The attack climbs cross-entropy, or the SSL loss where there are no labels to learn, at the training eps.
+    An SSL task that has no accuracy gives its loss, ``validation/{clean,robust}_task_loss``. The attack climbs
+    cross-entropy, or the SSL loss where there are no labels to learn, at the training eps.
     Draws depend on the seed and the batch alone, so that epochs are compared on the same attacks.
     """
-    hits: dict[str, list[Tensor]] = {}
+    measured: dict[str, list[Tensor]] = {}
     attack = _attack(spec)
     with frozen(network), precision(spec.training.precision, images.device):
-        for number, (x, y) in enumerate(zip(torch.split(images, BATCH), torch.split(labels, BATCH), strict=True)):
+        sizes = _batch_sizes(len(images))
+        for number, (x, y) in enumerate(zip(torch.split(images, sizes), torch.split(labels, sizes), strict=True)):
             batch = draw_views(spec.objective, Batch(x, y), spec.seed, "validation", number)
             sets = {"clean": x}
             if attack is not None:
                 draws = generator(spec.seed, "attack", "validation", number, device=x.device)
                 sets["robust"] = perturb(network, attack, batch, draws)
             for name, where in sets.items():
-                for task, correct in _correct(network, spec.objective, where, batch).items():
-                    hits.setdefault(f"validation/{name}_{task}", []).append(correct)
-    return {name: torch.cat(parts).float().mean().item() for name, parts in hits.items()}
+                for task, values in _measured(network, spec.objective, where, batch).items():
+                    measured.setdefault(f"validation/{name}_{task}", []).append(values)
+    return {name: torch.cat(parts).float().mean().item() for name, parts in measured.items()}
 
 
 def score(validated: dict[str, float]) -> float:
     """The number that selects the best checkpoint: robust accuracy where there is an attack, else clean accuracy.
 
-    It is the class head's where there is one, else the mean over the SSL tasks.
+    It is the class head's where there is one, else the mean over the SSL tasks that have an accuracy; where none has,
+    minus the mean of their losses.
     """
     for kind in ("robust", "clean"):
         if f"validation/{kind}_accuracy" in validated:
             return validated[f"validation/{kind}_accuracy"]
-        tasks = [value for name, value in validated.items() if name.startswith(f"validation/{kind}_")]
-        if tasks:
-            return sum(tasks) / len(tasks)
-    return 0.0
+        for sign, what in ((1, "accuracy"), (-1, "loss")):
+            tasks = [validated[name] for name in validated if re.fullmatch(f"validation/{kind}_.*_{what}", name)]
+            if tasks:
+                return sign * sum(tasks) / len(tasks)
+    raise ValueError(f"nothing to select a checkpoint by: expected an accuracy or a loss, found {[*validated]}")
 
 
 def _attack(spec: TrainSpec) -> Perturbation | None:
@@ -60,10 +66,25 @@ def _attack(spec: TrainSpec) -> Perturbation | None:
 
 
 @torch.no_grad()
-def _correct(network: Network, objective: Objective, x: Tensor, batch: Batch) -> dict[str, Tensor]:
-    model = Forward(network)
-    return {
-        "accuracy" if name == "xent" else f"{name}_accuracy": load(row.correct)(model, x, batch)
-        for name in objective.losses
-        if (row := LOSSES[name]).correct
-    }
+def _measured(network: Network, objective: Objective, x: Tensor, batch: Batch) -> dict[str, Tensor]:
+    """Return per image, (B,), whether each task is solved, or an SSL task's loss where it has no such answer.
+
+    Where no task has one, every loss is returned, so that there is something to select by.
+    """
+    model, values = Forward(network), {}
+    any_answer = any(LOSSES[name].correct for name in objective.losses)
+    for name in objective.losses:
+        row = LOSSES[name]
+        if row.correct:
+            values["accuracy" if name == "xent" else f"{name}_accuracy"] = load(row.correct)(model, x, batch)
+        elif row.self_supervised or not any_answer:
+            values[f"{name}_loss"] = load(row.function)(model, x, batch)
+    return values
+
+
+def _batch_sizes(images: int) -> list[int]:
+    """Split so many images; one left over joins the batch before it, as some tasks compare the images of a batch."""
+    whole, left = divmod(images, BATCH)
+    if left == 1 and whole:
+        return [BATCH] * (whole - 1) + [BATCH + 1]
+    return [BATCH] * whole + [left] * (left > 0)

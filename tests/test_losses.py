@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from ssrob.catalog import LOSSES, load
+from ssrob.catalog import LOSSES, Widths, load
 from ssrob.losses.batch import Batch
 from ssrob.losses.rotation import draw, rotate, rotation
 from ssrob.losses.supervised import correct, kl_to_clean, xent
@@ -14,7 +14,8 @@ from torch import Tensor
 
 @pytest.fixture
 def network() -> Network:
-    heads = {"class": 5, "rotation": 4}
+    heads: dict[str, Widths] = {"class": 5}
+    heads |= {name: widths for row in LOSSES.values() for name, widths in row.heads.items()}
     told = Architecture("resnet", {"depth": 8, "width": 4}, (3, 8, 8), [0.5] * 3, [0.25] * 3, heads)
     return build(told, seed=0).eval()
 
@@ -23,7 +24,8 @@ def network() -> Network:
 def batch() -> Batch:
     draws = generator(0, "test")
     x = torch.rand(8, 3, 8, 8, generator=draws)
-    return Batch(x, torch.randint(5, (8,), generator=draws), {"rotation": draw(8, draws)})
+    y = torch.randint(5, (8,), generator=draws)
+    return Batch(x, y, {name: load(row.draw)(8, draws) for name, row in LOSSES.items() if row.draw})
 
 
 def softmax(logits: Tensor) -> np.ndarray:

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from ssrob.catalog import Widths
 from ssrob.models.network import Architecture, Forward, Network, build
 from ssrob.models.saved import load_backbone, load_network, read_weights, save_architecture, save_weights
 from torch import nn
 
 
-def architecture(backbone: str = "resnet", shape: tuple[int, int, int] = (1, 8, 8), **heads: int) -> Architecture:
+def architecture(backbone: str = "resnet", shape: tuple[int, int, int] = (1, 8, 8), **heads: Widths) -> Architecture:
     arguments = {
         "resnet": {"depth": 8, "width": 4},
         "preactresnet18": {"width": 4},
@@ -65,6 +66,36 @@ def test_saved_weights_rebuild_the_network(tmp_path: Path) -> None:
     save_architecture(network.architecture, tmp_path / "model.json")
     x = torch.rand(4, 1, 8, 8)
     assert torch.equal(load_network(tmp_path / "best.safetensors")(x), network(x))
+
+
+def test_a_projector_is_a_perceptron_that_seed_and_name_decide(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    network = build(architecture(contrastive=(6, 5, 3)), seed=0).eval()
+    kinds = [type(layer).__name__ for layer in network.heads["contrastive"].children()]
+    assert kinds == ["Linear", "BatchNorm1d", "ReLU"] * 2 + ["Linear"]
+    x = torch.rand(4, 1, 8, 8)
+    assert network(x, head="contrastive").shape == (4, 3)
+    torch.manual_seed(2)
+    other = build(architecture(contrastive=(6, 5, 3), rotation=4), seed=0).state_dict()
+    assert all(torch.equal(tensor, other[name]) for name, tensor in network.state_dict().items())
+    first = network.heads["contrastive"].get_submodule("0").weight
+    assert first.abs().max() <= 1 / 16**0.5  # 16 features
+    assert not torch.equal(first, build(architecture(contrastive=(6, 5, 3)), seed=1).heads["contrastive"][0].weight)
+    save_weights(network.state_dict(), tmp_path / "last.safetensors")
+    save_architecture(network.architecture, tmp_path / "model.json")
+    rebuilt = load_network(tmp_path / "last.safetensors")
+    assert torch.equal(rebuilt(x, head="contrastive"), network(x, head="contrastive"))
+
+
+def test_a_model_written_before_there_were_projectors_still_loads(tmp_path: Path) -> None:
+    network = build(architecture(), seed=3).eval()
+    save_weights(network.state_dict(), tmp_path / "last.safetensors")
+    (tmp_path / "model.json").write_text(
+        '{"arguments": {"depth": 8, "width": 4}, "backbone": "resnet", "classes": [], "heads": {"class": 10}, '
+        '"mean": [0.4], "shape": [1, 8, 8], "std": [0.3]}'
+    )
+    x = torch.rand(4, 1, 8, 8)
+    assert torch.equal(load_network(tmp_path / "last.safetensors")(x), network(x))
 
 
 def test_a_backbone_starts_from_other_weights() -> None:

@@ -22,7 +22,7 @@ class Architecture:
     shape: tuple[int, int, int]  # C, H, W
     mean: Sequence[float]
     std: Sequence[float]
-    heads: Mapping[str, int]  # name -> outputs
+    heads: Mapping[str, int | Sequence[int]]  # name -> outputs, or the widths of an MLP: (hidden, ..., outputs)
     classes: Sequence[str] = field(default_factory=tuple)
 
 
@@ -38,7 +38,7 @@ class Network(nn.Module):
         self.architecture = architecture
         self.backbone = load(row.function)(architecture.shape[0], **{**row.arguments, **architecture.arguments})
         self.heads = nn.ModuleDict(
-            {name: nn.Linear(self.backbone.features, outputs) for name, outputs in architecture.heads.items()}
+            {name: _head(self.backbone.features, widths) for name, widths in architecture.heads.items()}
         )
         self.register_buffer("mean", torch.empty(1, architecture.shape[0], 1, 1), persistent=False)
         self.register_buffer("std", torch.empty(1, architecture.shape[0], 1, 1), persistent=False)
@@ -67,6 +67,18 @@ def build(architecture: Architecture, seed: int) -> Network:
     return network
 
 
+def _head(features: int, widths: int | Sequence[int]) -> nn.Module:
+    """Make a linear head, or an MLP with BatchNorm and ReLU after each hidden layer (the projectors of SSL tasks)."""
+    if isinstance(widths, int):
+        return nn.Linear(features, widths)
+    *hidden, outputs = widths
+    layers: list[nn.Module] = []
+    for width in hidden:
+        layers += [nn.Linear(features, width, bias=False), nn.BatchNorm1d(width), nn.ReLU()]
+        features = width
+    return nn.Sequential(*layers, nn.Linear(features, outputs))
+
+
 def _initialise(module: nn.Module, seed: int, name: str) -> None:
     if isinstance(module, nn.Conv2d):  # He et al. 2015
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator(seed, "init", name))
@@ -76,8 +88,9 @@ def _initialise(module: nn.Module, seed: int, name: str) -> None:
         bound = 1 / math.sqrt(module.in_features)
         draw = generator(seed, "init", name)
         nn.init.uniform_(module.weight, -bound, bound, generator=draw)
-        nn.init.uniform_(module.bias, -bound, bound, generator=draw)
-    elif isinstance(module, nn.BatchNorm2d):
+        if module.bias is not None:
+            nn.init.uniform_(module.bias, -bound, bound, generator=draw)
+    elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
         module.reset_parameters()
     elif next(module.parameters(recurse=False), None) is not None:
         raise TypeError(f"{name}: no initialisation for a {type(module).__name__}; add it to models/network.py")
