@@ -127,6 +127,52 @@ def run(
 
 
 @app.command()
+def evaluate(
+    *,
+    model: Annotated[str, typer.Option(help="A function that returns the model, as package.module:factory.")],
+    data: Annotated[
+        str, typer.Option(help="digits, cifar10, cifar100, a folder of images or parquet files, or {source: ...}.")
+    ],
+    eps: Annotated[str, typer.Option(help="Budgets in [0, 1] pixel units, ascending: 2/255,4/255,8/255.")],
+    norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
+    preset: Annotated[str, typer.Option(help="fast, standard, strong or autoattack.")] = "standard",
+    weights: Annotated[Path | None, typer.Option(help="A state dict: safetensors, or a checkpoint of tensors.")] = None,
+    model_args: Annotated[str, typer.Option(help="Arguments of the factory as JSON.")] = "{}",
+    preprocess: Annotated[str, typer.Option(help="none, imagenet or MEAN;STD per channel.")] = "none",
+    images: Annotated[int | None, typer.Option(help="So many test images, class-balanced; all by default.")] = None,
+    corruptions: Annotated[bool, typer.Option("--corruptions", help="Test natural corruptions, too.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder for tables and report.html.")] = Path("evaluation"),
+    json_file: Annotated[Path | None, typer.Option("--json", help="A RobustBench-style entry, too.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Images attacked at once.")] = 256,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Evaluate a PyTorch model of your own, without a study."""
+    from ssrob.external import run as external
+    from ssrob.external.page import write_page
+
+    sys.path.append(os.getcwd())  # so that a factory in a file of this folder is found
+    request = external.parse_request(
+        model=model,
+        data=data,
+        eps=eps,
+        norm=norm,
+        preset=preset,
+        weights=weights,
+        arguments=model_args,
+        preprocess=preprocess,
+        images=images,
+        corruptions=corruptions,
+        batch_size=batch_size,
+        device=device,
+    )
+    found = external.evaluate(request, out, say=lambda line: typer.echo(line, err=True))
+    typer.echo(external.as_text(found))
+    typer.echo(f"evaluate  {write_page(found, out)}", err=True)
+    if json_file:
+        external.write_summary(found, json_file)
+
+
+@app.command()
 def collect(config: Config, override: Overrides = None) -> None:
     """Gather a finished study's results into tables and findings."""
     from ssrob.collect import collect as gather

@@ -17,7 +17,7 @@ from ssrob.stage_specs import CorruptSpec
 from ssrob.stages import Context, Interrupted
 from ssrob.tables import CORRUPTED, write_table
 
-BATCH = 1000
+BATCH = 1000  # images of 32x32, fewer of larger ones
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def run_tests(
     tell: Callable[[], object] = lambda: None,
 ) -> pd.DataFrame:
     """Test a model at (corruption, severity) pairs; one row of `tables.CORRUPTED` per pair."""
-    device, rows = next(model.parameters()).device, []
+    device, rows = next(model.parameters(), torch.empty(0)).device, []
     for name, severity in tests:
         hits = predict(model, source.at(name, severity), device) == labels
         rows.append((name, severity, len(hits), np.packbits(hits).tobytes()))
@@ -106,8 +106,8 @@ def shares(table: pd.DataFrame) -> pd.Series:
 @torch.no_grad()
 def predict(model: nn.Module, images: np.ndarray, device: torch.device) -> np.ndarray:
     """Classify uint8 images (N, H, W, C); returns (N,) classes. The model takes (B, C, H, W) in [0, 1]."""
-    classes = []
-    for chunk in np.array_split(images, max(1, len(images) // BATCH)):
+    classes, batch = [], max(1, BATCH * 32 * 32 // max(32 * 32, images.shape[1] * images.shape[2]))
+    for chunk in np.array_split(images, max(1, len(images) // batch)):
         x = torch.from_numpy(np.ascontiguousarray(chunk)).to(device).permute(0, 3, 1, 2).float() / 255
         classes.append(model(x).argmax(dim=1).cpu().numpy())
     return np.concatenate(classes)

@@ -1,0 +1,72 @@
+"""The one page on an evaluation."""
+
+import base64
+from importlib.resources import files
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ssrob.corruptions import SEVERITIES
+from ssrob.external.run import Evaluation
+from ssrob.figures.arms import NORM_NAMES
+from ssrob.figures.style import INK, eps_text, new_figure, per_cent, save, styled
+
+
+def write_page(found: Evaluation, out: Path) -> Path:
+    """Write report.html and its figure to `out`; returns the page's path."""
+    picture = save(_draw(found), out / "figures", "robust_accuracy")["svg"].read_bytes()
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"percent": lambda share: f"{100 * share:.1f}", "eps": eps_text}
+    folder = files("ssrob") / "templates"
+    environment.globals["css"] = (folder / "report.css").read_text(encoding="utf-8")
+    template = environment.from_string((folder / "evaluation.html.j2").read_text(encoding="utf-8"))
+    page = out / "report.html"
+    page.write_text(
+        template.render(
+            found=found,
+            request=found.request,
+            facts=found.facts,
+            norm=NORM_NAMES[found.request.norm],
+            curve=found.curve.to_dict("records"),
+            failed=found.failed.to_dict("records"),
+            checks=list(found.checks["check"]),
+            corruptions=_rows(found.corruptions),
+            severities=SEVERITIES,
+            picture=f"data:image/svg+xml;base64,{base64.b64encode(picture).decode()}",
+        ),
+        encoding="utf-8",
+    )
+    return page
+
+
+@styled
+def _draw(found: Evaluation) -> Figure:
+    request, curve = found.request, found.curve
+    note = f"{request.preset} attacks on {found.facts['n']} test images; the band is the 95 % binomial interval."
+    figure = new_figure("Accuracy under perturbations", note, 6.2, 3.8)
+    axes = figure.add_subplot()
+    axes.plot(curve["eps"], curve["accuracy"], color=INK, marker="o")
+    axes.fill_between(curve["eps"], curve["low"], curve["high"], color=INK, alpha=0.13, linewidth=0)
+    axes.set_xticks(curve["eps"], [eps_text(float(eps)) if eps else "0" for eps in curve["eps"]])
+    axes.set_xlabel(f"{NORM_NAMES[request.norm]} perturbation ε ([0, 1] pixel units)")
+    axes.set_ylabel("accuracy")
+    axes.set_ylim(0, 1.02)
+    per_cent(axes.yaxis)
+    return figure
+
+
+def _rows(corruptions: pd.DataFrame | None) -> list[dict[str, object]]:
+    """Return a row per corruption with its accuracies and their mean, and the mean of all at the end."""
+    if corruptions is None:
+        return []
+    columns = list(SEVERITIES)
+    rows = [
+        {"name": row["corruption"], "values": [row[s] for s in columns], "mean": sum(row[s] for s in columns) / 5}
+        for row in corruptions.to_dict("records")
+    ]
+    means = corruptions[columns].mean()
+    return [*rows, {"name": "mean", "values": means.tolist(), "mean": float(means.mean())}]

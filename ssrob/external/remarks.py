@@ -1,0 +1,45 @@
+"""What an evaluation had to assume, and what looks wrong before anything was attacked."""
+
+import math
+from pathlib import Path
+
+from ssrob.data.prepared import Prepared
+
+
+def assumptions(about: Prepared, preprocess: str, *, split: bool, weights: Path | None) -> list[str]:
+    """Say what nobody told us and what the numbers depend on."""
+    channels, height, width = about.shape
+    before = {
+        "none": "no preprocessing: the model is given images in [0, 1], its own normalisation is inside it",
+        "imagenet": "images in [0, 1] are normalised by ImageNet's mean and standard deviation before the model",
+    }.get(preprocess, f"images in [0, 1] are normalised by mean;std {preprocess} before the model")
+    lines = [
+        f"assumed: {before}; eps is in [0, 1] pixel units either way",
+        f"assumed: {about.name}, {channels} x {height} x {width} pixels, labels 0..{len(about.classes) - 1} "
+        f"mean {', '.join(about.classes[:3])}{', ...' if len(about.classes) > 3 else ''}",
+        "assumed: the model is evaluated in eval mode",
+    ]
+    if not split:
+        lines.append(
+            f"assumed: {about.name} has no test split, so that a share was taken; was the model trained on it?"
+        )
+    return lines if weights else [*lines, "assumed: the factory's own weights (no --weights)"]
+
+
+def suspicions(clean: float, n: int, about: Prepared, outputs: int) -> list[str]:
+    """Say what looks wrong before anything was attacked."""
+    classes, found = len(about.classes), []
+    if near_chance(clean, n, classes):
+        found.append(
+            f"clean accuracy is {clean:.1%}, near the {1 / classes:.1%} of guessing: wrong preprocessing, "
+            "order of classes or weights? Nothing below means anything before that is settled"
+        )
+    if outputs != classes:
+        found.append(f"the model has {outputs} outputs, the data {classes} classes")
+    return found
+
+
+def near_chance(accuracy: float, n: int, classes: int) -> bool:
+    """Return whether an accuracy on n images says little more than guessing one of the classes would."""
+    chance = 1 / classes
+    return accuracy < chance + max(3 * math.sqrt(chance * (1 - chance) / n), 0.05 * (1 - chance))

@@ -1,0 +1,252 @@
+"""One evaluation of somebody else's model: sweep, checks, corruptions; tables, JSON and what was assumed."""
+
+import itertools
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from ssrob.attacks.names import NORMS, PRESET_NAMES
+from ssrob.attacks.sweep import SweepResult
+from ssrob.attacks.sweep_input import check_eps
+from ssrob.blocks import BlockStore
+from ssrob.catalog import known
+from ssrob.corrupt import Corrupted, predict, run_tests, shares
+from ssrob.corruptions import BENCHMARK, SEVERITIES
+from ssrob.data.prepared import Prepared
+from ssrob.data.test_split import open_test
+from ssrob.evaluate import TestImages, check_rows, example_rows, load_test, run_sweep
+from ssrob.external.images import find_data, has_test_split, prepared
+from ssrob.external.model import load_model, preprocessed
+from ssrob.external.remarks import assumptions, suspicions
+from ssrob.figures.style import eps_text
+from ssrob.figures.summary import wilson
+from ssrob.spec import Norm, parse_number
+from ssrob.stage_specs import EvaluateSpec
+from ssrob.stages import provenance
+from ssrob.store import write_json
+from ssrob.tables import CHECKED, CORRUPTED, EXAMPLES, write_table
+
+AHEAD = 0.05  # points of accuracy, as a share, by which another preprocessing must be better to be told
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for: a model by its factory, images, budgets ([0, 1] pixel units, ascending) and a preset."""
+
+    model: str
+    data: str
+    eps: tuple[float, ...]
+    norm: Norm = "linf"
+    preset: str = "standard"
+    weights: Path | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    preprocess: str = "none"
+    images: int | None = None
+    corruptions: bool = False
+    seed: int = 0
+    device: str = "auto"
+    batch_size: int = 256
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was found. Accuracies are shares 0..1."""
+
+    request: Request
+    facts: dict[str, Any]  # data, model, device, versions
+    assumed: list[str]
+    warnings: list[str]
+    curve: pd.DataFrame  # eps, accuracy, low, high (95 % interval), from eps = 0 on
+    checks: pd.DataFrame  # `tables.CHECKED`
+    corruptions: pd.DataFrame | None  # corruption, one column per severity
+
+    @property
+    def failed(self) -> pd.DataFrame:
+        """The checks that did not pass."""
+        return self.checks[~self.checks["passed"].astype(bool)]
+
+
+def parse_request(*, eps: str, norm: str, preset: str, arguments: str, **told: Any) -> Request:
+    """Read a request as it comes from a command line: eps as ``2/255,8/255``, the factory's arguments as JSON."""
+    try:
+        budgets = tuple(float(str(parse_number(part))) for part in eps.split(","))
+    except ValueError:
+        raise ValueError(f"--eps: expected numbers such as 2/255,4/255,8/255, found {eps!r}") from None
+    try:
+        parsed = json.loads(arguments)
+    except ValueError as error:
+        raise ValueError(f"--model-args: not JSON ({error}), found {arguments!r}") from None
+    if not isinstance(parsed, dict):
+        raise ValueError(f'--model-args: expected an object such as {{"num_classes": 10}}, found {arguments!r}')
+    known("preset", preset, PRESET_NAMES)
+    return Request(eps=budgets, norm=cast(Norm, known("norm", norm, NORMS)), preset=preset, arguments=parsed, **told)
+
+
+def evaluate(request: Request, out: Path, say: Callable[[str], None] = print) -> Evaluation:
+    """Evaluate a model and write robustness.parquet, checks.parquet, corruptions.parquet and evaluation.json to `out`.
+
+    Says what was assumed before the attacks start. A call that was killed goes on with the images that were left.
+    """
+    check_eps(request.eps, request.norm)
+    data = find_data(request.data)
+    raw = load_model(request.model, request.weights, request.arguments)
+    folder = prepared(data, out / "data")
+    about, test = Prepared(folder), load_test(folder, request.images)
+    device = torch.device("cuda" if request.device == "auto" and torch.cuda.is_available() else _named(request.device))
+    model = preprocessed(raw, request.preprocess, about.shape[0]).to(device)
+    clean = _clean_accuracy(model, folder, request, device)
+    assumed = assumptions(about, request.preprocess, split=has_test_split(data), weights=request.weights)
+    warned = suspicions(clean, len(test.x), about, _outputs(model, test, device))
+    warned += _better(raw, clean, folder, request)
+    for line in [*assumed, *(f"warning: {text}" for text in warned)]:
+        say(line)
+    result = _sweep(model, test, request, out / "blocks")
+    checks = check_rows(model, test, result, preset=request.preset, seed=request.seed, **_audit())
+    facts = {"dataset": about.name, "classes": len(about.classes), "shape": about.shape, "n": len(test.x)}
+    facts |= {"architecture": type(raw).__name__, "gradients": result.gradients, "attacks": list(result.attacks)}
+    facts |= {"fingerprint": about.source_fingerprint} | provenance(device)
+    corruptions = None
+    if request.corruptions:
+        corruptions, facts["corruptions"] = _corruptions(model, folder, request, out)
+    write_table(example_rows(result, request.norm, test), EXAMPLES, out / "robustness.parquet")
+    write_table(checks, CHECKED, out / "checks.parquet")
+    found = Evaluation(request, facts, assumed, warned, curve(result), checks, corruptions)
+    write_json(out / "evaluation.json", summary(found) | {"assumed": assumed, "warnings": warned, "facts": facts})
+    shutil.rmtree(out / "blocks", ignore_errors=True)
+    return found
+
+
+def curve(result: SweepResult) -> pd.DataFrame:
+    """Return accuracy over eps with its 95 % binomial interval; the clean accuracy stands at eps = 0."""
+    points = {0.0: float(result.clean_correct.double().mean())}
+    points |= dict(zip(result.eps.tolist(), result.accuracy.tolist(), strict=True))
+    frame = pd.DataFrame(points.items(), columns=["eps", "accuracy"])
+    low, high = wilson(frame["accuracy"], pd.Series(len(result.distance), index=frame.index))
+    return frame.assign(low=low.clip(lower=0), high=high.clip(upper=1))
+
+
+def summary(found: Evaluation) -> dict[str, Any]:
+    """Return the result in the form of RobustBench's model entries, accuracies in per cent, with more beside it.
+
+    `eps` is the largest of the request; `autoattack_acc` is there only if AutoAttack itself was run.
+    """
+    request, last = found.request, found.curve.iloc[-1]
+    robust = _percent(last["accuracy"])
+    entry: dict[str, Any] = {
+        "link": None,
+        "name": request.model,
+        "authors": None,
+        "additional_data": None,
+        "number_forward_passes": 1,
+        "dataset": found.facts["dataset"],
+        "venue": None,
+        "architecture": found.facts["architecture"],
+        "norm": {"linf": "Linf", "l2": "L2"}[request.norm],
+        "eps": eps_text(float(last["eps"])),
+        "clean_acc": _percent(found.curve["accuracy"].iloc[0]),
+        "reported": robust,
+    }
+    if request.preset == "autoattack":
+        entry["autoattack_acc"] = robust
+    if found.corruptions is not None:
+        entry["corruptions_acc"] = _percent(found.corruptions[list(SEVERITIES)].to_numpy().mean())
+    points = zip(found.curve["eps"], found.curve["accuracy"], strict=True)
+    entry["curve"] = {eps_text(float(eps)): _percent(accuracy) for eps, accuracy in points}
+    entry |= {"attack": request.preset, "n": found.facts["n"], "seed": request.seed}
+    return entry | {"failed_checks": list(found.failed["check"]), "unreliable": bool(len(found.failed))}
+
+
+def as_text(found: Evaluation) -> str:
+    """Write accuracies and failed checks for a terminal."""
+    rows = found.curve.to_dict("records")
+    lines = [f"{'eps':>8}  accuracy  95 % interval"]
+    lines += [
+        f"{eps_text(row['eps']):>8}  {row['accuracy']:8.1%}  {row['low']:.1%} to {row['high']:.1%}" for row in rows
+    ]
+    if found.corruptions is not None:
+        mean = float(found.corruptions[list(SEVERITIES)].to_numpy().mean())
+        lines.append(f"corruptions: {mean:.1%} over {len(found.corruptions)} at {len(SEVERITIES)} severities")
+    failed = found.failed.to_dict("records")
+    return "\n".join([*lines, *(f"check failed: {row['check']}: {row['detail']}" for row in failed)])
+
+
+def write_summary(found: Evaluation, file: Path) -> None:
+    """Write the summary as JSON."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(summary(found), indent=2) + "\n")
+
+
+def _named(device: str) -> str:
+    return "cpu" if device == "auto" else device
+
+
+def _audit() -> dict[str, int]:
+    """Return the size of the audit that a study has by default."""
+    fields = EvaluateSpec.model_fields
+    return {"images": fields["audit_images"].default, "queries": fields["audit_queries"].default}
+
+
+def _outputs(model: nn.Module, test: TestImages, device: torch.device) -> int:
+    with torch.no_grad():
+        return int(model(test.x[:1].to(device)).shape[-1])
+
+
+def _clean_accuracy(model: nn.Module, folder: Path, request: Request, device: torch.device) -> float:
+    pixels, labels, _ = open_test(folder, request.images)
+    try:
+        return float((predict(model, pixels, device) == labels).mean())
+    except (RuntimeError, IndexError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise ValueError(
+            f"--model {request.model}: cannot classify images of {pixels.shape[1:]} (H, W, C) on {device}: {reason}"
+        ) from None
+
+
+def _better(raw: nn.Module, clean: float, folder: Path, request: Request) -> list[str]:
+    """Try the common preprocessings that were not asked for: the field's commonest trap is a wrong one."""
+    channels = Prepared(folder).shape[0]
+    device, found = next(raw.parameters(), torch.empty(0)).device, []
+    for other in {"none", "imagenet"} - {request.preprocess} if channels == 3 else ():
+        accuracy = _clean_accuracy(preprocessed(raw, other, channels).to(device), folder, request, device)
+        if accuracy > clean + AHEAD:
+            found.append(f"clean accuracy is {clean:.1%}, but {accuracy:.1%} with --preprocess {other}")
+    return found
+
+
+def _sweep(model: nn.Module, test: TestImages, request: Request, blocks: Path) -> SweepResult:
+    with tqdm(total=len(test.x), unit="image", desc=request.preset, disable=None, leave=False) as bar:
+        return run_sweep(
+            model,
+            test,
+            norm=request.norm,
+            eps=request.eps,
+            preset=request.preset,
+            seed=request.seed,
+            batch_size=request.batch_size,
+            store=BlockStore(blocks),
+            progress=lambda done, _: bar.update(done - bar.n),
+        )
+
+
+def _corruptions(model: nn.Module, folder: Path, request: Request, out: Path) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Test the 15 corruptions at all severities; returns a row per corruption, and what the images were made with."""
+    pixels, labels, index = open_test(folder, request.images)
+    source, tests = Corrupted(pixels, index, request.seed), list(itertools.product(BENCHMARK, SEVERITIES))
+    with tqdm(total=len(tests), unit="test", desc="corruptions", disable=None, leave=False) as bar:
+        table = run_tests(model, source, np.asarray(labels), tests, bar.update)
+    write_table(table, CORRUPTED, out / "corruptions.parquet")
+    wide = table.assign(accuracy=shares(table)).pivot_table(index="corruption", columns="severity", values="accuracy")
+    return wide.loc[list(BENCHMARK)].reset_index(), source.told
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f}"
