@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
-from ssrob import cli
+from ssrob import checkpoint, cli
+from ssrob.external import run
 from ssrob.external.images import find_data, has_test_split, prepared
 from ssrob.external.model import Normalised, load_model, preprocessed
 from ssrob.external.page import write_page
@@ -110,6 +111,23 @@ def test_a_trained_model_is_measured_and_a_wrong_preprocessing_is_noticed(tmp_pa
     assert "corruptions_acc" in summary(found)
     assert "corruptions:" in as_text(found)
     assert "severity table:" in write_page(found, tmp_path).read_text()
+
+
+def test_an_evaluation_that_was_killed_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after the sweep, the first thing that can be told from outside; the second call attacks nothing again."""
+    request, saved, save = ask(batch_size=8), [], checkpoint.save
+    whole = evaluate(request, tmp_path / "whole", lambda _: None)
+    monkeypatch.setattr(checkpoint, "save", lambda state, file: (saved.append(file), save(state, file)))
+    with monkeypatch.context() as killed:
+        killed.setattr(run, "check_rows", lambda *_, **__: exec("raise KeyboardInterrupt"))
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(request, tmp_path / "killed", lambda _: None)
+    assert len(saved) == 3  # blocks of two batches: 40 images
+    again = evaluate(request, tmp_path / "killed", lambda _: None)
+    assert len(saved) == 3
+    assert again.curve.equals(whole.curve)
+    names = ("robustness.parquet", "checks.parquet")
+    assert all((tmp_path / "killed" / n).read_bytes() == (tmp_path / "whole" / n).read_bytes() for n in names)
 
 
 def test_a_model_that_gets_images_of_another_kind_is_noticed(tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ def summary(found: Evaluation) -> dict[str, Any]:
     if found.corruptions is not None:
         entry["corruptions_acc"] = _percent(found.corruptions[list(SEVERITIES)].to_numpy().mean())
     points = zip(found.curve["eps"], found.curve["accuracy"], strict=True)
-    entry["curve"] = {eps_text(float(eps)): _percent(accuracy) for eps, accuracy in points}
+    entry["curve"] = {_eps(eps): _percent(accuracy) for eps, accuracy in points}
     entry |= {"attack": request.preset, "n": found.facts["n"], "seed": request.seed}
     return entry | {"failed_checks": list(found.failed["check"]), "unreliable": bool(len(found.failed))}
 
@@ -169,9 +169,7 @@ def as_text(found: Evaluation) -> str:
     """Write accuracies and failed checks for a terminal."""
     rows = found.curve.to_dict("records")
     lines = [f"{'eps':>8}  accuracy  95 % interval"]
-    lines += [
-        f"{eps_text(row['eps']):>8}  {row['accuracy']:8.1%}  {row['low']:.1%} to {row['high']:.1%}" for row in rows
-    ]
+    lines += [f"{_eps(row['eps']):>8}  {row['accuracy']:8.1%}  {row['low']:.1%} to {row['high']:.1%}" for row in rows]
     if found.corruptions is not None:
         mean = float(found.corruptions[list(SEVERITIES)].to_numpy().mean())
         lines.append(f"corruptions: {mean:.1%} over {len(found.corruptions)} at {len(SEVERITIES)} severities")
@@ -232,6 +230,7 @@ def _sweep(model: nn.Module, test: TestImages, request: Request, blocks: Path) -
             preset=request.preset,
             seed=request.seed,
             batch_size=request.batch_size,
+            block=2 * request.batch_size,  # what a kill costs at most; more would keep batches a little fuller
             store=BlockStore(blocks),
             progress=lambda done, _: bar.update(done - bar.n),
         )
@@ -246,6 +245,10 @@ def _corruptions(model: nn.Module, folder: Path, request: Request, out: Path) ->
     write_table(table, CORRUPTED, out / "corruptions.parquet")
     wide = table.assign(accuracy=shares(table)).pivot_table(index="corruption", columns="severity", values="accuracy")
     return wide.loc[list(BENCHMARK)].reset_index(), source.told
+
+
+def _eps(value: float) -> str:
+    return eps_text(float(value)) if value else "0"
 
 
 def _percent(share: float) -> str:
