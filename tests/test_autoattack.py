@@ -1,11 +1,16 @@
 """The adapter to AutoAttack's own code. Needs the optional package, like the adapter itself."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from ssrob import door
 from ssrob.attacks.autoattack import autoattack_sweep
 from ssrob.attacks.geometry import GEOMETRIES
 from ssrob.attacks.sweep import attack_sweep
+from ssrob.spec import ConfigError
+from tests.conftest import tiny_config
 from torch import Tensor
 
 from attack_models import digits_test, linear_distance, linear_problem, robust_cnn
@@ -17,6 +22,13 @@ def test_without_the_package_one_line_says_how_to_get_it(monkeypatch: pytest.Mon
     monkeypatch.setitem(__import__("sys").modules, "pyautoattack", None)  # what Python does for a failed import
     with pytest.raises(ValueError, match=r"needs AutoAttack's code: pip install 'ssrob\[autoattack\]'"):
         autoattack_sweep(robust_cnn(), *digits_test(5), eps=EPS)
+
+
+def test_a_study_is_told_so_before_anything_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "find_spec", lambda _: None)
+    config = tiny_config(tmp_path)
+    with pytest.raises(ConfigError, match=r"evaluate\.preset: 'autoattack' needs AutoAttack's code: pip install"):
+        door.open_study(config | {"evaluate": config["evaluate"] | {"preset": "autoattack"}})
 
 
 def test_what_the_reference_cannot_do_is_refused() -> None:
