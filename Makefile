@@ -17,10 +17,10 @@ SSROB_DATA := --set $(OVERRIDE)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help study test check format lock schema ui clean
+.PHONY: help study test test-slurm check format lock schema ui clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 	@echo "  variables: CONFIG=config/....yaml  DATA=folder of parquet files  SNAKEMAKE_ARGS='-n'  PYTHON=python3.12"
 
 study: $(READY) ## Run a study (CONFIG=config/quickstart.yaml) and say where its report is
@@ -32,6 +32,11 @@ ui: $(READY) ## Open the MLflow UI of a study on 127.0.0.1
 
 test: $(READY) ## Run the tests
 	pytest -n auto --dist loadgroup
+
+test-slurm: $(READY) ## Run a small study on a private SLURM: as root, on a Debian machine to throw away
+	pip install --quiet --editable ".[slurm]"
+	tests/slurm/cluster.sh start
+	SSROB_TEST_SLURM=1 pytest tests/slurm; status=$$?; tests/slurm/cluster.sh stop; exit $$status
 
 check: $(READY) ## Lint, format, types, workflow and import contracts: all that CI asks for
 	ruff check .

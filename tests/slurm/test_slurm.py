@@ -1,0 +1,139 @@
+"""A study on a private SLURM (`make test-slurm`): disturbed in every way, it ends as it does on one machine."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ssrob import heartbeat
+from ssrob.config import import_plugins, parse_study
+from ssrob.plan import Plan, make_plan
+from ssrob.store import Store, sha256
+from tests.conftest import ROOT, tiny_config
+
+pytestmark = [
+    pytest.mark.study,
+    pytest.mark.skipif(not os.environ.get("SSROB_TEST_SLURM"), reason="needs a SLURM to test on: make test-slurm"),
+]
+PROFILE = ROOT / "workflow/profiles/slurm"
+# For a node of this size; a requeued job is looked at soon.
+SMALL = [f"{rule}:mem_mb=1500" for rule in ("data", "finetune", "evaluate", "corrupt")]
+LIMITS = ["--default-resources", "runtime=20", "mem_mb=1500", "--set-resources", *SMALL]
+SOON = ["--slurm-init-seconds-before-status-checks", "2"]
+
+
+def slow_config(results: Path) -> dict[str, Any]:
+    training = {"epochs": 40, "batch_size": 100, "lr": 0.1, "validation_steps": 2, "validation_images": 50}
+    return tiny_config(
+        results,
+        plugins=["slow_loss"],
+        variants={"slow": {"train": {"clean": {"slow_xent": 1}}}},
+        finetune=training | {"validate_every": 10, "record_every": 1},
+        arms=[{"variant": "slow"}],
+        findings={},
+    )
+
+
+def planned(config: dict[str, Any]) -> tuple[Plan, Store]:
+    plan = make_plan(parse_study(config))
+    return plan, Store(plan.study.results)
+
+
+def snakemake(folder: Path, *arguments: object) -> "subprocess.Popen[str]":
+    folder.mkdir(exist_ok=True)
+    config = folder / "study.yaml"
+    config.write_text(yaml.safe_dump(slow_config(folder / "results")))
+    command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", "--configfile", config]
+    with (folder / "workflow.log").open("w") as log:
+        return subprocess.Popen(
+            [*map(str, [*command, "--directory", folder, *arguments])], stdout=log, stderr=log, text=True
+        )
+
+
+def slurm(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def wait_for(what: Callable[[], Any], seconds: float = 150.0) -> Any:
+    end = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < end, f"it did not happen: {what}"
+        time.sleep(0.5)
+    return found
+
+
+def training_job(store: Store, path: str, other_than: tuple[str, ...] = ()) -> str | None:
+    """Return the SLURM job that trains, once it has made a few steps."""
+    sign = heartbeat.read(store.work(path) / heartbeat.FILE, time.time()) or {}
+    if sign.get("done", 0) < sign.get("initial", 0) + 3:
+        return None
+    key = path.partition("/")[2]
+    running = dict(line.split(maxsplit=1) for line in slurm("squeue", "-h", "-t", "R", "-o", "%i %k").splitlines())
+    return next((job for job, comment in running.items() if key in comment and job not in other_than), None)
+
+
+def gone(job: str) -> bool:
+    return job not in slurm("squeue", "-h", "-t", "R,CG", "-o", "%i").split()
+
+
+def test_cancelled_preempted_and_timed_out_it_ends_with_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = tmp_path / "slow"
+    slow.touch()
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    monkeypatch.setenv("SSROB_TEST_SLOW", str(slow))
+    import_plugins(["slow_loss"], "tests/slurm")
+    plan, store = planned(slow_config(tmp_path / "cluster" / "results"))
+    path = plan.arms[0].finetune
+    workflow = snakemake(tmp_path / "cluster", "--workflow-profile", PROFILE, *LIMITS, *SOON)
+    try:
+        disturb(store, path, slow)
+        assert workflow.wait(300) == 0, (tmp_path / "cluster" / "workflow.log").read_text()
+    finally:
+        workflow.terminate()
+    resumed = re.findall(r"resumed at step (\d+)", (store.folder(path) / "log.txt").read_text())
+    assert len(resumed) == 1  # Snakemake removes the log of the attempt before
+    assert int(resumed[0]) >= 9  # each of the three attempts made three steps or more
+    here, local = planned(slow_config(tmp_path / "local" / "results"))
+    assert snakemake(tmp_path / "local").wait(300) == 0, (tmp_path / "local" / "workflow.log").read_text()
+    assert list(here.stages) == list(plan.stages)
+    compare(plan, store, here, local)
+
+
+def disturb(store: Store, path: str, slow: Path) -> None:
+    """Cancel the training, preempt what Snakemake starts instead, let the third attempt run out of time."""
+    first = wait_for(lambda: training_job(store, path))
+    slurm("scancel", first)
+    second = wait_for(lambda: training_job(store, path, (first,)))
+    everything = ["--partition=urgent", "--gpus=2", "--mem=100"]
+    urgent = slurm("sbatch", "--parsable", "--output=/dev/null", *everything, "--wrap=sleep 3").strip()
+    wait_for(lambda: gone(second))
+    wait_for(lambda: urgent not in slurm("squeue", "-h", "-t", "PD,R,CG", "-o", "%i").split())
+    slurm("scontrol", "update", f"JobId={second}", "StartTime=now")  # it would wait for two minutes
+    wait_for(lambda: training_job(store, path) == second)
+    slurm("scontrol", "update", f"JobId={second}", "TimeLimit=1")  # a minute, and up to another until it is seen
+    wait_for(lambda: gone(second))
+    assert "JobState=TIMEOUT" in slurm("scontrol", "show", "job", second)
+    slow.unlink()
+
+
+def compare(plan: Plan, store: Store, here: Plan, local: Store) -> None:
+    compared = 0
+    for path in plan.stages:
+        for name in store.manifest(path)["outputs"]:
+            if name != "samples.npz":  # a zip, which stores the time
+                assert sha256(store.output(path, name)) == sha256(local.output(path, name)), (path, name)
+                compared += 1
+    for table in sorted((plan.folder / "tables").glob("*.parquet")):
+        if table.stem not in ("stages", "arms"):  # they tell times
+            assert sha256(table) == sha256(here.folder / "tables" / table.name), table.name
+            compared += 1
+    assert compared > 10
