@@ -99,5 +99,5 @@ def _counted(stage: Stage, store: Store) -> tuple[int, int] | None:
 def as_text(*shown: RenderableType) -> str:
     """Write tables and the like as plain text."""
     out = io.StringIO()
-    Console(file=out, width=WIDTH).print(*shown, sep="\n")
+    Console(file=out, width=WIDTH).print(*shown, sep="\n", soft_wrap=True)  # a path stays on its line
     return out.getvalue().rstrip()

@@ -211,4 +211,7 @@ def test_following_ui_imports_before_it_serves(study: Study, monkeypatch: pytest
     script = Script(monkeypatch, [NEW, NOTHING])
     monkeypatch.setattr(live, "serve", lambda *_, **__: len(script.answers))
     assert live.serve_and_follow(*study, port=5000) in (0, 1)
+    for thread in threading.enumerate():
+        if "(follow)" in thread.name:
+            thread.join(timeout=30)
     assert client.default_uri(study[1].root).startswith("sqlite:///")

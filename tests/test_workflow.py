@@ -49,7 +49,7 @@ Finished = tuple[Path, dict[str, Any]]
 CLOSING = {"collect": 1, "report": 1, "track": 1}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """A tiny study, run to the end: its folder and its config."""
     folder = tmp_path_factory.mktemp("study")
