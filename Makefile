@@ -24,6 +24,7 @@ help: ## List the targets
 	@echo "  variables: CONFIG=config/....yaml  DATA=folder of parquet files  SNAKEMAKE_ARGS='-n'  PYTHON=python3.12"
 
 study: $(READY) ## Run a study (CONFIG=config/quickstart.yaml) and say where its report is
+	@echo "In another terminal, with time left: $(VENV)/bin/ssrob status $(CONFIG) --watch"
 	snakemake --configfile $(CONFIG) $(SNAKEMAKE_DATA) $(SNAKEMAKE_ARGS)
 	@ssrob where $(CONFIG) $(SSROB_DATA)
 

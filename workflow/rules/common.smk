@@ -1,4 +1,5 @@
-# The plan is made once, here; rules look stages up in it by key.
+# The plan is made once, here; rules look stages up in it by key. Stages write to stderr through a pipe, because the
+# progress bars of jobs that run side by side would spoil each other on one terminal.
 import json
 import sys
 
