@@ -24,8 +24,9 @@ help: ## List the targets
 	@echo "  variables: CONFIG=config/....yaml  DATA=folder of parquet files  SNAKEMAKE_ARGS='-n'  PYTHON=python3.12"
 
 study: $(READY) ## Run a study (CONFIG=config/quickstart.yaml) and say where its report is
-	@echo "In another terminal, with time left: $(VENV)/bin/ssrob status $(CONFIG) --watch"
-	snakemake --configfile $(CONFIG) $(SNAKEMAKE_DATA) $(SNAKEMAKE_ARGS)
+	@test -f "$(CONFIG)" || { echo "$(CONFIG): no such config; there are: $$(ls config/*.yaml | xargs)" >&2; exit 1; }
+	@echo "In another terminal, with time left: $(VENV)/bin/ssrob status $(CONFIG) $(SSROB_DATA) --watch"
+	snakemake --configfile "$(CONFIG)" $(SNAKEMAKE_DATA) $(SNAKEMAKE_ARGS)
 	@ssrob where $(CONFIG) $(SSROB_DATA)
 
 ui: $(READY) ## Open the MLflow UI of a study on 127.0.0.1
