@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ssrob.attacks.autoattack import autoattack_sweep
 from ssrob.attacks.checks import CHECKS, check
 from ssrob.attacks.names import REFERENCE
+from ssrob.attacks.presets import PRESETS, AttackPlan
 from ssrob.attacks.sweep import SweepResult, attack_sweep
 from ssrob.blocks import BlockStore
 from ssrob.data.test_split import open_test
@@ -47,6 +48,7 @@ def stage(context: Context) -> None:
     shown = test.first(SAMPLES)
     samples: dict[str, Any] = {"clean": shown.x.numpy(), "label": shown.y.numpy()}
     blocks = BlockStore(context.work / "blocks", then=partial(_stop_if_asked, context))
+    plan = PRESETS[spec.preset].with_restarts(spec.restarts) if spec.restarts > 1 else spec.preset
     tables, checks, told = [], [], []
     for norm, eps in spec.eps.items():
         with context.progress(total=len(test.x), unit="image") as bar:
@@ -55,7 +57,7 @@ def stage(context: Context) -> None:
                 test,
                 norm=norm,
                 eps=eps,
-                preset=spec.preset,
+                preset=plan,
                 seed=spec.seed,
                 device=context.device,
                 gradients_in=spec.gradients_in,
@@ -65,7 +67,7 @@ def stage(context: Context) -> None:
             )
         tables.append(example_rows(result, norm, test))
         audit = {"images": spec.audit_images, "queries": spec.audit_queries}
-        checks.append(check_rows(model, test, result, preset=spec.preset, seed=spec.seed, **audit))
+        checks.append(check_rows(model, test, result, preset=plan, seed=spec.seed, **audit))
         samples |= _samples(model, shown, spec, norm)
         context.provenance[f"gradients_{norm}"] = result.gradients
         near = min(range(len(eps)), key=lambda i: abs(eps[i] - spec.reference[norm]))
@@ -84,7 +86,7 @@ def load_test(folder: Path, images: int | None) -> TestImages:
     return TestImages(x, torch.from_numpy(np.array(labels)), torch.from_numpy(np.array(index)))
 
 
-def run_sweep(model: nn.Module, test: TestImages, *, preset: str, **settings: Any) -> SweepResult:
+def run_sweep(model: nn.Module, test: TestImages, *, preset: str | AttackPlan, **settings: Any) -> SweepResult:
     """Attack test images with a preset, AutoAttack's own code included; `settings` as of `attack_sweep`."""
     if preset == REFERENCE:
         return autoattack_sweep(model, test.x, test.y, **settings)
@@ -108,7 +110,14 @@ def example_rows(result: SweepResult, norm: Norm, test: TestImages) -> pd.DataFr
 
 
 def check_rows(
-    model: nn.Module, test: TestImages, result: SweepResult, *, preset: str, seed: int, images: int, queries: int
+    model: nn.Module,
+    test: TestImages,
+    result: SweepResult,
+    *,
+    preset: str | AttackPlan,
+    seed: int,
+    images: int,
+    queries: int,
 ) -> pd.DataFrame:
     """Check a sweep against the signs of a weak attack; one row of `tables.CHECKED` per check.
 

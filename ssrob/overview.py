@@ -80,7 +80,8 @@ def passes(stage: Stage, counts: tuple[int, int] | None) -> float | None:
         return step_passes(spec.objective).equivalent * spec.training.epochs * train
     if stage.kind == "evaluate":
         sweep = EvaluateSpec.model_validate(stage.spec)
-        per_eps = sum(2 * attack.steps * attack.restarts for attack in PRESETS[sweep.preset].attacks)
+        attacks = PRESETS[sweep.preset].with_restarts(sweep.restarts).attacks
+        per_eps = sum(2 * attack.steps * attack.restarts for attack in attacks)
         return (sweep.images or test) * per_eps * sum(len(grid) for grid in sweep.eps.values())
     if stage.kind == "corrupt":
         tests = CorruptSpec.model_validate(stage.spec)

@@ -273,12 +273,13 @@ def _plugins(study: Study) -> dict[str, Any]:
 
 def _evaluate_spec(study: Study, checkpoint: Checkpoint) -> EvaluateSpec:
     reference = {norm: threat.eps for norm, threat in study.threat.items()}
+    same = {"preset", "restarts", "images", "gradients_in", "audit_images", "audit_queries"}
     return EvaluateSpec(
         eps={norm: [multiple * eps for multiple in study.evaluate.eps] for norm, eps in reference.items()},
         reference=reference,
         checkpoint=checkpoint,
         threads=study.finetune.threads,
-        **study.evaluate.model_dump(include={"preset", "images", "gradients_in", "audit_images", "audit_queries"}),
+        **study.evaluate.model_dump(include=same),
     )
 
 

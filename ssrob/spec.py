@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from ssrob.attacks.names import PRESET_NAMES
+from ssrob.attacks.names import PRESET_NAMES, REFERENCE
 from ssrob.catalog import BACKBONES, LOSSES, known
 from ssrob.corruptions.names import BENCHMARK
 from ssrob.corruptions.names import NAMES as CORRUPTION_NAMES
@@ -298,6 +298,7 @@ class Evaluation(Strict):
 
     preset: Annotated[str, AfterValidator(lambda name: known("preset", name, PRESET_NAMES))] = "fast"
     eps: Annotated[list[NotNegative], AfterValidator(distinct)] = [0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2]
+    restarts: Count = 1  # runs of each attack that starts at random, at every eps
     images: Count | None = None
     checkpoints: Annotated[list[Checkpoint], BeforeValidator(as_list), AfterValidator(distinct)] = ["best"]
     gradients_in: Precision = "float32"
@@ -308,6 +309,8 @@ class Evaluation(Strict):
     def _ascending(self) -> Self:
         if list(self.eps) != sorted(self.eps):
             raise ValueError(f"eps must be in ascending order, found {self.eps}")
+        if self.restarts > 1 and self.preset == REFERENCE:
+            raise ValueError(f"restarts: preset {REFERENCE!r} brings its own, found {self.restarts}")
         return self
 
 

@@ -62,6 +62,7 @@ class EvaluateSpec(Strict):
     eps: dict[Norm, list[float]]
     reference: dict[Norm, float]
     preset: str
+    restarts: int = 1
     checkpoint: Checkpoint
     images: int | None = None
     gradients_in: Precision = "float32"

@@ -41,6 +41,8 @@ BAD: list[tuple[dict[str, Any], list[str]]] = [
     ({"arms": [{"variant": "at", "norm": "linf", "equal_passes": "no"}]}, ["arms.0.equal_passes", "'no'"]),
     ({"evaluate": {"eps": [1, 0.5]}}, ["evaluate", "ascending", "[1.0, 0.5]"]),
     ({"evaluate": {"eps": []}}, ["evaluate.eps", "at least one"]),
+    ({"evaluate": {"preset": "autoattack", "restarts": 2}}, ["evaluate", "restarts", "'autoattack'", "found 2"]),
+    ({"evaluate": {"restarts": 0}}, ["evaluate.restarts", "greater than or equal to 1", "found 0"]),
     ({"evaluate": {"preset": "weak"}}, ["evaluate.preset", "'weak'", "fast"]),
     ({"corrupt": {"names": ["fogg"]}}, ["corrupt.names.0", "'fogg'", "did you mean 'fog'"]),
     ({"corrupt": {"severities": [6]}}, ["corrupt.severities.0", "less than or equal to 5", "6"]),

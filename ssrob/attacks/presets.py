@@ -62,6 +62,15 @@ class AttackPlan:
         if not names or len(set(names)) < len(names):
             raise ValueError(f"an attack plan needs one or more different attacks, found {names}")
 
+    def with_restarts(self, restarts: int) -> "AttackPlan":
+        """Return the plan with so many runs of each attack that starts at random; the worst counts per example."""
+        return AttackPlan(
+            tuple(
+                replace(each, restarts=restarts) if each.start == "random" and not each.targeted else each
+                for each in self.attacks
+            )
+        )
+
     def for_classes(self, classes: int) -> "AttackPlan":
         """Return the plan for a number of classes.
 
