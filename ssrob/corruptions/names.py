@@ -1,6 +1,6 @@
 """The names of the 19 corruptions of CIFAR-10-C, their order and their families. Imports no torch."""
 
-from difflib import get_close_matches
+from ssrob.catalog import known
 
 BENCHMARK = (
     "gaussian_noise",
@@ -37,11 +37,7 @@ FAMILIES = {
 
 def check_name(name: str) -> None:
     """Raise a ValueError that lists the known names and suggests the nearest, unless `name` is one."""
-    if name in NAMES:
-        return
-    near = get_close_matches(str(name), NAMES, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"unknown corruption {name!r}{hint} (known: {', '.join(NAMES)})")
+    known("corruption", str(name), NAMES)
 
 
 def check_severity(severity: int) -> None:
