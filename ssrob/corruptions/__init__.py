@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ssrob.corruptions.cifar10c import official, official_labels
 from ssrob.corruptions.names import BENCHMARK, EXTRA, FAMILIES, NAMES, SEVERITIES, check_name, check_severity
 from ssrob.corruptions.parameters import TABLES, parameters, table_for
+from ssrob.corruptions.relative import corruption_errors, mce
 
 if TYPE_CHECKING:
     from ssrob.corruptions.apply import CORRUPTIONS, corrupt
@@ -24,6 +25,8 @@ __all__ = [
     "check_name",
     "check_severity",
     "corrupt",
+    "corruption_errors",
+    "mce",
     "official",
     "official_labels",
     "parameters",
