@@ -96,6 +96,48 @@ def gc(
 
 
 @app.command()
+def export(
+    *,
+    what: Annotated[str, typer.Argument(help="A trained model's key, or a part of it; or a study's YAML file.")],
+    to: Annotated[
+        Path | None, typer.Option(help="Folder, or .tar, .tar.gz or .zip file. [default: by its name]")
+    ] = None,
+    results: Annotated[Path, typer.Option(help="The results folder that has the key.")] = Path("results"),
+    override: Overrides = None,
+    weights: Annotated[bool, typer.Option("--weights/--no-weights", help="Of a study: trained weights.")] = True,
+    data: Annotated[bool, typer.Option("--data/--no-data", help="Of a study: prepared data.")] = True,
+    work: Annotated[bool, typer.Option("--work", help="Of a study: checkpoints of unfinished stages, too.")] = False,
+) -> None:
+    """Write a trained model with its card, or a study's finished stages, for use elsewhere."""
+    from ssrob import exchange
+
+    if not what.endswith((".yaml", ".yml", ".json")):
+        from ssrob.store import Store
+
+        typer.echo(f"export    {exchange.export_model(what, Store(results), to)}", err=True)
+        return
+    plan, store = _plan_and_store(what, override)
+    to = to or Path(f"{plan.study.study}.tar.gz")
+    told = exchange.export_study(plan, store, to, weights=weights, data=data, work=work)
+    typer.echo(f"export    {to}: {len(told['stages'])} finished, {len(told['work'])} unfinished stages", err=True)
+
+
+@app.command("import")
+def import_(
+    source: Annotated[Path, typer.Argument(help="A results folder, or what `ssrob export CONFIG` wrote.")],
+    results: Annotated[Path, typer.Option(help="The results folder to import into.")] = Path("results"),
+    work: Annotated[bool, typer.Option("--work", help="Newer checkpoints of unfinished stages, too.")] = False,
+) -> None:
+    """Take over finished stages from another machine, verified; what is here stays."""
+    from ssrob import exchange
+    from ssrob.store import Store
+
+    outcome = exchange.take_over(source, Store(results), work=work)
+    typer.echo(str(outcome))
+    sys.exit(1 if outcome.refused else 0)
+
+
+@app.command()
 def run(
     stage: Annotated[str, typer.Option(help="The stage as JSON, the way a workflow rule passes it.")],
     results: Annotated[Path, typer.Option(help="The results folder.")] = Path("results"),

@@ -23,8 +23,9 @@ def save_architecture(architecture: Architecture, path: Path) -> None:
     path.write_text(json.dumps(asdict(architecture), indent=2, sort_keys=True) + "\n")
 
 
-def load_network(weights: Path, architecture: Path | None = None) -> Network:
+def load_network(weights: Path | str, architecture: Path | None = None) -> Network:
     """Rebuild a network from its weights and the ``model.json`` beside them; in eval mode."""
+    weights = Path(weights)
     told = json.loads((architecture or weights.with_name("model.json")).read_text())
     network = build(Architecture(**told | {"shape": tuple(told["shape"])}), seed=0)
     network.load_state_dict(load_file(weights))
