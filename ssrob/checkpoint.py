@@ -2,11 +2,13 @@
 
 import hashlib
 import io
-import os
+import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from ssrob.durable import replacing
 
 
 class DamagedCheckpoint(ValueError):
@@ -18,19 +20,18 @@ def save(state: dict[str, Any], path: Path) -> None:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     payload = buffer.getvalue()
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
+    with replacing(path) as file:
         file.write(hashlib.sha256(payload).hexdigest().encode() + b"\n")
         file.write(payload)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Read a checkpoint after verifying its checksum; raises DamagedCheckpoint."""
+    """Read a checkpoint after verifying its checksum; raises DamagedCheckpoint. Pickled code is refused, never run."""
     told, _, payload = path.read_bytes().partition(b"\n")
     if hashlib.sha256(payload).hexdigest().encode() != told:
         raise DamagedCheckpoint(f"{path}: truncated or altered")
-    state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+    try:
+        state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+    except pickle.UnpicklingError:
+        raise DamagedCheckpoint(f"{path}: holds more than tensors, numbers and strings, and was not opened") from None
     return state

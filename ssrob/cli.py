@@ -144,28 +144,11 @@ def run(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Run one stage (what the workflow's rules call)."""
-    from ssrob import gpus
-    from ssrob.config import import_plugins
+    from ssrob import job
     from ssrob.plan import Stage
+    from ssrob.store import Store
 
-    parsed = Stage.from_json(stage)
-    import_plugins(parsed.settings.get("plugins", []), parsed.path)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with contextlib.nullcontext() if parsed.kind == "data" else gpus.lease():
-        from ssrob import stages  # imports torch, which looks for GPUs when it first needs one
-        from ssrob.store import Store
-
-        store = Store(results)
-        try:
-            summary = stages.run(parsed, store, device=device)
-        except stages.Interrupted as stop:
-            typer.echo(f"{parsed.path}: {stop}", err=True)
-            sys.exit(143)
-        except Exception as error:
-            log = store.folder(parsed.path) / "log.txt"
-            typer.echo(f"{parsed.path}: {type(error).__name__}: {error}\n  more in {log}", err=True)
-            sys.exit(1)
-    typer.echo(f"{parsed.kind:9} {parsed.key}: {summary}", err=True)
+    sys.exit(job.run(Stage.from_json(stage), Store(results), device, lambda line: typer.echo(line, err=True)))
 
 
 @app.command()

@@ -1,5 +1,7 @@
 """The door of the workflow: everything that can be checked before a job starts is checked here. Imports no torch."""
 
+import os
+import re
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
@@ -21,7 +23,19 @@ def open_study(config: Mapping[str, Any]) -> Plan:
     if plan.study.evaluate.preset == REFERENCE and find_spec("pyautoattack") is None:
         raise ConfigError("evaluate.preset: 'autoattack' needs AutoAttack's code: pip install 'ssrob[autoattack]'")
     store = Store(plan.study.results)
+    _check_results(plan, store)
     for data in (plan.study.data, plan.study.pretrain_data):
         if data is not None and not store.done(data_stage(data).path):
             check_source(data)
     return plan
+
+
+def _check_results(plan: Plan, store: Store) -> None:
+    """Refuse a results folder that Snakemake cannot name, or that cannot be written to while there is work to do."""
+    if found := re.search(r"[{}\n]", str(store.root)):
+        raise ConfigError(f"results: braces and line breaks are not allowed, found {found.group()!r} in {store.root}")
+    there = next(folder for folder in (store.root.absolute(), *store.root.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise ConfigError(f"results: expected a folder, found the file {there}")
+    if not os.access(there, os.W_OK | os.X_OK) and not all(store.done(path) for path in plan.stages):
+        raise ConfigError(f"results: {there} cannot be written to; make it writable or set `results` to another folder")

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,18 @@ def read(file: Path, now: float) -> dict[str, Any] | None:
         return None
     gone = sign["host"] == socket.gethostname() and not _exists(sign["pid"])
     return sign if fresh and not gone else None
+
+
+def left_behind(file: Path) -> str | None:
+    """Return words about the process whose sign of life was never taken away, if there is one; it must be gone."""
+    try:
+        sign: dict[str, Any] = json.loads(file.read_text())
+        last = datetime.fromtimestamp(file.stat().st_mtime).isoformat(" ", "seconds")
+    except (OSError, ValueError):
+        return None
+    told = f" at {sign['done']:,.0f} of {sign['total']:,.0f} {sign['unit']}s" if sign.get("total") else ""
+    who = f"process {sign.get('pid')} on {sign.get('host')}"
+    return f"{who} ended without a word after {last}{told}: killed, out of memory, or the machine went down"
 
 
 def _write(file: Path, sign: dict[str, Any]) -> None:

@@ -52,7 +52,10 @@ class Stage:
     @classmethod
     def from_json(cls, text: str) -> "Stage":
         """Read a stage and check that its key belongs to its contents."""
-        stage = cls(**json.loads(text))
+        try:
+            stage = cls(**json.loads(text))
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"expected a stage as JSON, as a workflow rule passes it: {error}") from None
         slug, _, _ = stage.key.rpartition("-")
         if stage.key != f"{slug}-{_digest(stage.kind, stage.spec, stage.parents)}":
             raise ConfigError(f"stage {stage.path}: its key does not belong to its spec; was it edited by hand?")

@@ -75,16 +75,19 @@ class Context:
 
 
 def run(stage: Stage, store: Store, *, device: str = "auto") -> str:
-    """Run a stage unless it is done; return one line about it."""
+    """Run a stage unless it is done; return one line about it. The caller holds it (`ssrob.claim`)."""
     if store.done(stage.path):
+        store.renew(stage.path)
         return "already done"
     torch.set_num_threads(stage.spec.get("threads", stage.spec.get("training", {}).get("threads", 1)))
     _keep_memory()
-    with _logging(store.folder(stage.path) / "log.txt") as log, _sigterm() as stopping:
+    with _logging(store.folder(stage.path) / "log.txt") as log, _signals() as stopping:
         context = Context(stage, store, _device(device), log, stopping)
         shutil.rmtree(context.out, ignore_errors=True)
         context.out.mkdir(parents=True)
         began, started = time.monotonic(), datetime.now(UTC)
+        if gone := heartbeat.left_behind(context.work / heartbeat.FILE):
+            log.info("%s", gone)
         log.info("%s on %s", stage.path, context.device)
         with heartbeat.beating(context.work / heartbeat.FILE, context.running):
             load(KINDS[stage.kind])(context)
@@ -110,9 +113,19 @@ def provenance(device: torch.device) -> dict[str, Any]:
 
 
 def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    found = torch.cuda.is_available()
+    if name.startswith("cuda") and not found:
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
+        told = f"no GPU that PyTorch {torch.__version__} can use (CUDA_VISIBLE_DEVICES: {seen})"
+        raise ValueError(f"device {name!r} was asked for, found {told}; ask for auto or cpu to run without one")
+    return torch.device(("cuda" if found else "cpu") if name == "auto" else name)
+
+
+class _LogFile(logging.FileHandler):
+    """A stage's log. What a full disk does not take is left out; the error itself is the stage's to report."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say nothing."""
 
 
 @contextlib.contextmanager
@@ -120,7 +133,7 @@ def _logging(path: Path) -> Iterator[logging.Logger]:
     """Log to the stage's file: one process runs one stage."""
     path.parent.mkdir(parents=True, exist_ok=True)
     log = logging.getLogger("ssrob")
-    handler = logging.FileHandler(path)
+    handler = _LogFile(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
     log.setLevel(logging.INFO)
@@ -135,18 +148,26 @@ def _logging(path: Path) -> Iterator[logging.Logger]:
         raise
     finally:
         log.removeHandler(handler)
-        handler.close()
+        with contextlib.suppress(OSError):
+            handler.close()
 
 
 @contextlib.contextmanager
-def _sigterm() -> Iterator[Callable[[], bool]]:
-    """Turn SIGTERM into a question that the stage asks itself between two steps."""
+def _signals() -> Iterator[Callable[[], bool]]:
+    """Turn SIGTERM and Ctrl-C into a question that the stage asks itself between two steps; a second Ctrl-C ends it."""
     asked: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+
+    def ask(number: int, _: object) -> None:
+        if number == signal.SIGINT and number in asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield lambda: bool(asked)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _keep_memory() -> None:

@@ -3,7 +3,6 @@
 Everything is read from the results folder, so it is the same on a workstation and beside a cluster's shared disk.
 """
 
-import json
 import re
 import statistics
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from ssrob.overview import image_counts, passes
 from ssrob.plan import Plan, Stage
 from ssrob.records import last_record
 from ssrob.stage_specs import TrainSpec
-from ssrob.store import Store
+from ssrob.store import Store, StoreError
 
 State = Literal["done", "running", "failed", "stopped", "waiting"]
 STATES: tuple[State, ...] = ("done", "running", "failed", "stopped", "waiting")
@@ -77,10 +76,10 @@ def standing(stage: Stage, store: Store, work: float | None, now: float) -> Stan
     sign = heartbeat.read(store.work(stage.path) / heartbeat.FILE, now)
     if sign is not None:
         return _running(here, stage, sign)
-    log = store.folder(stage.path) / "log.txt"
-    if not log.is_file():
+    log, gone = store.folder(stage.path) / "log.txt", heartbeat.left_behind(store.work(stage.path) / heartbeat.FILE)
+    if not log.is_file() and gone is None:
         return here
-    failed, line = last_message(log)
+    failed, line = (False, gone) if gone else last_message(log)
     return replace(here, state="failed" if failed else "stopped", told=line, fraction=_recorded(stage, store))
 
 
@@ -155,7 +154,7 @@ def _left(each: Standing, rate: float) -> float:
 def _took(store: Store, stage: Stage) -> float | None:
     try:
         return float(store.provenance(stage.path)["seconds"])
-    except (OSError, json.JSONDecodeError, KeyError):
+    except (StoreError, KeyError):
         return None  # lost or damaged: no reason to show nothing at all
 
 

@@ -1,6 +1,6 @@
 """The results folder: where stages put things, and what makes one finished.
 
-    results/stages/<kind>/<key>/   outputs, spec and log of a stage; `stage.json` is written last and means "done"
+    results/stages/<kind>/<key>/   outputs, spec and log of a stage; its manifest is written last and means "done"
     results/work/<kind>/<key>/     what an unfinished stage needs to go on: checkpoint, records
     results/studies/<study>/<digest>/   tables, figures and report of a study
 
@@ -9,13 +9,17 @@ Imports no torch.
 
 import hashlib
 import json
-import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ssrob.durable import replacing, sync
 from ssrob.plan import Stage
+
+TOKEN = "stage.json"  # the manifest under the name that the workflow declares, and deletes before it starts a job
+MANIFEST = "manifest.json"  # the same, which stays: what is finished is not run again
+FORMAT = 1  # of the manifest; raised when an older version could not read it
 
 
 class StoreError(RuntimeError):
@@ -38,23 +42,26 @@ class Store:
 
     def done(self, path: str) -> bool:
         """Return whether a stage is finished."""
-        return (self.folder(path) / "stage.json").is_file()
+        return (self.folder(path) / TOKEN).is_file() or (self.folder(path) / MANIFEST).is_file()
 
     def manifest(self, path: str) -> dict[str, Any]:
         """Read a finished stage's manifest: kind, key, spec, parents, settings and outputs with their checksums."""
-        file = self.folder(path) / "stage.json"
-        try:
-            manifest: dict[str, Any] = json.loads(file.read_text())
-        except FileNotFoundError:
-            raise StoreError(f"{file}: stage {path} is not finished; run the workflow first") from None
-        except ValueError as error:
-            raise StoreError(f"{file}: damaged ({error}); remove the folder {file.parent} and run again") from None
+        file = self.folder(path) / MANIFEST
+        if not file.is_file():
+            file = file.with_name(TOKEN)
+        manifest = _read_json(file, f"stage {path} is not finished; run the workflow first")
+        advice = f"remove the folder {file.parent} and run again"
+        if manifest.get("format", 1) > FORMAT:
+            raise StoreError(f"{file}: written by a newer version of ssrob; use that one, or {advice}")
+        if missing := {"kind", "key", "outputs"} - set(manifest):
+            raise StoreError(f"{file}: has no {sorted(missing)[0]!r}, as of an earlier version of ssrob; {advice}")
+        if f"{manifest['kind']}/{manifest['key']}" != path:
+            raise StoreError(f"{file}: belongs to {manifest['kind']}/{manifest['key']}, not to {path}; {advice}")
         return manifest
 
     def provenance(self, path: str) -> dict[str, Any]:
         """Read what a finished stage ran on: commit, versions, device, start, seconds, memory."""
-        loaded: dict[str, Any] = json.loads((self.folder(path) / "provenance.json").read_text())
-        return loaded
+        return _read_json(self.folder(path) / "provenance.json", "missing; remove its folder and run again")
 
     def output(self, path: str, name: str) -> Path:
         """Return the path of an output after checking that it is what the stage wrote."""
@@ -67,17 +74,51 @@ class Store:
         return file
 
     def publish(self, stage: Stage, produced: Path, provenance: dict[str, Any]) -> None:
-        """Move a stage's outputs from `produced` into its folder and declare it finished."""
+        """Move a stage's outputs from `produced` into its folder and declare it finished.
+
+        Everything is on the disk before the manifest is, and the manifest before the work folder goes.
+        """
         folder = self.folder(stage.path)
         folder.mkdir(parents=True, exist_ok=True)
         outputs = {}
         for file in sorted(produced.iterdir()):
             outputs[file.name] = {"sha256": sha256(file), "bytes": file.stat().st_size}
-            shutil.move(file, folder / file.name)
+            moved = Path(shutil.move(file, folder / file.name))
+            sync(moved)
         write_json(folder / "spec.json", stage.spec)
         write_json(folder / "provenance.json", provenance)
-        write_json(folder / "stage.json", asdict(stage) | {"outputs": outputs})
-        shutil.rmtree(self.work(stage.path), ignore_errors=True)
+        for place in (folder.parent, folder.parent.parent, self.root):
+            sync(place)
+        write_json(folder / MANIFEST, asdict(stage) | {"format": FORMAT, "outputs": outputs})
+        self.renew(stage.path)
+
+    def renew(self, path: str) -> None:
+        """Give a finished stage its workflow token again if that was deleted, and let go of its work folder."""
+        token = self.folder(path) / TOKEN
+        if not token.is_file():
+            write_json(token, self.manifest(path))
+        shutil.rmtree(self.work(path), ignore_errors=True)
+
+    def remove(self, path: str) -> None:
+        """Delete a stage; a kill in between leaves an unfinished stage, never half of a finished one."""
+        for name in (TOKEN, MANIFEST):
+            (self.folder(path) / name).unlink(missing_ok=True)
+        for folder in (self.folder(path), self.work(path)):
+            if folder.is_dir():
+                shutil.rmtree(folder)
+
+
+def _read_json(file: Path, missing: str) -> dict[str, Any]:
+    advice = f"remove the folder {file.parent} and run again"
+    try:
+        loaded = json.loads(file.read_text())
+    except FileNotFoundError:
+        raise StoreError(f"{file}: {missing}") from None
+    except ValueError as error:
+        raise StoreError(f"{file}: damaged ({error}); {advice}") from None
+    if not isinstance(loaded, dict):
+        raise StoreError(f"{file}: damaged (expected a JSON object, found {type(loaded).__name__}); {advice}")
+    return loaded
 
 
 def sha256(file: Path) -> str:
@@ -88,10 +129,6 @@ def sha256(file: Path) -> str:
 
 def write_json(path: Path, value: object) -> None:
     """Write JSON for people, atomically: a reader sees the old file or the new one."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w") as file:
+    with replacing(path, "w") as file:
         json.dump(value, file, indent=2, sort_keys=True)
         file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)

@@ -1,11 +1,12 @@
 """The tables: their columns, types and units, and how they are written and read. Everything else is a group-by away."""
 
-import os
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from ssrob.durable import replacing
 
 Columns = dict[str, tuple[pa.DataType, str]]  # name -> type, what it holds and in which unit
 
@@ -123,9 +124,8 @@ def write_table(frame: pd.DataFrame, columns: Columns, path: Path) -> None:
         raise ValueError(f"{path.name}: expected columns {list(columns)}, found {list(frame.columns)}")
     fields = [pa.field(name, kind, metadata={"holds": holds}) for name, (kind, holds) in columns.items()]
     table = pa.Table.from_pandas(frame, schema=pa.schema(fields), preserve_index=False)
-    partial = path.with_name(path.name + ".partial")
-    pq.write_table(table.replace_schema_metadata(None), partial, compression="zstd")
-    os.replace(partial, path)
+    with replacing(path) as file:
+        pq.write_table(table.replace_schema_metadata(None), file, compression="zstd")
 
 
 def read_table(path: Path) -> pd.DataFrame:

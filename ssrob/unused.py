@@ -1,6 +1,5 @@
 """What lies in a results folder that no config asks for, and how to be rid of it. Imports no torch."""
 
-import shutil
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -45,10 +44,7 @@ def delete(found: Iterable[Unused], store: Store) -> None:
     """Delete stages, but none that is running. What is left after a kill is an unfinished stage, never half of one."""
     for each in found:
         if not each.running:
-            (store.folder(each.path) / "stage.json").unlink(missing_ok=True)
-            for folder in (store.folder(each.path), store.work(each.path)):
-                if folder.is_dir():
-                    shutil.rmtree(folder)
+            store.remove(each.path)
 
 
 def unused_text(found: list[Unused], store: Store, *, deleted: bool) -> str:

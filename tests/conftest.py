@@ -7,6 +7,7 @@ import pytest
 import torch
 from ssrob.config import parse_study
 from ssrob.spec import Study
+from ssrob.store import MANIFEST, TOKEN, Store
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,6 +28,12 @@ def tiny_config(folder: Path, **changes: Any) -> dict[str, Any]:
         "corrupt": {"names": ["gaussian_noise", "contrast"], "severities": [1, 5], "images": 40},
     }
     return config | changes
+
+
+def reopen(store: Store, path: str) -> None:
+    """Take away what makes a stage finished; its outputs stay."""
+    for name in (TOKEN, MANIFEST):
+        (store.folder(path) / name).unlink()
 
 
 @pytest.fixture(autouse=True)

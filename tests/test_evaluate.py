@@ -15,7 +15,7 @@ from ssrob.config import parse_study
 from ssrob.plan import Stage, make_plan
 from ssrob.store import Store
 from ssrob.tables import read_table
-from tests.conftest import tiny_config
+from tests.conftest import reopen, tiny_config
 
 OUTPUTS = ("robustness.parquet", "checks.parquet")
 
@@ -36,7 +36,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Stage, Store]:
 def outputs(stage: Stage, store: Store) -> dict[str, bytes]:
     """Take a finished stage's outputs away, so that it can be run once more."""
     found = {name: store.output(stage.path, name).read_bytes() for name in OUTPUTS}
-    (store.folder(stage.path) / "stage.json").unlink()
+    reopen(store, stage.path)
     return found
 
 

@@ -8,9 +8,9 @@ import pytest
 from ssrob.config import parse_study
 from ssrob.plan import Stage, make_plan
 from ssrob.records import Records, read_records, records_table
-from ssrob.store import Store, StoreError
+from ssrob.store import MANIFEST, Store, StoreError
 from ssrob.tables import RECORDS, read_table, write_table
-from tests.conftest import tiny_config
+from tests.conftest import reopen, tiny_config
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_a_truncated_or_altered_output_is_named(content: bytes, published: tuple
 
 def test_a_stage_without_its_manifest_is_not_done(published: tuple[Store, Stage]) -> None:
     store, stage = published
-    (store.folder(stage.path) / "stage.json").unlink()
+    reopen(store, stage.path)
     assert not store.done(stage.path)
     with pytest.raises(StoreError, match="is not finished"):
         store.output(stage.path, "weights")
@@ -50,8 +50,8 @@ def test_a_stage_without_its_manifest_is_not_done(published: tuple[Store, Stage]
 
 def test_a_damaged_manifest_is_named(published: tuple[Store, Stage]) -> None:
     store, stage = published
-    (store.folder(stage.path) / "stage.json").write_text("{")
-    with pytest.raises(StoreError, match=r"stage\.json: damaged"):
+    (store.folder(stage.path) / MANIFEST).write_text("{")
+    with pytest.raises(StoreError, match=r"manifest\.json: damaged"):
         store.manifest(stage.path)
 
 

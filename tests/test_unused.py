@@ -11,7 +11,7 @@ from ssrob.config import parse_study
 from ssrob.plan import Plan, Stage, make_plan
 from ssrob.store import Store, write_json
 from ssrob.unused import delete, unused
-from tests.conftest import tiny_config
+from tests.conftest import reopen, tiny_config
 
 Studies = tuple[Path, Plan, Plan, Store]
 
@@ -73,7 +73,7 @@ def test_unfinished_work_goes_too_but_not_under_a_running_stage(studies: Studies
     _, first, second, store = studies
     dead, alive = sorted(set(second.stages) - set(first.stages))[:2]
     for path in (dead, alive):
-        (store.folder(path) / "stage.json").unlink()
+        reopen(store, path)
         store.work(path).mkdir(parents=True)
         (store.work(path) / "checkpoint.pt").write_bytes(b"c" * 500)
     write_json(store.work(alive) / heartbeat.FILE, {"pid": os.getpid(), "host": socket.gethostname(), "seconds": 1})

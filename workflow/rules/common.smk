@@ -23,26 +23,37 @@ wildcard_constraints:
     key="[A-Za-z0-9_.-]+",
 
 
+def stage_of(kind, key):
+    try:
+        return PLAN.stages[f"{kind}/{key}"]
+    except KeyError:
+        raise WorkflowError(
+            f"{kind}/{key}: no such stage in the study {PLAN.study.study}. If its config was changed while the "
+            "workflow ran (the jobs of a cluster read it anew), start the workflow again: what is finished stays."
+        ) from None
+
+
 def stage_file(kind):
     """The file that means a stage of this kind is done, with {key} to fill in."""
     return f"{STORE.folder(kind)}/{{key}}/stage.json"
 
 
 def log_file(kind):
-    return f"{STORE.folder(kind)}/{{key}}/log.txt"
+    """What a job printed. Snakemake empties it when it starts the job again; the stage's own log.txt goes on."""
+    return f"{STORE.folder(kind)}/{{key}}/job.log"
 
 
 def parents(kind):
     """The done-files of the stages that a stage reads."""
     return lambda wildcards: [
         f"{STORE.folder(path)}/stage.json"
-        for path in PLAN.stages[f"{kind}/{wildcards.key}"].parents.values()
+        for path in stage_of(kind, wildcards.key).parents.values()
     ]
 
 
 def stage_json(kind):
     """All that a stage is, for its command line: what is not in there cannot change the result."""
-    return lambda wildcards: PLAN.stages[f"{kind}/{wildcards.key}"].to_json()
+    return lambda wildcards: stage_of(kind, wildcards.key).to_json()
 
 
 def study_file(name):

@@ -14,4 +14,4 @@ rule data:
         results=lambda _: RESULTS,
         stage=stage_json("data"),
     shell:
-        "{params.python:q} -m ssrob run --results {params.results:q} --stage {params.stage:q} 2>&1 | cat >&2"
+        "{params.python:q} -m ssrob run --results {params.results:q} --stage {params.stage:q} 2>&1 | tee -i {log:q} >&2"

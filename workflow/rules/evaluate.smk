@@ -16,4 +16,4 @@ rule evaluate:
         results=lambda _: RESULTS,
         stage=stage_json("evaluate"),
     shell:
-        "{params.python:q} -m ssrob run --results {params.results:q} --stage {params.stage:q} 2>&1 | cat >&2"
+        "{params.python:q} -m ssrob run --results {params.results:q} --stage {params.stage:q} 2>&1 | tee -i {log:q} >&2"

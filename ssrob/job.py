@@ -1,0 +1,47 @@
+"""One job of the workflow: a stage held against other runners, with a GPU of its own, and a message if it fails.
+
+Imports torch only when the stage has its GPU: torch looks for GPUs when it first needs one.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable
+
+from ssrob import gpus
+from ssrob.claim import claimed
+from ssrob.config import import_plugins
+from ssrob.plan import Stage
+from ssrob.store import Store
+
+STOPPED = 143  # the exit code of a process that SIGTERM has ended
+
+
+def run(stage: Stage, store: Store, device: str, say: Callable[[str], object]) -> int:
+    """Run a stage and tell how it went; returns the exit code."""
+    import_plugins(stage.settings.get("plugins", []), stage.path)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(claimed(store.work(stage.path), lambda told: say(f"{stage.path} {told}")))
+            if stage.kind != "data":
+                held.enter_context(gpus.lease())
+            return _run(stage, store, device, say)
+        except Exception as error:
+            from ssrob import trouble
+
+            log = store.folder(stage.path) / "log.txt"
+            more = f"\n  more in {log}" if log.is_file() else ""
+            say(f"{stage.path}: {trouble.told(error, stage, store.work(stage.path))}{more}")
+            return 1
+
+
+def _run(stage: Stage, store: Store, device: str, say: Callable[[str], object]) -> int:
+    from ssrob import stages
+
+    try:
+        summary = stages.run(stage, store, device=device)
+    except stages.Interrupted as stop:
+        say(f"{stage.path}: {stop}")
+        return STOPPED
+    say(f"{stage.kind:9} {stage.key}: {summary}")
+    return 0
