@@ -3,100 +3,36 @@
 A config is YAML. Numbers may be written as fractions (``8/255``); every eps is in [0, 1] pixel units. Imports no torch.
 """
 
-import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from ssrob.attacks.names import PRESET_NAMES, REFERENCE
-from ssrob.catalog import BACKBONES, LOSSES, known
+from ssrob.catalog import BACKBONES, known
 from ssrob.corruptions.names import BENCHMARK
 from ssrob.corruptions.names import NAMES as CORRUPTION_NAMES
+from ssrob.fields import (
+    WEIGHT,
+    Checkpoint,
+    ConfigError,
+    Count,
+    Name,
+    Norm,
+    NotNegative,
+    Number,
+    Positive,
+    Precision,
+    Strict,
+    Task,
+    as_list,
+    distinct,
+    parse_number,
+)
+from ssrob.ways import Pretraining, Ssl, Variant
 
-Norm = Literal["linf", "l2"]
-Precision = Literal["float32", "bfloat16"]
-Checkpoint = Literal["best", "last"]
-
-
-class ConfigError(ValueError):
-    """A config that cannot be run; the message names the field, what was found and what is allowed."""
-
-
-def parse_number(value: object) -> object:
-    """Read ``8/255`` as a fraction; leave everything else to pydantic."""
-    if isinstance(value, str) and (match := re.fullmatch(r"\s*([\d.]+)\s*/\s*([\d.]+)\s*", value)):
-        above, below = map(float, match.groups())
-        if below == 0:
-            raise ValueError(f"cannot divide by zero in {value!r}")
-        return above / below
-    if isinstance(value, bool):
-        raise ValueError(f"expected a number, found {str(value).lower()}")
-    return value
-
-
-def parse_weight(value: object) -> object:
-    """Check a loss weight: a number, or the study's SSL weight as ``w``, ``0.5*w`` or ``w/2``."""
-    if isinstance(value, str) and not WEIGHT.fullmatch(value):
-        raise ValueError(f"a weight is a number or the SSL weight as 'w', '0.5*w' or 'w/2'; found {value!r}")
-    if isinstance(value, bool) or (isinstance(value, int | float) and not 0 <= value < float("inf")):
-        raise ValueError(f"a weight is a finite number >= 0, found {value!r}")
-    return value
-
-
-def as_list(value: object) -> object:
-    """Let a config write one item where a list is meant."""
-    return value if isinstance(value, list | tuple) or value is None else [value]
-
-
-def distinct(values: list[Any]) -> list[Any]:
-    """Refuse a list that is empty or names something twice."""
-    if not values:
-        raise ValueError("expected at least one entry, found an empty list")
-    if len(set(values)) < len(values):
-        raise ValueError(f"every entry once; found {values}")
-    return values
-
-
-WEIGHT = re.compile(r"(?:(\d+(?:\.\d+)?)\s*\*\s*)?w(?:\s*/\s*(\d+(?:\.\d+)?))?")
-_FRACTION = {"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^[0-9.]+\s*/\s*[0-9.]+$"}]}
-_WEIGHT_SCHEMA = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": f"^{WEIGHT.pattern}$"}]}
-
-Number = Annotated[float, BeforeValidator(parse_number), WithJsonSchema(_FRACTION)]
-Positive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-Weight = Annotated[float | str, BeforeValidator(parse_weight), WithJsonSchema(_WEIGHT_SCHEMA)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-LossName = Annotated[str, AfterValidator(lambda name: known("loss or task", name, [*LOSSES, "ssl"]))]
-Task = Annotated[
-    str,
-    AfterValidator(lambda name: known("SSL task", name, [n for n, row in LOSSES.items() if row.self_supervised])),
-]
-Terms = Annotated[dict[LossName, Weight], Field(min_length=1)]
-
-
-class Strict(BaseModel):
-    """A frozen model that refuses unknown keys, and says which are known."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_unknown_keys(cls, value: Any) -> Any:
-        if isinstance(value, Mapping) and cls.model_config.get("extra") == "forbid":
-            for key in value:
-                known("key", str(key), cls.model_fields)
-        return value
+# What other modules take from here, wherever it is written.
+__all__ = ["WEIGHT", "Checkpoint", "ConfigError", "Norm", "Precision", "Strict", "Variant", "parse_number"]
 
 
 class Data(Strict):
@@ -158,87 +94,6 @@ class Threat(Strict):
     step_size: Positive | None = None  # default 2.5 eps / steps
 
 
-class Perturb(Strict):
-    """What a perturbation climbs, and where it differs from the study's reference attack."""
-
-    climb: Terms
-    norm: Norm | None = None
-    eps_scale: Positive = 1.0
-    steps: Count | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short_form(cls, value: Any) -> Any:
-        return {"climb": value} if isinstance(value, Mapping) and "climb" not in value else value
-
-
-class Variant(Strict):
-    """A way of training: what the perturbations maximise and what the parameters minimise, at which images."""
-
-    perturb: dict[Name, Perturb] = {}
-    train: Annotated[dict[Name, Terms], Field(min_length=1)]
-    forward: dict[Name, list[LossName]] = {}  # evaluated without a gradient: only BatchNorm statistics see them
-    normalise_weights: bool = False
-    attack_mode: Literal["eval", "train"] = "eval"  # BatchNorm's mode while the attack runs
-
-    @model_validator(mode="after")
-    def _image_sets_exist(self) -> Self:
-        if "clean" in self.perturb:
-            raise ValueError("perturb.clean: 'clean' names the unperturbed images; choose another name")
-        for image_set in self.train:
-            if image_set != "clean" and image_set not in self.perturb:
-                raise ValueError(
-                    f"train.{image_set}: no such perturbation; defined: {', '.join(['clean', *self.perturb])}"
-                )
-        for image_set, losses in self.forward.items():
-            if image_set not in ("clean", *self.perturb):
-                raise ValueError(
-                    f"forward.{image_set}: no such perturbation; defined: clean, {', '.join(self.perturb)}"
-                )
-            if twice := set(losses) & set(self.train.get(image_set, {})):
-                raise ValueError(f"forward.{image_set}: {sorted(twice)[0]!r} is trained there already")
-        if unused := set(self.perturb) - set(self.train) - set(self.forward):
-            raise ValueError(f"perturb.{sorted(unused)[0]}: defined but no term of train uses it")
-        return self
-
-    @property
-    def uses_ssl(self) -> bool:
-        """Whether any term stands for the study's SSL task."""
-        return any("ssl" in losses for losses in (*self._all_terms, *self.forward.values()))
-
-    @property
-    def uses_weight(self) -> bool:
-        """Whether any weight is the study's SSL weight."""
-        return any(isinstance(weight, str) for terms in self._all_terms for weight in terms.values())
-
-    @property
-    def _all_terms(self) -> list[dict[str, float | str]]:
-        return [*self.train.values(), *(p.climb for p in self.perturb.values())]
-
-
-class Pretraining(Strict):
-    """Where a backbone starts from: an objective to pre-train on, or a file of weights."""
-
-    objective: Variant | None = None
-    eps_scale: Positive = 1.0
-    weights: Path | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short_form(cls, value: Any) -> Any:
-        if isinstance(value, Mapping) and "train" in value:
-            inner = {key: value[key] for key in value if key in Variant.model_fields}
-            outer = {key: value[key] for key in value if key not in Variant.model_fields}
-            return {**outer, "objective": inner}
-        return value
-
-    @model_validator(mode="after")
-    def _one_of_both(self) -> Self:
-        if (self.objective is None) == (self.weights is None):
-            raise ValueError("give either an objective (perturb, train) or weights (a file)")
-        return self
-
-
 class Training(Strict):
     """How a network is trained: stochastic gradient descent with schedules as functions of the step."""
 
@@ -259,13 +114,6 @@ class Training(Strict):
     validation_steps: Count = 10  # PGD steps on the validation split
     validation_images: Count | None = None
     record_every: Count = 1  # steps
-
-
-class Ssl(Strict):
-    """The study's SSL task and the grid of its weights w."""
-
-    task: Task = "rotation"
-    weights: Annotated[list[NotNegative], BeforeValidator(as_list), AfterValidator(distinct)] = [0.5]
 
 
 class EqualPasses(Strict):

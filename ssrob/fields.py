@@ -1,0 +1,84 @@
+"""What the fields of a config are made of: names, numbers, weights, and models that refuse unknown keys. No torch."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+
+from ssrob.catalog import LOSSES, known
+
+Norm = Literal["linf", "l2"]
+Precision = Literal["float32", "bfloat16"]
+Checkpoint = Literal["best", "last"]
+
+
+class ConfigError(ValueError):
+    """A config that cannot be run; the message names the field, what was found and what is allowed."""
+
+
+def parse_number(value: object) -> object:
+    """Read ``8/255`` as a fraction; leave everything else to pydantic."""
+    if isinstance(value, str) and (match := re.fullmatch(r"\s*([\d.]+)\s*/\s*([\d.]+)\s*", value)):
+        above, below = map(float, match.groups())
+        if below == 0:
+            raise ValueError(f"cannot divide by zero in {value!r}")
+        return above / below
+    if isinstance(value, bool):
+        raise ValueError(f"expected a number, found {str(value).lower()}")
+    return value
+
+
+def parse_weight(value: object) -> object:
+    """Check a loss weight: a number, or the study's SSL weight as ``w``, ``0.5*w`` or ``w/2``."""
+    if isinstance(value, str) and not WEIGHT.fullmatch(value):
+        raise ValueError(f"a weight is a number or the SSL weight as 'w', '0.5*w' or 'w/2'; found {value!r}")
+    if isinstance(value, bool) or (isinstance(value, int | float) and not 0 <= value < float("inf")):
+        raise ValueError(f"a weight is a finite number >= 0, found {value!r}")
+    return value
+
+
+def as_list(value: object) -> object:
+    """Let a config write one item where a list is meant."""
+    return value if isinstance(value, list | tuple) or value is None else [value]
+
+
+def distinct(values: list[Any]) -> list[Any]:
+    """Refuse a list that is empty or names something twice."""
+    if not values:
+        raise ValueError("expected at least one entry, found an empty list")
+    if len(set(values)) < len(values):
+        raise ValueError(f"every entry once; found {values}")
+    return values
+
+
+WEIGHT = re.compile(r"(?:(\d+(?:\.\d+)?)\s*\*\s*)?w(?:\s*/\s*(\d+(?:\.\d+)?))?")
+_FRACTION = {"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^[0-9.]+\s*/\s*[0-9.]+$"}]}
+_WEIGHT_SCHEMA = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": f"^{WEIGHT.pattern}$"}]}
+
+Number = Annotated[float, BeforeValidator(parse_number), WithJsonSchema(_FRACTION)]
+Positive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Weight = Annotated[float | str, BeforeValidator(parse_weight), WithJsonSchema(_WEIGHT_SCHEMA)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+LossName = Annotated[str, AfterValidator(lambda name: known("loss or task", name, [*LOSSES, "ssl"]))]
+Task = Annotated[
+    str,
+    AfterValidator(lambda name: known("SSL task", name, [n for n, row in LOSSES.items() if row.self_supervised])),
+]
+Terms = Annotated[dict[LossName, Weight], Field(min_length=1)]
+
+
+class Strict(BaseModel):
+    """A frozen model that refuses unknown keys, and says which are known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_unknown_keys(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and cls.model_config.get("extra") == "forbid":
+            for key in value:
+                known("key", str(key), cls.model_fields)
+        return value
