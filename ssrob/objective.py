@@ -1,6 +1,5 @@
 """The one place where losses meet attacks: perturbations climb, then parameters descend."""
 
-import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -14,7 +13,6 @@ from ssrob.catalog import LOSSES, load
 from ssrob.losses.batch import Batch
 from ssrob.models.network import Forward, Network
 from ssrob.seeding import generator
-from ssrob.spec import Precision
 from ssrob.stage_specs import Objective, Perturbation, Terms
 
 
@@ -39,8 +37,17 @@ def draw_views(objective: Objective, batch: Batch, seed: int, *purpose: object) 
     return replace(batch, views=views)
 
 
-def perturb(network: Network, perturbation: Perturbation, batch: Batch, draws: torch.Generator) -> Tensor:
-    """Find images (B, C, H, W) in the perturbation's ball around batch.x that climb its losses.
+def draw_starts(objective: Objective, batch: Batch, seed: int, *purpose: object) -> Batch:
+    """Draw the random point that each perturbation starts from; after this, nothing about a step is random."""
+    starts = {}
+    for name, perturbation in objective.perturb.items():
+        draws = generator(seed, "attack", name, *purpose, device=batch.x.device)
+        starts[name] = GEOMETRIES[perturbation.norm].start(batch.x, perturbation.eps, draws)
+    return replace(batch, starts=starts)
+
+
+def perturb(network: Network, perturbation: Perturbation, batch: Batch, start: Tensor) -> Tensor:
+    """Find images (B, C, H, W) in the perturbation's ball around batch.x that climb its losses, beginning at `start`.
 
     The network's parameters are frozen by the caller; clean logits are computed once, outside the loop.
     """
@@ -55,17 +62,21 @@ def perturb(network: Network, perturbation: Perturbation, batch: Batch, draws: t
         eps=perturbation.eps,
         steps=perturbation.steps,
         step_size=perturbation.step_size,
-        generator=draws,
+        start=start,
     )
 
 
 def image_sets(network: Network, objective: Objective, batch: Batch, seed: int, *purpose: object) -> dict[str, Tensor]:
+    """Draw where perturbations start, and return the images of every set: see `perturbed`."""
+    return perturbed(network, objective, draw_starts(objective, batch, seed, *purpose))
+
+
+def perturbed(network: Network, objective: Objective, batch: Batch) -> dict[str, Tensor]:
     """Return the images of every set that the objective names: the clean ones and each perturbation's."""
     images = {"clean": batch.x}
     with frozen(network, training=objective.attack_mode == "train"):
         for name, perturbation in objective.perturb.items():
-            draws = generator(seed, "attack", name, *purpose, device=batch.x.device)
-            images[name] = perturb(network, perturbation, batch, draws)
+            images[name] = perturb(network, perturbation, batch, batch.starts[name])
     return images
 
 
@@ -100,11 +111,6 @@ def gradient_norms(terms: list[Term], parameters: list[torch.nn.Parameter]) -> d
         norms[name] = torch.stack([g.float().square().sum() for g in gradients if g is not None]).sum().sqrt()
     ratio = norms["ssl"] / norms["supervised"].clamp_min(1e-12)
     return {f"gradient_norm/{name}": norm for name, norm in norms.items()} | {"gradient_norm/ratio": ratio}
-
-
-def precision(kind: Precision, device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """Return the context in which networks run: autocast for bfloat16, nothing for float32."""
-    return torch.autocast(device.type, torch.bfloat16) if kind == "bfloat16" else contextlib.nullcontext()
 
 
 def _weighted(model: Forward, terms: Terms, x: Tensor, batch: Batch) -> Tensor:

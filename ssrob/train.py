@@ -12,19 +12,19 @@ import torch
 from torch import Tensor
 
 from ssrob import checkpoint
-from ssrob.catalog import LOSSES, Widths, load
+from ssrob.capture import Backend, CudaGraphs, Recorded
+from ssrob.catalog import LOSSES, Widths
 from ssrob.cost import step_passes
-from ssrob.data.batches import Batches, augment
+from ssrob.data.batches import Batches
 from ssrob.data.prepared import Prepared
-from ssrob.losses.batch import Batch
-from ssrob.models.network import CLASS_HEAD, Architecture, Forward, Network, build
+from ssrob.hardware import memory_format
+from ssrob.models.network import CLASS_HEAD, Architecture, Network, build
 from ssrob.models.saved import load_backbone, read_weights, save_architecture, save_weights
-from ssrob.objective import draw_views, gradient_norms, image_sets, precision, total, training_terms
 from ssrob.records import Records, records_table
 from ssrob.schedule import learning_rate
-from ssrob.seeding import generator
-from ssrob.stage_specs import Objective, TrainSpec
+from ssrob.stage_specs import TrainSpec
 from ssrob.stages import Context, Interrupted
+from ssrob.step import GRADIENT, as_tensors, descend, drawn, from_tensors
 from ssrob.tables import RECORDS, write_table
 from ssrob.validate import score, validate
 
@@ -57,7 +57,10 @@ class State:
     def load(self, saved: dict[str, Any]) -> None:
         """Take over a stored state."""
         self.network.load_state_dict(saved["network"])
+        fused = self.optimizer.param_groups[0]["fused"]
         self.optimizer.load_state_dict(saved["optimizer"])
+        for group in self.optimizer.param_groups:
+            group["fused"] = fused  # that of this device, whichever the checkpoint came from
         self.step, self.best = saved["step"], saved["best"]
 
 
@@ -68,6 +71,7 @@ class Task:
     spec: TrainSpec
     batches: Batches
     validation: tuple[Tensor, Tensor]
+    backend: Backend | None = None  # records steps; None: they are launched one by one
 
     @property
     def steps(self) -> int:
@@ -78,8 +82,9 @@ class Task:
 def fit(state: State, task: Task) -> Iterator[Metrics]:
     """Train from the state's step to the end; after each step yield its metrics, and validate at epochs' ends."""
     per_epoch = task.batches.steps_per_epoch
+    compute = recorded(state, task)
     while state.step < task.steps:
-        metrics = training_step(state, task)
+        metrics = training_step(state, task, compute)
         state.step += 1
         if state.step % (task.spec.training.validate_every * per_epoch) == 0 or state.step == task.steps:
             epoch = state.step / per_epoch
@@ -91,40 +96,32 @@ def fit(state: State, task: Task) -> Iterator[Metrics]:
         yield metrics
 
 
-def training_step(state: State, task: Task) -> Metrics:
+def recorded(state: State, task: Task) -> Recorded:
+    """Return what computes gradients and metrics of a drawn batch, from a recording where there is a backend."""
+    network = state.network
+    return Recorded(
+        lambda tensors: descend(network, task.spec, from_tensors(tensors)),
+        lambda: [*network.parameters(), *network.buffers()],
+        task.backend,
+    )
+
+
+def training_step(state: State, task: Task, compute: Recorded) -> Metrics:
     """Perturb one batch and take one optimiser step; every draw is a function of (seed, purpose, step)."""
-    spec, training, network, step = task.spec, task.spec.training, state.network, state.step
-    lr = learning_rate(step, task.steps, training)
+    spec, network, step = task.spec, state.network, state.step
+    lr = learning_rate(step, task.steps, spec.training)
     for group in state.optimizer.param_groups:
         group["lr"] = lr
     x, y, _ = task.batches.at(step)
-    x = augment(x, training.augment, training.crop_padding, generator(spec.seed, "augment", step, device=x.device))
-    batch = draw_views(spec.objective, Batch(x, y), spec.seed, step)
-    network.train()
-    with precision(training.precision, x.device):
-        images = image_sets(network, spec.objective, batch, spec.seed, step)
-        model = Forward(network)
-        terms = training_terms(model, spec.objective, images, batch)
-    loss = total(terms)
-    metrics: Metrics = {"loss/total": loss.detach(), "lr": lr}
-    metrics |= {f"loss/{term.image_set}/{term.loss}": term.value.detach() for term in terms}
-    metrics |= _accuracies(model, spec.objective, images, batch)
-    if step % task.batches.steps_per_epoch == 0:
-        metrics |= gradient_norms(terms, list(network.backbone.parameters()))
-    state.optimizer.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss)
+    batch = drawn(spec, x, y, step)
+    first = step % task.batches.steps_per_epoch == 0
+    found = descend(network, spec, batch, norms=True) if first else compute(as_tensors(batch))
+    for name, parameter in network.named_parameters():
+        parameter.grad = found.get(GRADIENT + name)
     state.optimizer.step()
-    return metrics
-
-
-def _accuracies(model: Forward, objective: Objective, images: dict[str, Tensor], batch: Batch) -> Metrics:
-    """Batch accuracies that cost no forward pass, because the loss has already made it."""
-    return {
-        f"accuracy/{image_set}": load(row.correct)(model, images[image_set], batch).float().mean()
-        for image_set, terms in objective.train.items()
-        for name in terms
-        if (row := LOSSES[name]).correct and row.forwards == ("x",)
-    }
+    # A replay overwrites its outputs, and the metrics stay on the device for a while.
+    metrics: Metrics = {"loss/total": found["loss/total"].clone(), "lr": lr}
+    return metrics | {name: value.clone() for name, value in found.items() if not name.startswith(GRADIENT)}
 
 
 def start(spec: TrainSpec, data: Prepared, init: Path | None, device: torch.device, log: Logger) -> State:
@@ -144,7 +141,7 @@ def start(spec: TrainSpec, data: Prepared, init: Path | None, device: torch.devi
     if init is not None:
         matched, expected = load_backbone(network, read_weights(init))
         log.info("init: %d of %d backbone tensors taken from %s", matched, expected, init)
-    network.to(device)
+    network.to(device=device, memory_format=memory_format(device))  # type: ignore[call-overload]
     training = spec.training
     optimizer = torch.optim.SGD(
         network.parameters(),
@@ -152,6 +149,7 @@ def start(spec: TrainSpec, data: Prepared, init: Path | None, device: torch.devi
         momentum=training.momentum,
         nesterov=training.nesterov and training.momentum > 0,
         weight_decay=training.weight_decay,
+        fused=device.type == "cuda" or None,  # None is torch's own choice, and the documented bits on a CPU
     )
     return State(network, optimizer)
 
@@ -162,7 +160,8 @@ def stage(context: Context) -> None:
     data = Prepared(context.parent("data"))
     state = start(spec, data, _init_file(context), context.device, context.log)
     batches = Batches(*data.train(), spec.training.batch_size, spec.seed, context.device)
-    task = Task(spec, batches, _validation(data, spec, context.device))
+    backend = CudaGraphs(context.device) if context.device.type == "cuda" else None
+    task = Task(spec, batches, _validation(data, spec, context.device), backend)
     with Records(context.work / "records.jsonl", _resume(state, context)) as records:
         _train(state, task, records, context)
     save_weights(state.network.state_dict(), context.out / "last.safetensors")

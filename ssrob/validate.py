@@ -6,10 +6,12 @@ import torch
 from torch import Tensor
 
 from ssrob.attacks.freeze import frozen
+from ssrob.attacks.geometry import GEOMETRIES
 from ssrob.catalog import LOSSES, load
+from ssrob.hardware import laid_out, precision
 from ssrob.losses.batch import Batch
 from ssrob.models.network import Forward, Network
-from ssrob.objective import draw_views, perturb, precision
+from ssrob.objective import draw_views, perturb
 from ssrob.seeding import generator
 from ssrob.stage_specs import Objective, Perturbation, TrainSpec
 
@@ -27,12 +29,15 @@ def validate(network: Network, spec: TrainSpec, images: Tensor, labels: Tensor) 
     attack = _attack(spec)
     with frozen(network), precision(spec.training.precision, images.device):
         sizes = _batch_sizes(len(images))
-        for number, (x, y) in enumerate(zip(torch.split(images, sizes), torch.split(labels, sizes), strict=True)):
+        for number, (x, y) in enumerate(
+            zip(torch.split(laid_out(images), sizes), torch.split(labels, sizes), strict=True)
+        ):
             batch = draw_views(spec.objective, Batch(x, y), spec.seed, "validation", number)
             sets = {"clean": x}
             if attack is not None:
                 draws = generator(spec.seed, "attack", "validation", number, device=x.device)
-                sets["robust"] = perturb(network, attack, batch, draws)
+                start = GEOMETRIES[attack.norm].start(x, attack.eps, draws)
+                sets["robust"] = perturb(network, attack, batch, start)
             for name, where in sets.items():
                 for task, values in _measured(network, spec.objective, where, batch).items():
                     measured.setdefault(f"validation/{name}_{task}", []).append(values)

@@ -1,0 +1,79 @@
+"""How a kind of device computes: precision, determinism, memory layout. On a CPU nothing is changed.
+
+float32 means float32: TensorFloat-32 is off, since verdicts are decided in float32. Deterministic kernels are the
+default on a GPU, because a training that was killed must end with the same bits.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ssrob.spec import Precision
+
+WORKSPACE = ":4096:8"  # the one of cuBLAS's two reproducible settings that costs memory (24 MB) rather than speed
+
+_SETTINGS: list[tuple[Any, str]] = [
+    (torch.backends.cudnn.conv, "fp32_precision"),  # type: ignore[attr-defined]
+    (torch.backends.cuda.matmul, "fp32_precision"),
+    (torch.backends.cudnn, "benchmark"),
+    (torch.utils.deterministic, "fill_uninitialized_memory"),  # costs a write of every new tensor
+]
+
+
+@contextlib.contextmanager
+def numerics(device: torch.device, *, deterministic: bool = True, strict: bool = True) -> Iterator[None]:
+    """Set the process to compute as documented on a device, and give the old settings back.
+
+    deterministic: the same bits at every run; if False, cuDNN tries which kernels are fastest and sums may run in any
+    order. strict: an operation that has no deterministic kernel raises; otherwise it warns.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", WORKSPACE)  # read when cuBLAS starts
+    before = [getattr(owner, name) for owner, name in _SETTINGS]
+    algorithms = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    wanted = ["ieee", "ieee", not deterministic, False]
+    try:
+        _set(wanted)
+        torch.use_deterministic_algorithms(deterministic, warn_only=not strict)
+        yield
+    finally:
+        _set(before)
+        torch.use_deterministic_algorithms(algorithms[0], warn_only=algorithms[1])
+
+
+def settings() -> tuple[object, ...]:
+    """Return the process-wide settings by which a GPU's kernels are chosen."""
+    return torch.are_deterministic_algorithms_enabled(), *(getattr(owner, name) for owner, name in _SETTINGS)
+
+
+def precision(kind: Precision, device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Return the context in which networks run: autocast for bfloat16, nothing for float32.
+
+    On a GPU weights are cast at each use, so that a recorded step casts them as they are at its replay, and the
+    gradients of several forwards add up in float32.
+    """
+    if kind == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16, cache_enabled=device.type != "cuda")
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """Return the layout of images and kernels: channels last on a GPU, whose bf16 convolutions want it."""
+    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
+
+
+def laid_out(x: Tensor) -> Tensor:
+    """Return images (B, C, H, W) in the layout of their device; the same tensor on a CPU."""
+    return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cuda" else x
+
+
+def _set(values: list[Any]) -> None:
+    for (owner, name), value in zip(_SETTINGS, values, strict=True):
+        setattr(owner, name, value)

@@ -1,0 +1,75 @@
+"""A training step in two halves: everything random is drawn, then gradients and metrics are computed from tensors.
+
+The second half draws nothing, waits for nothing and depends on tensors alone, so that a GPU can replay a recording.
+"""
+
+import torch
+from torch import Tensor
+
+from ssrob.capture import Tensors
+from ssrob.catalog import LOSSES, load
+from ssrob.data.batches import augment
+from ssrob.hardware import laid_out, precision
+from ssrob.losses.batch import Batch
+from ssrob.models.network import Forward, Network
+from ssrob.objective import draw_starts, draw_views, gradient_norms, perturbed, total, training_terms
+from ssrob.seeding import generator
+from ssrob.stage_specs import Objective, TrainSpec
+
+GRADIENT = "gradient/"  # before a parameter's name
+
+
+def drawn(spec: TrainSpec, x: Tensor, y: Tensor, step: int) -> Batch:
+    """Augment x (B, C, H, W) in [0, 1] and draw all that its step needs, as functions of (seed, purpose, step)."""
+    training, device = spec.training, x.device
+    x = augment(x, training.augment, training.crop_padding, generator(spec.seed, "augment", step, device=device))
+    batch = draw_views(spec.objective, Batch(laid_out(x), y), spec.seed, step)
+    return draw_starts(spec.objective, batch, spec.seed, step)
+
+
+def descend(network: Network, spec: TrainSpec, batch: Batch, *, norms: bool = False) -> Tensors:
+    """Perturb a batch and return metrics (scalars) and the gradients of the training loss, named ``gradient/...``.
+
+    norms: the norms of the supervised and the SSL gradient as well, for two backward passes more.
+    """
+    network.train()
+    with precision(spec.training.precision, batch.x.device):
+        images = perturbed(network, spec.objective, batch)
+        model = Forward(network)
+        terms = training_terms(model, spec.objective, images, batch)
+    loss = total(terms)
+    metrics = {"loss/total": loss.detach()}
+    metrics |= {f"loss/{term.image_set}/{term.loss}": term.value.detach() for term in terms}
+    metrics |= _accuracies(model, spec.objective, images, batch)
+    if norms:
+        metrics |= gradient_norms(terms, list(network.backbone.parameters()))
+    parameters = dict(network.named_parameters())
+    for parameter in parameters.values():
+        parameter.grad = None
+    torch.autograd.backward(loss)
+    return metrics | {GRADIENT + name: each.grad for name, each in parameters.items() if each.grad is not None}
+
+
+def as_tensors(batch: Batch) -> Tensors:
+    """Return a batch as tensors by name; `from_tensors` reads them."""
+    views = {f"views/{name}": value for name, value in batch.views.items()}
+    return {"x": batch.x, "y": batch.y} | views | {f"starts/{name}": value for name, value in batch.starts.items()}
+
+
+def from_tensors(tensors: Tensors) -> Batch:
+    """Return the batch that `as_tensors` took apart."""
+    return Batch(tensors["x"], tensors["y"], _under("views/", tensors), _under("starts/", tensors))
+
+
+def _under(prefix: str, tensors: Tensors) -> Tensors:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _accuracies(model: Forward, objective: Objective, images: Tensors, batch: Batch) -> Tensors:
+    """Batch accuracies that cost no forward pass, because the loss has already made it."""
+    return {
+        f"accuracy/{image_set}": load(row.correct)(model, images[image_set], batch).float().mean()
+        for image_set, terms in objective.train.items()
+        for name in terms
+        if (row := LOSSES[name]).correct and row.forwards == ("x",)
+    }
