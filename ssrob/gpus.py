@@ -1,7 +1,11 @@
-"""One GPU per job on a shared machine: an advisory lease that the kernel frees when its holder dies. No torch.
+"""GPUs for jobs that share a machine: advisory leases that the kernel frees when their holder dies. No torch.
 
-Snakemake limits how many GPU jobs run but hands out no index. A job takes the lock file of a free index and sets
-``CUDA_VISIBLE_DEVICES`` to it before torch is imported. Under SLURM the scheduler has done that already.
+Snakemake limits how many GPU jobs run but hands out no index. A job takes the lock files of free indices and sets
+``CUDA_VISIBLE_DEVICES`` to them before torch is imported. Under SLURM the scheduler has done that already.
+
+    <index>.lock          held by a job that wants the GPU alone; shared by jobs that let others beside them
+    <index>-<slot>.lock   one for each job that may be beside others
+    queue-<indices>.lock  held by the job whose turn it is: who wants several GPUs is not overtaken for ever
 """
 
 import contextlib
@@ -14,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 WAIT_SECONDS = 0.5
+JOBS_PER_GPU = "SSROB_JOBS_PER_GPU"
 
 
 def visible() -> list[str]:
@@ -22,39 +27,88 @@ def visible() -> list[str]:
     if told is not None:
         return [index for index in told.split(",") if index.strip() not in ("", "-1")]
     devices = (re.fullmatch(r"nvidia(\d+)", path.name) for path in Path("/dev").glob("nvidia*"))
-    return sorted(match.group(1) for match in devices if match)
+    return sorted((match.group(1) for match in devices if match), key=int)
+
+
+def jobs_per_gpu(configured: int = 1) -> int:
+    """Return how many jobs may share a GPU: what the environment says, else what the config does."""
+    told = os.environ.get(JOBS_PER_GPU, str(configured))
+    if not told.isdecimal() or int(told) < 1:
+        raise ValueError(f"{JOBS_PER_GPU} must be a whole number >= 1, found {told!r}")
+    return int(told)
 
 
 @contextlib.contextmanager
-def lease(folder: Path | None = None) -> Iterator[str | None]:
-    """Hold one GPU for as long as the context lasts; waits for a free one. Gives its index, or None without GPUs."""
+def lease(count: int = 1, jobs: int = 1, folder: Path | None = None) -> Iterator[list[str]]:
+    """Hold `count` GPUs, all or none, for as long as the context lasts; waits for free ones.
+
+    jobs: how many jobs may be on each of them at once, this one included. Gives the indices; none without GPUs, or
+    under SLURM. Raises ValueError if there are fewer GPUs than are asked for.
+    """
     indices = visible()
-    if not indices or "SLURM_JOB_ID" in os.environ:
-        yield None
+    if not indices or not count or "SLURM_JOB_ID" in os.environ:
+        yield []
         return
+    if count > len(indices):
+        raise ValueError(f"{count} GPUs are asked for, {len(indices)} can be seen here ({', '.join(indices)})")
     folder = folder or Path(tempfile.gettempdir()) / f"ssrob-gpus-{os.getuid()}"
     folder.mkdir(parents=True, exist_ok=True)
-    index, handle = _take(folder, indices)
-    before = os.environ.get("CUDA_VISIBLE_DEVICES")
-    os.environ["CUDA_VISIBLE_DEVICES"] = index
+    with contextlib.ExitStack() as held:
+        taken = _wait(folder, indices, count, jobs, held)
+        held.enter_context(_environment("CUDA_VISIBLE_DEVICES", ",".join(taken)))
+        yield taken
+
+
+def _wait(folder: Path, indices: list[str], count: int, jobs: int, held: contextlib.ExitStack) -> list[str]:
+    """Wait for our turn, then until so many are free at once; nothing is held while waiting."""
+    queue = os.open(folder / f"queue-{'-'.join(indices).replace('/', '_')}.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        yield index
+        fcntl.flock(queue, fcntl.LOCK_EX)
+        while True:
+            with contextlib.ExitStack() as tried:
+                taken: list[str] = []
+                for index in indices:
+                    if len(taken) < count and _take(folder, index, jobs, tried):
+                        taken.append(index)
+                if len(taken) == count:
+                    held.push(tried.pop_all())
+                    return taken
+            time.sleep(WAIT_SECONDS)
     finally:
+        os.close(queue)
+
+
+def _take(folder: Path, index: str, jobs: int, held: contextlib.ExitStack) -> bool:
+    """Take a GPU alone, or one of its slots beside other jobs that allow it."""
+    with contextlib.ExitStack() as tried:
+        if not _lock(folder / f"{index}.lock", fcntl.LOCK_EX if jobs == 1 else fcntl.LOCK_SH, tried):
+            return False
+        slots = (folder / f"{index}-{slot}.lock" for slot in range(jobs))
+        if jobs > 1 and not any(_lock(slot, fcntl.LOCK_EX, tried) for slot in slots):
+            return False
+        held.push(tried.pop_all())
+    return True
+
+
+def _lock(file: Path, kind: int, held: contextlib.ExitStack) -> bool:
+    handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
         os.close(handle)
+        return False
+    held.callback(os.close, handle)
+    return True
+
+
+@contextlib.contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
         if before is None:
-            del os.environ["CUDA_VISIBLE_DEVICES"]
+            del os.environ[name]
         else:
-            os.environ["CUDA_VISIBLE_DEVICES"] = before
-
-
-def _take(folder: Path, indices: list[str]) -> tuple[str, int]:
-    while True:
-        for index in indices:
-            handle = os.open(folder / f"{index}.lock", os.O_RDWR | os.O_CREAT, 0o600)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(handle)
-            else:
-                return index, handle
-        time.sleep(WAIT_SECONDS)
+            os.environ[name] = before

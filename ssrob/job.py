@@ -23,8 +23,7 @@ def run(stage: Stage, store: Store, device: str, say: Callable[[str], object]) -
     with contextlib.ExitStack() as held:
         try:
             held.enter_context(claimed(store.work(stage.path), lambda told: say(f"{stage.path} {told}")))
-            if stage.kind != "data":
-                held.enter_context(gpus.lease())
+            held.enter_context(gpus.lease(stage.gpus, gpus.jobs_per_gpu(stage.settings.get("jobs_per_gpu", 1))))
             return _run(stage, store, device, say)
         except Exception as error:
             from ssrob import trouble

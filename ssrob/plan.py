@@ -45,6 +45,21 @@ class Stage:
         """The stage's place below ``results/stages``."""
         return f"{self.kind}/{self.key}"
 
+    @property
+    def threads(self) -> int:
+        """CPU threads that it computes with; part of its spec, as sums over other numbers of threads differ in bits."""
+        return int(self.spec.get("threads", self._training.get("threads", 1)))
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that it uses where there are any: as many as it trains replicas, none for a data stage."""
+        return 0 if self.kind == "data" else int(self._training.get("replicas", 1))
+
+    @property
+    def _training(self) -> dict[str, Any]:
+        training: dict[str, Any] = self.spec.get("training", {})
+        return training
+
     def to_json(self) -> str:
         """Write the stage as canonical JSON, the form in which a rule passes it on the command line."""
         return canonical(asdict(self))
@@ -166,7 +181,7 @@ def _arm(study: Study, block: Arms, cell: Cell) -> tuple[list[Stage], Arm]:
     spec = _finetune_spec(study, cell)
     if block.equal_passes:
         spec = _stretched(study, spec, block.equal_passes, cell)
-    parents, settings = {"data": data.path}, _plugins(study)
+    parents, settings = {"data": data.path}, _settings(study)
     if before:
         parents["init"] = before[-1].path
     elif cell.init != "random" and (weights := study.pretraining[cell.init].weights):
@@ -225,7 +240,7 @@ def _init_stages(study: Study, cell: Cell) -> list[Stage]:
         training=study.pretrain,
         **_attack_columns(study, objective, cell.norm, row.eps_scale),
     )
-    return [data, _stage("pretrain", _slug(spec), spec, {"data": data.path}, _plugins(study))]
+    return [data, _stage("pretrain", _slug(spec), spec, {"data": data.path}, _settings(study))]
 
 
 def _objective(study: Study, variant: Variant, cell: Cell, weight: float, eps_scale: float) -> Objective:
@@ -264,14 +279,15 @@ def _test_stage(study: Study, kind: str, checkpoint: Checkpoint, data: Stage, tr
     slug = f"{train.key.rpartition('-')[0]}-{checkpoint}"
     parents = {"data": data.path, "model": train.path}
     if kind == "evaluate":
-        return _stage(kind, slug, _evaluate_spec(study, checkpoint), parents, _plugins(study))
+        return _stage(kind, slug, _evaluate_spec(study, checkpoint), parents, _settings(study))
     folders = {name: str(path) for name in ("frost", "official") if (path := getattr(study.corrupt, name))}
-    return _stage(kind, slug, _corrupt_spec(study, checkpoint), parents, _plugins(study) | folders)
+    return _stage(kind, slug, _corrupt_spec(study, checkpoint), parents, _settings(study) | folders)
 
 
-def _plugins(study: Study) -> dict[str, Any]:
-    """Return the modules that a stage imports first; what they add is in its spec, so they decide no key."""
-    return {"plugins": study.plugins} if study.plugins else {}
+def _settings(study: Study) -> dict[str, Any]:
+    """Return what decides no key: modules that a stage imports first (all they add is in its spec), GPU sharing."""
+    told = {"plugins": study.plugins, "jobs_per_gpu": study.jobs_per_gpu if study.jobs_per_gpu > 1 else None}
+    return {name: value for name, value in told.items() if value}
 
 
 def _evaluate_spec(study: Study, checkpoint: Checkpoint) -> EvaluateSpec:

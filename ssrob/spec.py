@@ -226,6 +226,7 @@ class Study(Strict):
     findings: Findings = Findings()
     results: Path = Path("results")
     tracking_uri: str | None = None  # default: sqlite in the results folder
+    jobs_per_gpu: Count = 1  # how many stages may share a GPU: more than one for small models
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:

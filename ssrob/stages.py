@@ -79,7 +79,7 @@ def run(stage: Stage, store: Store, *, device: str = "auto") -> str:
     if store.done(stage.path):
         store.renew(stage.path)
         return "already done"
-    torch.set_num_threads(stage.spec.get("threads", stage.spec.get("training", {}).get("threads", 1)))
+    torch.set_num_threads(stage.threads)
     _keep_memory()
     with _logging(store.folder(stage.path) / "log.txt") as log, _signals() as stopping:
         context = Context(stage, store, _device(device), log, stopping)

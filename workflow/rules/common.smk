@@ -56,5 +56,10 @@ def stage_json(kind):
     return lambda wildcards: stage_of(kind, wildcards.key).to_json()
 
 
+def of_stage(kind, what):
+    """What a stage asks of the machine: threads or gpus."""
+    return lambda wildcards: getattr(PLAN.stages[f"{kind}/{wildcards.key}"], what)
+
+
 def study_file(name):
     return f"{PLAN.folder}/{name}"

@@ -8,9 +8,9 @@ rule corrupt:
         log_file("corrupt"),
     conda:
         "../../envs/environment.yaml"
-    threads: 1
+    threads: of_stage("corrupt", "threads")
     resources:
-        gpu=1,
+        gpu=of_stage("corrupt", "gpus"),
     params:
         python=PYTHON,
         results=lambda _: RESULTS,

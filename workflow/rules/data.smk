@@ -8,7 +8,7 @@ rule data:
         log_file("data"),
     conda:
         "../../envs/environment.yaml"
-    threads: 1
+    threads: of_stage("data", "threads")
     params:
         python=PYTHON,
         results=lambda _: RESULTS,

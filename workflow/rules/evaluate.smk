@@ -8,9 +8,9 @@ rule evaluate:
         log_file("evaluate"),
     conda:
         "../../envs/environment.yaml"
-    threads: 1
+    threads: of_stage("evaluate", "threads")
     resources:
-        gpu=1,
+        gpu=of_stage("evaluate", "gpus"),
     params:
         python=PYTHON,
         results=lambda _: RESULTS,

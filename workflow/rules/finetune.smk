@@ -8,9 +8,9 @@ rule finetune:
         log_file("finetune"),
     conda:
         "../../envs/environment.yaml"
-    threads: 1
+    threads: of_stage("finetune", "threads")
     resources:
-        gpu=1,
+        gpu=of_stage("finetune", "gpus"),
     params:
         python=PYTHON,
         results=lambda _: RESULTS,

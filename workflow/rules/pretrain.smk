@@ -8,9 +8,9 @@ rule pretrain:
         log_file("pretrain"),
     conda:
         "../../envs/environment.yaml"
-    threads: 1
+    threads: of_stage("pretrain", "threads")
     resources:
-        gpu=1,
+        gpu=of_stage("pretrain", "gpus"),
     params:
         python=PYTHON,
         results=lambda _: RESULTS,
