@@ -64,7 +64,7 @@ def _arms(plan: Plan, store: Store) -> list[pd.DataFrame]:
     for arm in plan.arms:
         trained = [path for path in (arm.pretrain, arm.finetune) if path]
         facts = [store.provenance(path) for path in trained]
-        passes = [_passes(plan, path) for path in trained]
+        passes = [_passes(plan, path, fact) for path, fact in zip(trained, facts, strict=True)]
         told = {
             "label": label(arm),
             "passes": sum(passes),
@@ -147,9 +147,9 @@ def _stages(plan: Plan, store: Store) -> list[pd.DataFrame]:
     return [pd.DataFrame(rows)]
 
 
-def _passes(plan: Plan, path: str) -> float:
+def _passes(plan: Plan, path: str, facts: dict[str, Any]) -> float:
     spec = TrainSpec.model_validate(plan.stages[path].spec)
-    return step_passes(spec.objective).equivalent * spec.training.epochs
+    return step_passes(spec.objective).equivalent * float(facts.get("stopped_epoch", spec.training.epochs))
 
 
 _TABLES: dict[str, tuple[tables.Columns, Callable[[Plan, Store], list[pd.DataFrame]]]] = {

@@ -187,6 +187,7 @@ def _arm(study: Study, block: Arms, cell: Cell) -> tuple[list[Stage], Arm]:
     elif cell.init != "random" and (weights := study.pretraining[cell.init].weights):
         spec = spec.model_copy(update={"init_sha256": file_sha256(weights)})
         settings["weights"] = str(weights)
+    _refuse_without_effect(spec, "finetune")
     train = _stage("finetune", _slug(spec), spec, parents, settings)
     tests = {
         kind: {
@@ -240,7 +241,17 @@ def _init_stages(study: Study, cell: Cell) -> list[Stage]:
         training=study.pretrain,
         **_attack_columns(study, objective, cell.norm, row.eps_scale),
     )
+    _refuse_without_effect(spec, "pretrain")
     return [data, _stage("pretrain", _slug(spec), spec, {"data": data.path}, _settings(study))]
+
+
+def _refuse_without_effect(spec: TrainSpec, section: str) -> None:
+    """Refuse a setting that a training would ignore."""
+    if spec.training.label_smoothing and not any(terms.get("xent") for terms in spec.objective.train.values()):
+        told = ", ".join(spec.objective.losses)
+        raise ConfigError(
+            f"{section}.label_smoothing: {spec.variant!r} trains on no labels' cross-entropy (xent), found {told}"
+        )
 
 
 def _objective(study: Study, variant: Variant, cell: Cell, weight: float, eps_scale: float) -> Objective:

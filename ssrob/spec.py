@@ -114,6 +114,9 @@ class Training(Strict):
     validation_steps: Count = 10  # PGD steps on the validation split
     validation_images: Count | None = None
     record_every: Count = 1  # steps
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # decay of a weight average, which is judged and saved
+    early_stop: Count | None = None  # stop after so many validations in a row without a better score
+    label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.0  # of the cross-entropy that the parameters descend
 
 
 class EqualPasses(Strict):

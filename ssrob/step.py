@@ -3,6 +3,8 @@
 The second half draws nothing, waits for nothing and depends on tensors alone, so that a GPU can replay a recording.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -36,7 +38,9 @@ def descend(network: Network, spec: TrainSpec, batch: Batch, *, norms: bool = Fa
     with precision(spec.training.precision, batch.x.device):
         images = perturbed(network, spec.objective, batch)
         model = Forward(network)
-        terms = training_terms(model, spec.objective, images, batch)
+        # Attacks climb cross-entropy with the labels as they are; what the parameters descend may smooth them.
+        smoothed = replace(batch, smoothing=spec.training.label_smoothing)
+        terms = training_terms(model, spec.objective, images, smoothed)
     loss = total(terms)
     metrics = {"loss/total": loss.detach()}
     metrics |= {f"loss/{term.image_set}/{term.loss}": term.value.detach() for term in terms}

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ssrob import checkpoint
+from ssrob.averaging import WeightAverage
 from ssrob.capture import Backend, CudaGraphs, Recorded
 from ssrob.catalog import LOSSES, Widths
 from ssrob.cost import step_passes
@@ -42,17 +43,24 @@ class State:
 
     network: Network
     optimizer: torch.optim.SGD
+    average: WeightAverage | None = None
     step: int = 0
     best: dict[str, Any] = field(default_factory=dict)  # score, epoch, weights
 
+    @property
+    def judged(self) -> Network:
+        """The network that is validated and saved: the average of the weights where there is one."""
+        return self.average.network if self.average else self.network
+
     def to_dict(self) -> dict[str, Any]:
         """Return the state in the form that a checkpoint stores."""
-        return {
+        stored = {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "best": self.best,
         }
+        return stored | ({"average": self.average.network.state_dict()} if self.average else {})
 
     def load(self, saved: dict[str, Any]) -> None:
         """Take over a stored state."""
@@ -62,6 +70,8 @@ class State:
         for group in self.optimizer.param_groups:
             group["fused"] = fused  # that of this device, whichever the checkpoint came from
         self.step, self.best = saved["step"], saved["best"]
+        if self.average:
+            self.average.network.load_state_dict(saved["average"])
 
 
 @dataclass(frozen=True)
@@ -83,17 +93,31 @@ def fit(state: State, task: Task) -> Iterator[Metrics]:
     """Train from the state's step to the end; after each step yield its metrics, and validate at epochs' ends."""
     per_epoch = task.batches.steps_per_epoch
     compute = recorded(state, task)
-    while state.step < task.steps:
+    while not finished(state, task):
         metrics = training_step(state, task, compute)
+        if state.average:
+            state.average.update(state.network, state.step)
         state.step += 1
         if state.step % (task.spec.training.validate_every * per_epoch) == 0 or state.step == task.steps:
             epoch = state.step / per_epoch
-            validated = validate(state.network, task.spec, *task.validation)
+            validated = validate(state.judged, task.spec, *task.validation)
             metrics |= validated | {"passes": step_passes(task.spec.objective).equivalent * epoch}
             if not state.best or score(validated) > state.best["score"]:
-                weights = {name: tensor.clone() for name, tensor in state.network.state_dict().items()}
+                weights = {name: tensor.clone() for name, tensor in state.judged.state_dict().items()}
                 state.best = {"score": score(validated), "epoch": epoch, "weights": weights}
         yield metrics
+
+
+def finished(state: State, task: Task) -> bool:
+    """Whether all steps are taken, or no validation has improved on the best one for as long as the spec waits.
+
+    A function of what a checkpoint holds, so that a resumed training stops at the same step.
+    """
+    training = task.spec.training
+    if state.step == task.steps or not (training.early_stop and state.best):
+        return state.step == task.steps
+    waited = state.step / task.batches.steps_per_epoch - state.best["epoch"]
+    return bool(waited >= training.early_stop * training.validate_every)
 
 
 def recorded(state: State, task: Task) -> Recorded:
@@ -151,7 +175,7 @@ def start(spec: TrainSpec, data: Prepared, init: Path | None, device: torch.devi
         weight_decay=training.weight_decay,
         fused=device.type == "cuda" or None,  # None is torch's own choice, and the documented bits on a CPU
     )
-    return State(network, optimizer)
+    return State(network, optimizer, WeightAverage(network, training.ema) if training.ema else None)
 
 
 def stage(context: Context) -> None:
@@ -164,21 +188,24 @@ def stage(context: Context) -> None:
     task = Task(spec, batches, _validation(data, spec, context.device), backend)
     with Records(context.work / "records.jsonl", _resume(state, context)) as records:
         _train(state, task, records, context)
-    save_weights(state.network.state_dict(), context.out / "last.safetensors")
+    save_weights(state.judged.state_dict(), context.out / "last.safetensors")
     save_weights(state.best["weights"], context.out / "best.safetensors")
     save_architecture(state.network.architecture, context.out / "model.json")
     write_table(records_table(context.work / "records.jsonl"), RECORDS, context.out / "training.parquet")
     best = state.best["score"]  # negative: minus the loss of an SSL task without an accuracy
     told = f"{100 * best:.1f} %" if best >= 0 else f"loss {-best:.3g}"
-    context.summary = f"best epoch {state.best['epoch']:g}, validation {told}"
+    epochs = state.step / batches.steps_per_epoch
+    stopped = f", stopped early after {epochs:g} epochs" if state.step < task.steps else ""
+    context.summary = f"best epoch {state.best['epoch']:g}, validation {told}{stopped}"
     parameters = sum(parameter.numel() for parameter in state.network.parameters())
     context.provenance |= {"best_epoch": state.best["epoch"], "parameters": parameters}
+    context.provenance |= {"stopped_epoch": epochs} if stopped else {}
 
 
 def _train(state: State, task: Task, records: Records, context: Context) -> None:
     """Drive `fit`: records to disk, checkpoints by time, a clean stop when asked."""
     pending: list[tuple[int, Metrics]] = []
-    clock, epoch_began = _Clock(), time.monotonic()
+    interval, epoch_began = checkpoint.Interval(), time.monotonic()
     epoch_seconds = context.provenance.setdefault("epoch_seconds", [])
     with context.progress(total=task.steps, initial=state.step, unit="step") as bar:
         for metrics in fit(state, task):
@@ -189,15 +216,15 @@ def _train(state: State, task: Task, records: Records, context: Context) -> None
                 epoch_seconds.append(round(time.monotonic() - epoch_began, 3))
                 epoch_began = time.monotonic()
                 context.log.info("epoch %.4g: %s", state.step / task.batches.steps_per_epoch, _told(metrics))
-            stop, last = context.stopping(), state.step == task.steps
-            save = (stop or clock.due()) and not last
+            stop, last = context.stopping(), finished(state, task)
+            save = (stop or interval.due()) and not last
             if save or last or len(pending) >= FLUSH_STEPS:
                 _write(pending, task.batches.steps_per_epoch, records)
                 pending = []
             if save:
-                began = time.monotonic()
-                checkpoint.save(state.to_dict() | {"records": records.flush()}, context.work / "checkpoint.pt")
-                clock.saved(began)
+                float(metrics["loss/total"])  # waits for the device, whose work is not the checkpoint's
+                with interval.saving():
+                    checkpoint.save(state.to_dict() | {"records": records.flush()}, context.work / "checkpoint.pt")
             if stop and not last:
                 raise Interrupted(f"stopped at step {state.step} of {task.steps}; run it again to go on from there")
     records.flush()
@@ -209,20 +236,6 @@ def _told(metrics: Metrics) -> str:
         f"{name.replace('_', ' ')} " + (f"{value:.3g}" if name.endswith("_loss") else f"{100 * value:.1f} %")
         for name, value in validated.items()
     )
-
-
-class _Clock:
-    """Decides when a checkpoint is due: often enough to lose little, rarely enough to cost at most 2 per cent."""
-
-    def __init__(self) -> None:
-        self._last, self._cost = time.monotonic(), 0.0
-
-    def due(self) -> bool:
-        return time.monotonic() - self._last > max(20.0, 50 * self._cost)
-
-    def saved(self, began: float) -> None:
-        self._last = time.monotonic()
-        self._cost = self._last - began
 
 
 def _write(pending: list[tuple[int, Metrics]], steps_per_epoch: int, records: Records) -> None:

@@ -7,8 +7,8 @@ from ssrob.losses.batch import Batch, Model
 
 
 def xent(model: Model, x: Tensor, batch: Batch) -> Tensor:
-    """Cross-entropy of the class head at x against the labels."""
-    return F.cross_entropy(model(x), batch.y, reduction="none")
+    """Cross-entropy of the class head at x against the labels, smoothed as the batch says (Szegedy et al. 2016)."""
+    return F.cross_entropy(model(x), batch.y, reduction="none", label_smoothing=batch.smoothing)
 
 
 def correct(model: Model, x: Tensor, batch: Batch) -> Tensor:
