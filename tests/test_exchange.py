@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from ssrob import cli, heartbeat, stages
+from ssrob import cli, stages
+from ssrob.claim import claimed
 from ssrob.config import parse_study
 from ssrob.exchange import export_model, export_study, take_over
 from ssrob.exchange.bundle import opened
@@ -139,7 +140,7 @@ def test_a_manifest_that_lies_is_refused(finished: Finished, tmp_path: Path, cha
         manifest["outputs"]["../../../escaped"] = manifest["outputs"].pop("best.safetensors")
     else:
         manifest["key"] = f"../../x-{manifest['key'].rpartition('-')[2]}"
-    (other.folder(path) / "stage.json").write_text(json.dumps(manifest))
+    (other.folder(path) / "manifest.json").write_text(json.dumps(manifest))
     outcome = take_over(other.root, Store(tmp_path / "there"))
     assert path in outcome.refused
     assert not (tmp_path / "escaped").exists()
@@ -153,7 +154,7 @@ def test_other_content_under_a_key_that_is_here_stays_out(finished: Finished, tm
     other_weights.write_bytes(b"of a GPU")
     manifest = other.manifest(path)
     manifest["outputs"]["last.safetensors"] = {"sha256": sha256(other_weights), "bytes": 8}
-    (other.folder(path) / "stage.json").write_text(json.dumps(manifest))
+    (other.folder(path) / "manifest.json").write_text(json.dumps(manifest))
     before = contents(store.root)
     outcome = take_over(other.root, store)
     assert "other content (last.safetensors)" in outcome.refused[path]
@@ -177,7 +178,7 @@ def test_without_weights_and_data_the_tables_travel(finished: Finished, tmp_path
     manifest = local.manifest(f"data/{data}")
     manifest["outputs"]["data.json"]["sha256"] = sha256(local.folder(f"data/{data}") / "data.json")
     manifest["outputs"]["data.json"]["bytes"] = (local.folder(f"data/{data}") / "data.json").stat().st_size
-    (local.folder(f"data/{data}") / "stage.json").write_text(json.dumps(manifest))
+    (local.folder(f"data/{data}") / "manifest.json").write_text(json.dumps(manifest))
     refused = take_over(tmp_path / "light.tar", local).refused
     assert set(refused) == set(about["stages"])
     assert "other data" in refused[plan.arms[0].finetune]
@@ -205,10 +206,9 @@ def test_unfinished_work_goes_back_and_forth_and_the_newest_stays(
     assert export_study(plan, theirs, tmp_path / name, work=True)["work"].keys() == {path}
     assert take_over(tmp_path / name, ours).work == []
     assert take_over(tmp_path / name, ours, work=True).work == [path]
-    assert {file.name: file.read_text() for file in ours.work(path).iterdir()} == {
-        "checkpoint.pt": "step 9",
-        "records.jsonl": "step 9",
-    }
+    there = {file.name: file.read_text() for file in ours.work(path).iterdir() if file.name != "lock"}
+    assert {there.pop("checkpoint.pt"), there.pop("records.jsonl")} == {"step 9"}
+    assert there.keys() == {"running.json", "x.partial"}, "what is not worth keeping is neither taken nor touched"
     older = export_study(plan, unfinished(finished, tmp_path / "s2", 2, 998), tmp_path / "older.tar", work=True)
     assert older["work"]
     assert take_over(tmp_path / "older.tar", ours, work=True).work == []
@@ -217,9 +217,11 @@ def test_unfinished_work_goes_back_and_forth_and_the_newest_stays(
 
 def test_a_stage_that_is_running_here_is_left_alone(finished: Finished, tmp_path: Path) -> None:
     ours, path = unfinished(finished, tmp_path / "here", 3, 0), finished[0].arms[0].finetune
-    (ours.work(path) / heartbeat.FILE).write_text(json.dumps({"pid": os.getpid(), "host": "elsewhere", "seconds": 1}))
-    assert take_over(finished[1].root, ours).refused[path] == "it is running here"
+    with claimed(ours.work(path), print):
+        refused = take_over(finished[1].root, ours).refused
+    assert refused[path].startswith(f"it is run by process {os.getpid()} on ")
     assert (ours.work(path) / "checkpoint.pt").is_file()
+    assert not [*(ours.root / "work").glob("evaluate/*"), *(ours.root / "work").glob("corrupt/*")]
 
 
 def test_no_archive_leads_outside(tmp_path: Path) -> None:

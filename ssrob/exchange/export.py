@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from ssrob import heartbeat
+from ssrob.claim import LOCK
 from ssrob.exchange import bundle
 from ssrob.exchange.card import Tested, card
 from ssrob.plan import REVISIONS, Plan
-from ssrob.store import Store, StoreError, sha256
+from ssrob.store import MANIFEST, Store, StoreError, sha256
 
 TRAININGS = ("finetune", "pretrain")
 ABOUT = "export.json"  # what an exported study holds, and the checksums of its unfinished work
 WEIGHTS = ".safetensors"
+OF_A_RUN = {heartbeat.FILE, LOCK}
 
 
 def export_model(key: str, store: Store, to: Path | None = None) -> Path:
@@ -56,9 +58,9 @@ def find_model(key: str, store: Store) -> str:
 def tests_of(path: str, store: Store) -> Iterator[Tested]:
     """Find the finished stages that tested a model, of whatever kind."""
     for kind in REVISIONS:
-        for manifest_file in sorted((store.root / "stages" / kind).glob("*/stage.json")):
-            manifest = store.manifest(f"{kind}/{manifest_file.parent.name}")
-            if manifest["parents"].get("model") == path:
+        for path_of in (f"{kind}/{folder.name}" for folder in sorted((store.root / "stages" / kind).glob("*"))):
+            manifest = store.manifest(path_of) if store.done(path_of) else {}
+            if manifest.get("parents", {}).get("model") == path:
                 yield Tested(kind, manifest["key"], manifest["spec"])
 
 
@@ -79,7 +81,8 @@ def export_study(
                 left_out.append(f"{path}/{name}")
             else:
                 files[f"stages/{path}/{name}"] = store.output(path, name)
-        for name in ("spec.json", "provenance.json", "log.txt", "stage.json"):
+        files[f"stages/{path}/{MANIFEST}"] = as_json(store.manifest(path))
+        for name in ("spec.json", "provenance.json", "log.txt"):
             if (store.folder(path) / name).is_file():
                 files[f"stages/{path}/{name}"] = store.folder(path) / name
     started = _started(plan, store) if work else {}
@@ -91,7 +94,7 @@ def export_study(
         "fingerprints": _fingerprints(plan, store),
         "work": {path: _told(rows) for path, rows in started.items()},
     }
-    bundle.write(files | {ABOUT: json.dumps(about, indent=2, sort_keys=True) + "\n"}, to)
+    bundle.write(files | {ABOUT: as_json(about)}, to)
     return about
 
 
@@ -99,12 +102,17 @@ def kept(work: Path) -> dict[str, Path]:
     """Return the files of a work folder that are worth keeping: not the sign of life, nor what was being written."""
     files = [file for file in sorted(work.rglob("*")) if file.is_file() and file.suffix != ".partial"]
     named = {file.relative_to(work).as_posix(): file for file in files}
-    return {name: file for name, file in named.items() if name != heartbeat.FILE and not name.startswith("out/")}
+    return {name: file for name, file in named.items() if name not in OF_A_RUN and not name.startswith("out/")}
 
 
 def _started(plan: Plan, store: Store) -> dict[str, dict[str, Path]]:
     found = {path: kept(store.work(path)) for path in plan.stages if not store.done(path)}
     return {path: files for path, files in found.items() if files}
+
+
+def as_json(value: object) -> str:
+    """Write JSON for people."""
+    return json.dumps(value, indent=2, sort_keys=True) + "\n"
 
 
 def _told(rows: dict[str, Path]) -> dict[str, Any]:

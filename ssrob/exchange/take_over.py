@@ -5,18 +5,17 @@ import json
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ssrob import heartbeat
+from ssrob.claim import claimed
 from ssrob.exchange import bundle
 from ssrob.exchange.export import ABOUT, WEIGHTS, kept
 from ssrob.plan import REVISIONS, Stage
 from ssrob.spec import ConfigError
-from ssrob.store import Store, StoreError, sha256, write_json
+from ssrob.store import MANIFEST, Store, StoreError, sha256, write_json
 
 BESIDE = ("provenance.json", "log.txt")  # of a stage, without a checksum: no result is read from them
 
@@ -77,9 +76,15 @@ class _Import:
 
     def _each(self, path: str, take: Callable[[str], None]) -> None:
         try:
-            if heartbeat.read(self.here.work(path) / heartbeat.FILE, time.time()):
-                raise Refused("it is running here")
-            take(path)
+            if self.other.done(path) and self.here.done(path):
+                take(path)
+                return
+            with claimed(self.here.work(path), _refuse):
+                try:
+                    take(path)
+                finally:
+                    if not kept(self.here.work(path)):
+                        shutil.rmtree(self.here.work(path), ignore_errors=True)
         except (ValueError, StoreError) as error:
             self.outcome.refused[path] = str(error)
 
@@ -95,10 +100,10 @@ class _Import:
         ready, folder = self.waiting / path, self.here.folder(path)
         folder.mkdir(parents=True, exist_ok=True)
         write_json(ready / "spec.json", stage.spec)
-        write_json(ready / "stage.json", manifest)
-        for file in sorted(ready.iterdir(), key=lambda file: file.name == "stage.json"):  # that one means "done"
+        write_json(ready / MANIFEST, manifest)
+        for file in sorted(ready.iterdir(), key=lambda file: file.name == MANIFEST):  # that one means "done"
             os.replace(file, folder / file.name)
-        shutil.rmtree(self.here.work(path), ignore_errors=True)
+        self.here.renew(path)
         self.outcome.taken.append(path)
         self.outcome.bare += [path] if left_out else []
 
@@ -150,10 +155,16 @@ class _Import:
                 raise Refused(f"{name!r} lies outside its folder")
             (ready / name).parent.mkdir(parents=True, exist_ok=True)
             _copy(theirs / name, ready / name, checksum)
-        shutil.rmtree(ours, ignore_errors=True)
-        ours.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(ready, ours)
+        for file in kept(ours).values():
+            file.unlink()
+        for name in names:
+            (ours / name).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(ready / name, ours / name)
         self.outcome.work.append(path)
+
+
+def _refuse(told: str) -> None:
+    raise Refused(f"it {told.partition(',')[0].partition(';')[0]}")
 
 
 def _root(folder: Path, source: Path) -> Path:
@@ -180,9 +191,9 @@ def _checked(path: str, manifest: dict[str, Any]) -> Stage:
     except ConfigError:
         raise Refused("its key does not belong to its spec: edited, or of another version of ssrob") from None
     except (KeyError, TypeError, AttributeError) as error:
-        raise Refused(f"stage.json is no manifest of a stage ({error!r})") from None
+        raise Refused(f"its manifest is not one of a stage ({error!r})") from None
     if stage.path != path or not all([*named, *sums]):
-        raise Refused("stage.json is not that of this folder")
+        raise Refused("its manifest is not that of this folder")
     return stage
 
 

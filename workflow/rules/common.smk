@@ -58,7 +58,7 @@ def stage_json(kind):
 
 def of_stage(kind, what):
     """What a stage asks of the machine: threads or gpus."""
-    return lambda wildcards: getattr(PLAN.stages[f"{kind}/{wildcards.key}"], what)
+    return lambda wildcards: getattr(stage_of(kind, wildcards.key), what)
 
 
 def study_file(name):
