@@ -13,6 +13,9 @@ from pydantic import ValidationError
 from ssrob.spec import ConfigError, Study
 
 
+LINE = 300  # characters of a message, whatever stands in a config
+
+
 @functools.cache
 def family() -> dict[str, Any]:
     """The ways of `ssrob/variants.yaml`, which every study can name and override."""
@@ -95,7 +98,8 @@ def explain(error: ValidationError) -> list[str]:
         path = ".".join(str(part) for part in item["loc"] if part not in ("[key]", "float", "str"))
         message = item["msg"].removeprefix("Value error, ")
         found = "" if item["type"] in ("value_error", "missing") else f", found {_short(item['input'])}"
-        lines.append(f"{path}: {message}{found}" if path else f"{message}{found}")
+        line = f"{path}: {message}{found}" if path else f"{message}{found}"
+        lines.append(line if len(line) <= LINE else f"{line[: LINE - 3]}...")
     return list(dict.fromkeys(lines))
 
 

@@ -1,5 +1,6 @@
 """What a running stage tells: one JSON object per line, appended as it happens, at last a table. Imports no torch."""
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -21,18 +22,28 @@ class Records:
         self.path = path
         path.touch()
         os.truncate(path, min(length, path.stat().st_size))
-        self._file: IO[str] = path.open("a")
+        with path.open("rb") as kept:
+            self._digest = hashlib.file_digest(kept, "sha256")
+        self._file: IO[bytes] = path.open("ab")
 
     def write(self, step: int, epoch: float, metrics: Mapping[str, float]) -> None:
         """Append one line per metric."""
         for metric, value in metrics.items():
-            self._file.write(json.dumps({"step": step, "epoch": epoch, "metric": metric, "value": value}) + "\n")
+            row = {"step": step, "epoch": epoch, "metric": metric, "value": value}
+            line = json.dumps(row).encode() + b"\n"
+            self._file.write(line)
+            self._digest.update(line)
 
     def flush(self) -> int:
         """Put everything on disk and return the file's length in bytes, for `length` of a later opening."""
         self._file.flush()
         os.fsync(self._file.fileno())
         return self._file.tell()
+
+    @property
+    def sha256(self) -> str:
+        """The checksum of everything written, that of a file cut back to what `flush` returned last."""
+        return self._digest.hexdigest()
 
     def __enter__(self) -> Self:
         return self
@@ -41,6 +52,15 @@ class Records:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+
+
+def begins_with(path: Path, length: int, sha256: str) -> bool:
+    """Return whether the first bytes of a file of records are those that had this checksum."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.sha256(file.read(length)).hexdigest() == sha256
+    except FileNotFoundError:
+        return hashlib.sha256(b"").hexdigest() == sha256
 
 
 def read_records(path: Path) -> Iterator[dict[str, float | str]]:

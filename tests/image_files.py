@@ -32,10 +32,10 @@ def write_parquet(file: Path, images: list[bytes], labels: list, *, classes=CLAS
     pq.write_table(table.replace_schema_metadata(metadata or stated), file, row_group_size=7)
 
 
-def parquet_data(path: Path, train: int = 60, test: int = 30, **settings) -> Data:
+def parquet_data(path: Path, train: int = 60, test: int = 30, *, pixel_size: int = 8, **settings) -> Data:
     """Write train.parquet and test.parquet with labels 0, 1, 2, 0, ... and return their config."""
     for seed, (name, count) in enumerate({"train": train, "test": test}.items()):
-        images = [encoded(image) for image in pixels(count, seed)]
+        images = [encoded(image) for image in pixels(count, seed, pixel_size)]
         write_parquet(path / f"{name}.parquet", images, [i % 3 for i in range(count)])
     return Data(name="tiny", source="parquet", path=path, **settings)
 
