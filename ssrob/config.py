@@ -12,7 +12,6 @@ from pydantic import ValidationError
 
 from ssrob.spec import ConfigError, Study
 
-
 LINE = 300  # characters of a message, whatever stands in a config
 
 

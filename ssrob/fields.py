@@ -31,8 +31,11 @@ def parse_number(value: object) -> object:
 
 def parse_weight(value: object) -> object:
     """Check a loss weight: a number, or the study's SSL weight as ``w``, ``0.5*w`` or ``w/2``."""
-    if isinstance(value, str) and not WEIGHT.fullmatch(value):
+    match = WEIGHT.fullmatch(value) if isinstance(value, str) else None
+    if isinstance(value, str) and match is None:
         raise ValueError(f"a weight is a number or the SSL weight as 'w', '0.5*w' or 'w/2'; found {value!r}")
+    if match is not None and float(match.group(2) or 1) == 0:
+        raise ValueError(f"cannot divide by zero in {value!r}")
     if isinstance(value, bool) or (isinstance(value, int | float) and not 0 <= value < float("inf")):
         raise ValueError(f"a weight is a finite number >= 0, found {value!r}")
     return value
@@ -60,6 +63,7 @@ Number = Annotated[float, BeforeValidator(parse_number), WithJsonSchema(_FRACTIO
 Positive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]  # tables hold it in 64 bits
 Weight = Annotated[float | str, BeforeValidator(parse_weight), WithJsonSchema(_WEIGHT_SCHEMA)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 LossName = Annotated[str, AfterValidator(lambda name: known("loss or task", name, [*LOSSES, "ssl"]))]

@@ -27,6 +27,7 @@ from ssrob.stage_specs import CorruptSpec, EvaluateSpec, Objective, TrainSpec
 
 # Raised by hand when code changes what a kind of stage computes, or a default of its spec changes.
 REVISIONS = {"data": 1, "pretrain": 1, "finetune": 1, "evaluate": 1, "corrupt": 1, "study": 1}
+LONGEST_KEY = 240  # characters; file systems take 255
 OPERATIONAL = {"path", "fingerprint"}  # fields of a data set that decide no result
 
 
@@ -328,7 +329,10 @@ def _stage(
 ) -> Stage:
     # Sorted, as it comes back from the command line: losses added up in another order would give other bits.
     dumped = json.loads(canonical(_dump(spec)))
-    return Stage(kind, f"{slug}-{_digest(kind, dumped, parents)}", dumped, parents, settings or {})
+    key = f"{slug}-{_digest(kind, dumped, parents)}"
+    if len(key) > LONGEST_KEY:
+        raise ConfigError(f"names: a folder called {key[:60]}... would have {len(key)} characters; shorten names in it")
+    return Stage(kind, key, dumped, parents, settings or {})
 
 
 def _dump(value: Any) -> Any:

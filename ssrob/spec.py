@@ -23,6 +23,7 @@ from ssrob.fields import (
     Number,
     Positive,
     Precision,
+    Seed,
     Strict,
     Task,
     as_list,
@@ -51,7 +52,7 @@ class Data(Strict):
     test_images: Count | None = None
     validation: Annotated[Number, Field(gt=0, lt=1)] = 0.1  # share of the training images
     test_share: Annotated[Number, Field(gt=0, lt=1)] = 0.25  # for sources that have no test split
-    split_seed: int = 0
+    split_seed: Seed = 0
     fingerprint: str | None = None  # when given, the prepared data must have it
 
     @model_validator(mode="after")
@@ -141,7 +142,7 @@ class Arms(Strict):
     weight: Annotated[list[NotNegative], BeforeValidator(as_list), AfterValidator(distinct)] | None = None
     eps_scale: Annotated[list[Positive], BeforeValidator(as_list), AfterValidator(distinct)] = [1.0]
     equal_passes: EqualPasses | None = None
-    seeds: Annotated[list[int], BeforeValidator(as_list), AfterValidator(distinct)] | None = None
+    seeds: Annotated[list[Seed], BeforeValidator(as_list), AfterValidator(distinct)] | None = None
 
 
 class Evaluation(Strict):
@@ -213,7 +214,7 @@ class Study(Strict):
     study: Name
     title: str = ""
     plugins: list[str] = []  # modules to import first: they add losses, backbones, ... of your own
-    seeds: Annotated[list[int], BeforeValidator(as_list), AfterValidator(distinct)] = [0]
+    seeds: Annotated[list[Seed], BeforeValidator(as_list), AfterValidator(distinct)] = [0]
     data: Data
     pretrain_data: Data | None = None
     model: Model

@@ -65,6 +65,8 @@ BAD: list[tuple[dict[str, Any], list[str]]] = [
         ["variants.x", "perturb.clean", "choose another name"],
     ),
     ({"variants": {"x": {"train": {"clean": {"xent": "2*v"}}}}}, ["variants.x.train.clean.xent", "'2*v'", "'w/2'"]),
+    ({"variants": {"x": {"train": {"clean": {"xent": "w/0"}}}}}, ["variants.x.train.clean.xent", "zero", "'w/0'"]),
+    ({"seeds": [10**30]}, ["seeds.0", "less than 9223372036854775808"]),
     ({"variants": {"x": {"train": {"clean": {"xent": -1}}}}}, ["variants.x.train.clean.xent", ">= 0", "-1"]),
     ({"pretraining": {"mine": {"weights": "a.pt", "train": {"clean": {"ssl": 1}}}}}, ["pretraining.mine", "either"]),
     ({"pretraining": {"mine": {}}}, ["pretraining.mine", "either an objective"]),
