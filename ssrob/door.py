@@ -9,14 +9,16 @@ from typing import Any
 from ssrob.attacks.names import REFERENCE
 from ssrob.config import parse_study
 from ssrob.data.sources import check_source
+from ssrob.disk import check_disk
 from ssrob.plan import Plan, data_stage, make_plan
 from ssrob.spec import ConfigError
 from ssrob.store import Store
 
 
-def open_study(config: Mapping[str, Any]) -> Plan:
+def open_study(config: Mapping[str, Any], *, starts: bool = True) -> Plan:
     """Check a config and its data, and return the plan; raises a ValueError that says what to change.
 
+    starts: a study is about to start, and must fit on the disk; False within one of its jobs.
     Data that is already prepared is not asked for again: a finished study needs its source no more.
     """
     plan = make_plan(parse_study(config))
@@ -27,6 +29,8 @@ def open_study(config: Mapping[str, Any]) -> Plan:
     for data in (plan.study.data, plan.study.pretrain_data):
         if data is not None and not store.done(data_stage(data).path):
             check_source(data)
+    if starts:
+        check_disk(plan, store)
     return plan
 
 

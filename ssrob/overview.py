@@ -10,6 +10,7 @@ from rich.table import Table
 from ssrob.attacks.presets import PRESETS
 from ssrob.cost import step_passes
 from ssrob.data.sources import count_images
+from ssrob.disk import estimate
 from ssrob.plan import Plan, Stage
 from ssrob.spec import Data
 from ssrob.stage_specs import CorruptSpec, EvaluateSpec, TrainSpec
@@ -39,6 +40,9 @@ def plan_text(plan: Plan, store: Store) -> str:
     foot = (
         f"In all {total / 1e6:,.1f} million passes of one image forward through the network (an input gradient costs"
         " one more, a parameter gradient two);\nan attack sweep is counted at its most: it skips what is broken."
+    )
+    foot += (
+        f"\nWhat is to do takes {estimate(plan, store)}." if any(not store.done(path) for path in plan.stages) else ""
     )
     return f"{head}\n\n{as_text(table)}\n{foot}\n\n{arms_text(plan, store)}"
 

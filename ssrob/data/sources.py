@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ssrob.data.contract import DataError, Opened, Split, refusal
+from ssrob.data.decode import decode
 from ssrob.data.image_folder import folder
 from ssrob.data.known_sets import cifar10, cifar100, digits
 from ssrob.data.parquet_files import parquet
@@ -20,6 +21,7 @@ class Known:
     train: int
     test: int | None
     classes: int
+    shape: tuple[int, int, int]  # H, W, C
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,9 @@ class Source:
 
 
 SOURCES: dict[str, Source] = {
-    "digits": Source(digits, frozenset({"test_share"}), Known(1797, None, 10)),
-    "cifar10": Source(cifar10, frozenset({"path"}), Known(50_000, 10_000, 10)),
-    "cifar100": Source(cifar100, frozenset({"path"}), Known(50_000, 10_000, 100)),
+    "digits": Source(digits, frozenset({"test_share"}), Known(1797, None, 10, (8, 8, 1))),
+    "cifar10": Source(cifar10, frozenset({"path"}), Known(50_000, 10_000, 10, (32, 32, 3))),
+    "cifar100": Source(cifar100, frozenset({"path"}), Known(50_000, 10_000, 100, (32, 32, 3))),
     "parquet": Source(
         parquet,
         frozenset({"path", "train", "test", "image_column", "label_column", "classes", "test_share"}),
@@ -85,6 +87,21 @@ def count_images(data: Data) -> tuple[int, int] | None:
     except DataError:
         return None
     return cut.train, cut.test
+
+
+def image_shape(data: Data) -> tuple[int, int, int] | None:
+    """Return height, width and channels of a source's images, those of its first one; None where it cannot be read."""
+    known = SOURCES[data.source].known
+    if known is not None:
+        height, width, channels = known.shape
+    else:
+        try:
+            where, content = next(iter(open_source(data).train.read(np.arange(1))))
+            pixels, grey = decode(content, where, data.size)
+        except DataError:
+            return None
+        height, width, channels = pixels.shape[0], pixels.shape[1], 1 if grey else 3
+    return data.size or height, data.size or width, channels
 
 
 def _given(data: Data, field: str) -> bool:

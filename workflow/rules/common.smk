@@ -9,7 +9,7 @@ from ssrob.door import open_study
 from ssrob.store import Store
 
 try:
-    PLAN = open_study(config)
+    PLAN = open_study(config, starts=workflow.is_main_process)
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 
