@@ -297,9 +297,10 @@ def _test_stage(study: Study, kind: str, checkpoint: Checkpoint, data: Stage, tr
 
 
 def _settings(study: Study) -> dict[str, Any]:
-    """Return what decides no key: modules that a stage imports first (all they add is in its spec), GPU sharing."""
+    """Return what decides no key: modules that a stage imports first (all they add is in its spec), use of the GPU."""
     told = {"plugins": study.plugins, "jobs_per_gpu": study.jobs_per_gpu if study.jobs_per_gpu > 1 else None}
-    return {name: value for name, value in told.items() if value}
+    graphs = {} if study.cuda_graphs else {"cuda_graphs": False}
+    return {name: value for name, value in told.items() if value} | graphs
 
 
 def _evaluate_spec(study: Study, checkpoint: Checkpoint) -> EvaluateSpec:

@@ -110,6 +110,8 @@ class Training(Strict):
     augment: Annotated[list[Literal["crop", "flip"]], BeforeValidator(as_list)] = []
     crop_padding: Count = 4
     precision: Precision = "float32"
+    deterministic: bool = True  # on a GPU: the same bits at every run, for some speed
+    compile: bool = False  # torch.compile the backbone: other bits, a minute or more at the start
     threads: Count = 1
     validate_every: Count = 1  # epochs
     validation_steps: Count = 10  # PGD steps on the validation split
@@ -229,6 +231,7 @@ class Study(Strict):
     corrupt: CorruptionTest = CorruptionTest()
     findings: Findings = Findings()
     results: Path = Path("results")
+    cuda_graphs: bool = True  # on a GPU: record training steps and replay them; decides no result
     tracking_uri: str | None = None  # default: sqlite in the results folder
     jobs_per_gpu: Count = 1  # how many stages may share a GPU: more than one for small models
 

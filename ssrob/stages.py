@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from ssrob import heartbeat
+from ssrob import hardware, heartbeat
 from ssrob.catalog import load
 from ssrob.plan import Stage
 from ssrob.store import Store
@@ -89,7 +89,12 @@ def run(stage: Stage, store: Store, *, device: str = "auto") -> str:
         if gone := heartbeat.left_behind(context.work / heartbeat.FILE):
             log.info("%s", gone)
         log.info("%s on %s", stage.path, context.device)
-        with heartbeat.beating(context.work / heartbeat.FILE, context.running):
+        training = stage.spec.get("training")
+        fixed = (training or {}).get("deterministic", True)
+        with (
+            heartbeat.beating(context.work / heartbeat.FILE, context.running),
+            hardware.numerics(context.device, deterministic=fixed, strict=training is not None),
+        ):
             load(KINDS[stage.kind])(context)
         facts = provenance(context.device) | context.provenance
         facts |= {

@@ -34,6 +34,13 @@ def descend(network: Network, spec: TrainSpec, batch: Batch, *, norms: bool = Fa
 
     norms: the norms of the supervised and the SSL gradient as well, for two backward passes more.
     """
+    if norms and spec.training.compile:  # a compiled backward pass can be taken once
+        with torch.compiler.set_stance("force_eager"):
+            return _descend(network, spec, batch, norms)
+    return _descend(network, spec, batch, norms)
+
+
+def _descend(network: Network, spec: TrainSpec, batch: Batch, norms: bool) -> Tensors:
     network.train()
     with precision(spec.training.precision, batch.x.device):
         images = perturbed(network, spec.objective, batch)

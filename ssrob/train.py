@@ -167,6 +167,8 @@ def start(spec: TrainSpec, data: Prepared, init: Path | None, device: torch.devi
         log.info("init: %d of %d backbone tensors taken from %s", matched, expected, init)
     network.to(device=device, memory_format=memory_format(device))  # type: ignore[call-overload]
     training = spec.training
+    if training.compile:
+        network.backbone.compile(dynamic=False)
     optimizer = torch.optim.SGD(
         network.parameters(),
         lr=training.lr,
@@ -184,7 +186,8 @@ def stage(context: Context) -> None:
     data = Prepared(context.parent("data"))
     state = start(spec, data, _init_file(context), context.device, context.log)
     batches = Batches(*data.train(), spec.training.batch_size, spec.seed, context.device)
-    backend = CudaGraphs(context.device) if context.device.type == "cuda" else None
+    replays = context.device.type == "cuda" and context.stage.settings.get("cuda_graphs", True)
+    backend = CudaGraphs(context.device) if replays else None
     task = Task(spec, batches, _validation(data, spec, context.device), backend)
     with Records(context.work / "records.jsonl", _resume(state, context)) as records:
         _train(state, task, records, context)
