@@ -15,7 +15,7 @@ from ssrob.cost import step_passes
 from ssrob.findings import findings
 from ssrob.plan import Arm, Plan
 from ssrob.spec import Norm
-from ssrob.stage_specs import EvaluateSpec, TrainSpec
+from ssrob.stage_specs import DiagnoseSpec, EvaluateSpec, TrainSpec
 from ssrob.store import Store, write_json
 
 
@@ -55,7 +55,8 @@ def label(arm: Arm) -> str:
     parts += [f"w={arm.weight:g}"] if arm.weight is not None else []
     parts += [arm.norm] if arm.norm else []
     parts += [f"x{arm.eps_scale:g}"] if arm.eps_scale != 1 else []
-    parts += [f"from {arm.init}"] if arm.init != "random" else []
+    if arm.init != "random":  # the task of pre-training goes without saying where it is the same
+        parts += ["from", *([arm.init_task] if arm.init_task and arm.init_task != arm.task else []), arm.init]
     return " ".join(parts) + (f" ({arm.budget})" if arm.budget else "")
 
 
@@ -65,6 +66,7 @@ def _arms(plan: Plan, store: Store) -> list[pd.DataFrame]:
         trained = [path for path in (arm.pretrain, arm.finetune) if path]
         facts = [store.provenance(path) for path in trained]
         passes = [_passes(plan, path, fact) for path, fact in zip(trained, facts, strict=True)]
+        records = tables.read_table(store.output(arm.finetune, "training.parquet"))
         told = {
             "label": label(arm),
             "passes": sum(passes),
@@ -72,9 +74,20 @@ def _arms(plan: Plan, store: Store) -> list[pd.DataFrame]:
             "seconds": sum(fact["seconds"] for fact in facts),
             "device": facts[-1]["device"],
             "best_epoch": facts[-1]["best_epoch"],
+            "overfitting": overfitting(records, facts[-1]["best_epoch"]),
         }
         rows.append(arm_columns(arm) | told)
     return [pd.DataFrame(rows)]
+
+
+def overfitting(records: pd.DataFrame, best_epoch: float) -> float:
+    """Return the robust-overfitting gap of a training: robust validation accuracy of its best epoch less the last's.
+
+    records: as `tables.RECORDS`; NaN for a training that was never attacked. Rice, Wong, Kolter 2020.
+    """
+    robust = records[records["metric"] == "validation/robust_accuracy"].sort_values("epoch")
+    best = robust[np.isclose(robust["epoch"], best_epoch)]
+    return float("nan") if best.empty else float(best["value"].iloc[0] - robust["value"].iloc[-1])
 
 
 def _training(plan: Plan, store: Store) -> list[pd.DataFrame]:
@@ -126,14 +139,68 @@ def _of_checkpoints(plan: Plan, kind: str, read: Callable[[str], pd.DataFrame]) 
     ]
 
 
+def _probes(plan: Plan, store: Store) -> list[pd.DataFrame]:
+    parts = []
+    for path, arm in {arm.probe: arm for arm in plan.arms if arm.probe}.items():
+        assert path is not None
+        assert arm.pretrain is not None
+        spec = TrainSpec.model_validate(plan.stages[arm.pretrain].spec)
+        told: dict[str, Any] = {"pretrain": arm.pretrain, "init": arm.init, "init_task": arm.init_task}
+        told |= {"norm": spec.norm, "eps_train": spec.eps_train, "seed": spec.seed}
+        table = tables.read_table(store.output(path, "probes.parquet"))
+        parts.append(table.assign(**told, accuracy=_shares(table)))
+    return parts
+
+
+def _diagnostics(plan: Plan, store: Store) -> list[pd.DataFrame]:
+    parts = []
+    for arm in plan.arms:
+        for task, path in arm.diagnose.items():
+            spec = DiagnoseSpec.model_validate(plan.stages[path].spec)
+            told: dict[str, Any] = {
+                "checkpoint": spec.checkpoint,
+                "ssl_task": task,
+                "eval_norm": spec.norm,
+                "eps": spec.eps,
+            }
+            found = diagnosis(tables.read_table(store.output(path, "diagnosis.parquet")))
+            parts.append(found.assign(**arm_columns(arm), **told))
+    return parts
+
+
+def diagnosis(rows: pd.DataFrame) -> pd.DataFrame:
+    """Summarise a diagnosis (rows as `tables.DIAGNOSED`) over its images, per head and image set."""
+    told = rows.assign(ratio=rows["ssl_gradient"] / rows["supervised_gradient"].where(rows["supervised_gradient"] > 0))
+    told[["class_correct", "ssl_correct"]] = told[["class_correct", "ssl_correct"]].astype(float)
+    found = (
+        told.groupby(["head", "images"], sort=False)
+        .agg(
+            n=("example", "count"),
+            cosine=("cosine", "mean"),
+            gradient_ratio=("ratio", "median"),
+            class_accuracy=("class_correct", "mean"),
+            ssl_accuracy=("ssl_correct", "mean"),
+            supervised_loss=("supervised_loss", "mean"),
+            ssl_loss=("ssl_loss", "mean"),
+        )
+        .reset_index()
+    )
+    cosines = told.groupby(["head", "images"], sort=False)["cosine"]
+    return found.assign(**{f"cosine_q{q:02d}": cosines.quantile(q / 100).to_numpy() for q in (5, 25, 50, 75, 95)})
+
+
+def _shares(table: pd.DataFrame) -> list[float]:
+    """Return the share of bits that are set, per row of a table with `correct` (bit-packed) and `n`."""
+    packed = zip(table["correct"].tolist(), table["n"].tolist(), strict=True)
+    return [float(np.unpackbits(np.frombuffer(bits, np.uint8), count=n).mean()) for bits, n in packed]
+
+
 def _corruptions(plan: Plan, store: Store) -> list[pd.DataFrame]:
     family = {name: each for each, names in FAMILIES.items() for name in names}
 
     def read(path: str) -> pd.DataFrame:
         table = tables.read_table(store.output(path, "corruptions.parquet"))
-        hits = [np.unpackbits(np.frombuffer(bits, np.uint8)) for bits in table["correct"].tolist()]
-        shares = [float(each[:n].mean()) for each, n in zip(hits, table["n"].tolist(), strict=True)]
-        return table.assign(accuracy=shares, family=table["corruption"].map(family))
+        return table.assign(accuracy=_shares(table), family=table["corruption"].map(family))
 
     return _of_checkpoints(plan, "corrupt", read)
 
@@ -159,6 +226,8 @@ _TABLES: dict[str, tuple[tables.Columns, Callable[[Plan, Store], list[pd.DataFra
     "examples": (tables.ALL_EXAMPLES, _examples),
     "checks": (tables.ALL_CHECKS, _checks),
     "corruptions": (tables.CORRUPTIONS, _corruptions),
+    "probes": (tables.PROBES, _probes),
+    "diagnostics": (tables.DIAGNOSTICS, _diagnostics),
     "stages": (tables.STAGES, _stages),
 }
 

@@ -3,17 +3,20 @@
 import io
 import json
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.table import Table
 
 from ssrob.attacks.presets import PRESETS
+from ssrob.catalog import LOSSES
 from ssrob.cost import step_passes
 from ssrob.data.sources import count_images
 from ssrob.disk import estimate
 from ssrob.plan import Plan, Stage
 from ssrob.spec import Data
-from ssrob.stage_specs import CorruptSpec, EvaluateSpec, TrainSpec
+from ssrob.stage_specs import CorruptSpec, DiagnoseSpec, EvaluateSpec, ProbeSpec, TrainSpec
 from ssrob.store import Store
 
 WIDTH = 140
@@ -78,19 +81,50 @@ def passes(stage: Stage, counts: tuple[int, int] | None) -> float | None:
     """
     if counts is None:
         return None
-    train, test = counts
-    if stage.kind in ("pretrain", "finetune"):
-        spec = TrainSpec.model_validate(stage.spec)
-        return step_passes(spec.objective).equivalent * spec.training.epochs * train
-    if stage.kind == "evaluate":
-        sweep = EvaluateSpec.model_validate(stage.spec)
-        attacks = PRESETS[sweep.preset].with_restarts(sweep.restarts).attacks
-        per_eps = sum(2 * attack.steps * attack.restarts for attack in attacks)
-        return (sweep.images or test) * per_eps * sum(len(grid) for grid in sweep.eps.values())
-    if stage.kind == "corrupt":
-        tests = CorruptSpec.model_validate(stage.spec)
-        return (tests.images or test) * len(tests.names) * len(tests.severities)
-    return 0.0
+    return _COUNTED[stage.kind](stage.spec, *counts) if stage.kind in _COUNTED else 0.0
+
+
+def _training(spec: dict[str, Any], train: int, _: int) -> float:
+    trained = TrainSpec.model_validate(spec)
+    return step_passes(trained.objective).equivalent * trained.training.epochs * train
+
+
+def _sweep(spec: dict[str, Any], _: int, test: int) -> float:
+    sweep = EvaluateSpec.model_validate(spec)
+    attacks = PRESETS[sweep.preset].with_restarts(sweep.restarts).attacks
+    per_eps = sum(2 * attack.steps * attack.restarts for attack in attacks)
+    return float((sweep.images or test) * per_eps * sum(len(grid) for grid in sweep.eps.values()))
+
+
+def _corruptions(spec: dict[str, Any], _: int, test: int) -> float:
+    tests = CorruptSpec.model_validate(spec)
+    return float((tests.images or test) * len(tests.names) * len(tests.severities))
+
+
+def _probe(spec: dict[str, Any], train: int, _: int) -> float:
+    """Count two networks, and two attacks per norm on each."""
+    probe = ProbeSpec.model_validate(spec)
+    per_image = 1 + len(probe.reference) * 2 * (2 * probe.steps + 1)
+    return 2.0 * (2 * min(probe.train_images, train) + min(probe.images, train) * per_image)
+
+
+def _diagnosis(spec: dict[str, Any], train: int, _: int) -> float:
+    """Count the fit of a head, and per network the attacks on both losses and the gradients at four image sets."""
+    diagnosis = DiagnoseSpec.model_validate(spec)
+    views = len(LOSSES[diagnosis.task].forwards)
+    per_image = (2 * diagnosis.steps + 4 * 3) * (1 + views)
+    head = diagnosis.head_epochs * min(diagnosis.head_images, train) * views
+    return head + (1 + diagnosis.own_head) * min(diagnosis.images, train) * per_image
+
+
+_COUNTED: dict[str, Callable[[dict[str, Any], int, int], float]] = {
+    "pretrain": _training,
+    "finetune": _training,
+    "probe": _probe,
+    "diagnose": _diagnosis,
+    "evaluate": _sweep,
+    "corrupt": _corruptions,
+}
 
 
 def _counted(stage: Stage, store: Store) -> tuple[int, int] | None:

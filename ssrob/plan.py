@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ssrob.cost import step_passes
+from ssrob.measurements import corrupt_spec, diagnose_specs, evaluate_spec, probe_spec
 from ssrob.resolve import budget_label, resolve_objective
 from ssrob.spec import (
     Arms,
@@ -23,10 +24,19 @@ from ssrob.spec import (
     Training,
     Variant,
 )
-from ssrob.stage_specs import CorruptSpec, EvaluateSpec, Objective, TrainSpec
+from ssrob.stage_specs import Objective, TrainSpec
 
 # Raised by hand when code changes what a kind of stage computes, or a default of its spec changes.
-REVISIONS = {"data": 1, "pretrain": 1, "finetune": 1, "evaluate": 1, "corrupt": 1, "study": 1}
+REVISIONS = {
+    "data": 1,
+    "pretrain": 1,
+    "probe": 1,
+    "finetune": 1,
+    "diagnose": 1,
+    "evaluate": 1,
+    "corrupt": 1,
+    "study": 1,
+}
 LONGEST_KEY = 240  # characters; file systems take 255
 OPERATIONAL = {"path", "fingerprint"}  # fields of a data set that decide no result
 
@@ -84,6 +94,7 @@ class Arm:
 
     variant: str
     init: str
+    init_task: str | None  # that the init was pre-trained on
     task: str | None
     weight: float | None
     norm: Norm | None
@@ -93,6 +104,8 @@ class Arm:
     seed: int
     finetune: str
     pretrain: str | None
+    probe: str | None
+    diagnose: dict[str, str]  # SSL task -> stage
     evaluate: dict[Checkpoint, str]
     corrupt: dict[Checkpoint, str]
 
@@ -196,14 +209,19 @@ def _arm(study: Study, block: Arms, cell: Cell) -> tuple[list[Stage], Arm]:
         }
         for kind in ("evaluate", "corrupt")
     }
+    probe, diagnoses = _probe(study, data, before), _diagnoses(study, data, train, spec)
     arm = Arm(
         **spec.model_dump(include=set(Arm.__dataclass_fields__) & set(TrainSpec.model_fields)),
+        init_task=before[-1].spec.get("task") if before else None,
         finetune=train.path,
         pretrain=before[-1].path if before else None,
+        probe=probe[0].path if probe else None,
+        diagnose={task: stage.path for task, stage in diagnoses.items()},
         evaluate={checkpoint: stage.path for checkpoint, stage in tests["evaluate"].items()},
         corrupt={checkpoint: stage.path for checkpoint, stage in tests["corrupt"].items()},
     )
-    return [data, *before, train, *tests["evaluate"].values(), *tests["corrupt"].values()], arm
+    tested = [stage for by_checkpoint in tests.values() for stage in by_checkpoint.values()]
+    return [data, *before, *probe, train, *diagnoses.values(), *tested], arm
 
 
 def _finetune_spec(study: Study, cell: Cell) -> TrainSpec:
@@ -286,14 +304,31 @@ def _passes(objective: Objective, training: Training) -> float:
     return step_passes(objective).equivalent * training.epochs
 
 
+def _probe(study: Study, data: Stage, before: list[Stage]) -> list[Stage]:
+    """Return the probe of a cell's pre-training, on the labelled data; nothing where there is none."""
+    if study.probe is None or not before:
+        return []
+    pretrained = before[-1]
+    spec = probe_spec(study, study.probe, TrainSpec.model_validate(pretrained.spec))
+    slug = pretrained.key.rpartition("-")[0]
+    return [_stage("probe", slug, spec, {"data": data.path, "model": pretrained.path}, _settings(study))]
+
+
+def _diagnoses(study: Study, data: Stage, train: Stage, trained: TrainSpec) -> dict[str, Stage]:
+    """Return a model's diagnoses by SSL task."""
+    specs = diagnose_specs(study, study.diagnose, trained) if study.diagnose else []
+    slug, parents = train.key.rpartition("-")[0], {"data": data.path, "model": train.path}
+    return {spec.task: _stage("diagnose", f"{slug}-by-{spec.task}", spec, parents, _settings(study)) for spec in specs}
+
+
 def _test_stage(study: Study, kind: str, checkpoint: Checkpoint, data: Stage, train: Stage) -> Stage:
     """Return the sweep or the corruption test of one checkpoint of a trained model."""
     slug = f"{train.key.rpartition('-')[0]}-{checkpoint}"
     parents = {"data": data.path, "model": train.path}
     if kind == "evaluate":
-        return _stage(kind, slug, _evaluate_spec(study, checkpoint), parents, _settings(study))
+        return _stage(kind, slug, evaluate_spec(study, checkpoint), parents, _settings(study))
     folders = {name: str(path) for name in ("frost", "official") if (path := getattr(study.corrupt, name))}
-    return _stage(kind, slug, _corrupt_spec(study, checkpoint), parents, _settings(study) | folders)
+    return _stage(kind, slug, corrupt_spec(study, checkpoint), parents, _settings(study) | folders)
 
 
 def _settings(study: Study) -> dict[str, Any]:
@@ -301,28 +336,6 @@ def _settings(study: Study) -> dict[str, Any]:
     told = {"plugins": study.plugins, "jobs_per_gpu": study.jobs_per_gpu if study.jobs_per_gpu > 1 else None}
     graphs = {} if study.cuda_graphs else {"cuda_graphs": False}
     return {name: value for name, value in told.items() if value} | graphs
-
-
-def _evaluate_spec(study: Study, checkpoint: Checkpoint) -> EvaluateSpec:
-    reference = {norm: threat.eps for norm, threat in study.threat.items()}
-    same = {"preset", "restarts", "images", "gradients_in", "audit_images", "audit_queries"}
-    return EvaluateSpec(
-        eps={norm: [multiple * eps for multiple in study.evaluate.eps] for norm, eps in reference.items()},
-        reference=reference,
-        checkpoint=checkpoint,
-        threads=study.finetune.threads,
-        **study.evaluate.model_dump(include=same),
-    )
-
-
-def _corrupt_spec(study: Study, checkpoint: Checkpoint) -> CorruptSpec:
-    return CorruptSpec(
-        checkpoint=checkpoint,
-        threads=study.finetune.threads,
-        frost_photographs=study.corrupt.frost is not None,
-        official=study.corrupt.official is not None,
-        **study.corrupt.model_dump(include={"names", "severities", "images"}),
-    )
 
 
 def _stage(

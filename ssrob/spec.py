@@ -187,6 +187,29 @@ class CorruptionTest(Strict):
         return self
 
 
+class Probing(Strict):
+    """The kNN and the linear probe of every pre-trained model, on validation images; ``probe: off`` leaves them out."""
+
+    images: Count = 1000  # validation images, or as many as there are
+    train_images: Count = 5000  # that the probes are fitted on, or as many as there are
+    neighbours: Count = 20
+    temperature: Positive = 0.07  # of the neighbours' votes
+    steps: Count = 10  # of the attacks
+
+
+class Diagnosis(Strict):
+    """Gradients and transfer of perturbations between the losses of every trained model; ``diagnose: off`` for none."""
+
+    images: Count = 256  # validation images, or as many as there are
+    steps: Count = 10  # of the attacks
+    head_images: Count = 2000  # training images that a fresh SSL head is fitted on, or as many as there are
+    head_epochs: Count = 10
+
+
+def _off(value: object) -> object:
+    return None if value is False else value
+
+
 class Primary(Strict):
     """The cells that the verdicts are about, fixed before anything runs; all else is exploratory."""
 
@@ -229,6 +252,8 @@ class Study(Strict):
     arms: Annotated[list[Arms], Field(min_length=1)]
     evaluate: Evaluation = Evaluation()
     corrupt: CorruptionTest = CorruptionTest()
+    probe: Annotated[Probing | None, BeforeValidator(_off)] = Probing()
+    diagnose: Annotated[Diagnosis | None, BeforeValidator(_off)] = Diagnosis()
     findings: Findings = Findings()
     results: Path = Path("results")
     cuda_graphs: bool = True  # on a GPU: record training steps and replay them; decides no result

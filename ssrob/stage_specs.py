@@ -83,3 +83,33 @@ class CorruptSpec(Strict):
     official: bool = False  # the published files; where they lie is a setting
     threads: int = 1
     seed: int = 0
+
+
+class ProbeSpec(Strict):
+    """A kNN and a linear probe of one pre-trained backbone, and of the same one before any training."""
+
+    reference: dict[Norm, float]  # eps of the attacks
+    steps: int
+    train_images: int
+    images: int
+    neighbours: int
+    temperature: float
+    init_seed: int  # of the untrained backbone: the pre-training's own
+    threads: int = 1
+    seed: int = 0
+
+
+class DiagnoseSpec(Strict):
+    """How alike the supervised and the SSL loss of one trained model are, seen from its input."""
+
+    task: str
+    own_head: bool  # the model was trained on the task, so that its own head can be asked, too
+    norm: Norm
+    eps: float
+    steps: int
+    images: int
+    head_images: int
+    head_epochs: int
+    checkpoint: Checkpoint = "best"
+    threads: int = 1
+    seed: int = 0

@@ -28,7 +28,9 @@ from ssrob.store import Store
 KINDS = {
     "data": "ssrob.data.stage:stage",
     "pretrain": "ssrob.train:stage",
+    "probe": "ssrob.probe:stage",
     "finetune": "ssrob.train:stage",
+    "diagnose": "ssrob.diagnose:stage",
     "evaluate": "ssrob.evaluate:stage",
     "corrupt": "ssrob.corrupt:stage",
 }

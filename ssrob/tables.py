@@ -38,6 +38,26 @@ CORRUPTED: Columns = {
     "n": (pa.int64(), "test images"),
     "correct": (pa.binary(), "bit-packed (numpy.packbits): image i classified correctly"),
 }
+PROBED: Columns = {
+    "features": (pa.string(), "pretrained, or untrained: the same network before any training"),
+    "probe": (pa.string(), "knn or linear"),
+    "eval_norm": (pa.string(), "norm of the attack, null for clean images"),
+    "eps": (pa.float64(), "of the attack, [0,1] pixel units; 0 for clean images"),
+    "n": (pa.int64(), "validation images"),
+    "correct": (pa.binary(), "bit-packed (numpy.packbits): image i classified correctly"),
+}
+DIAGNOSED: Columns = {
+    "head": (pa.string(), "SSL head: own (trained with the model) or fitted (afresh, on frozen features)"),
+    "images": (pa.string(), "where it was measured: clean, noise, or attacked on the supervised or the ssl loss"),
+    "example": (pa.int64(), "row of the validation split"),
+    "cosine": (pa.float64(), "of the input gradients of both losses, -1..1; null where one is zero"),
+    "supervised_gradient": (pa.float64(), "l2 norm of the input gradient of cross-entropy, nats per unit of pixel"),
+    "ssl_gradient": (pa.float64(), "the same of the SSL loss"),
+    "supervised_loss": (pa.float64(), "cross-entropy, nats"),
+    "ssl_loss": (pa.float64(), "the task's loss, in its own unit"),
+    "class_correct": (pa.bool_(), "classified correctly"),
+    "ssl_correct": (pa.bool_(), "SSL task solved; null where the task has no such answer"),
+}
 CHECKED: Columns = {
     "eval_norm": (pa.string(), "linf or l2"),
     "check": (pa.string(), "name of the check"),
@@ -50,6 +70,7 @@ ARM: Columns = {
     "arm": (pa.string(), "key of the trained model"),
     "variant": (pa.string(), "way of training"),
     "init": (pa.string(), "random, or the name of a pre-training"),
+    "init_task": (pa.string(), "SSL task that the init was pre-trained on, null if there is none"),
     "task": (pa.string(), "SSL task of the variant, null if it has none"),
     "weight": (pa.float64(), "SSL weight w, null if it has none"),
     "norm": (pa.string(), "norm of the training perturbation, null without one"),
@@ -68,6 +89,10 @@ ARMS: Columns = ARM | {
     "seconds": (pa.float64(), "training time, pre-training included"),
     "device": (pa.string(), "where it was trained"),
     "best_epoch": (pa.float64(), "epoch of the best checkpoint on validation"),
+    "overfitting": (
+        pa.float64(),
+        "robust validation accuracy of the best epoch less that of the last, 0..1; null if never attacked",
+    ),
 }
 TRAINING: Columns = ARM | {"stage": (pa.string(), "pretrain or finetune")} | RECORDS
 ROBUSTNESS: Columns = ARM | {
@@ -89,6 +114,40 @@ CORRUPTIONS: Columns = ARM | {
     "severity": (pa.int64(), "1..5"),
     "accuracy": (pa.float64(), "0..1"),
     "n": (pa.int64(), "test images"),
+}
+PROBES: Columns = {
+    "pretrain": (pa.string(), "key of the pre-trained model"),
+    "init": ARM["init"],
+    "init_task": ARM["init_task"],
+    "norm": (pa.string(), "norm of the pre-training's perturbation, null without one"),
+    "eps_train": ARM["eps_train"],
+    "seed": ARM["seed"],
+    "features": PROBED["features"],
+    "probe": PROBED["probe"],
+    "eval_norm": PROBED["eval_norm"],
+    "eps": PROBED["eps"],
+    "accuracy": (pa.float64(), "0..1, on validation images"),
+    "n": PROBED["n"],
+}
+DIAGNOSTICS: Columns = ARM | {
+    "checkpoint": (pa.string(), "best or last"),
+    "ssl_task": (pa.string(), "task whose loss is held against cross-entropy"),
+    "head": DIAGNOSED["head"],
+    "images": DIAGNOSED["images"],
+    "eval_norm": (pa.string(), "norm of the perturbations"),
+    "eps": (pa.float64(), "of the perturbations, [0,1] pixel units"),
+    "n": (pa.int64(), "validation images"),
+    "cosine": (pa.float64(), "of the input gradients of both losses, mean over images"),
+    "cosine_q05": (pa.float64(), "5 % quantile over images"),
+    "cosine_q25": (pa.float64(), "25 % quantile"),
+    "cosine_q50": (pa.float64(), "median"),
+    "cosine_q75": (pa.float64(), "75 % quantile"),
+    "cosine_q95": (pa.float64(), "95 % quantile"),
+    "gradient_ratio": (pa.float64(), "norm of the SSL loss's input gradient over cross-entropy's, median over images"),
+    "class_accuracy": (pa.float64(), "0..1"),
+    "ssl_accuracy": (pa.float64(), "0..1, null where the task has none"),
+    "supervised_loss": (pa.float64(), "cross-entropy, nats, mean"),
+    "ssl_loss": (pa.float64(), "the task's loss, mean"),
 }
 FINDINGS: Columns = {
     "claim": (pa.string(), "C2, C3, C4, C5a, C5b"),

@@ -26,6 +26,8 @@ def tiny_config(folder: Path, **changes: Any) -> dict[str, Any]:
         "arms": [{"variant": ["at", "at_ssl_joint"], "norm": "linf"}, {"variant": "at", "norm": "linf", "init": "ssl"}],
         "evaluate": {"preset": "fast", "eps": [0, 0.5, 1, 2], "images": 40, "audit_images": 8, "audit_queries": 20},
         "corrupt": {"names": ["gaussian_noise", "contrast"], "severities": [1, 5], "images": 40},
+        "probe": {"images": 40, "train_images": 100, "steps": 2},
+        "diagnose": {"images": 40, "steps": 2, "head_images": 100, "head_epochs": 1},
     }
     return config | changes
 

@@ -9,7 +9,18 @@ from ssrob.config import parse_study
 from ssrob.corruptions.names import BENCHMARK, FAMILIES
 from ssrob.plan import Arm, Plan, make_plan
 from ssrob.spec import Study
-from ssrob.tables import ALL_CHECKS, ARMS, CORRUPTIONS, FINDINGS, ROBUSTNESS, STAGES, TRAINING, Columns
+from ssrob.tables import (
+    ALL_CHECKS,
+    ARMS,
+    CORRUPTIONS,
+    DIAGNOSTICS,
+    FINDINGS,
+    PROBES,
+    ROBUSTNESS,
+    STAGES,
+    TRAINING,
+    Columns,
+)
 
 Tables = dict[str, pd.DataFrame]
 BASE: dict[str, Any] = {
@@ -65,6 +76,8 @@ def tables(config: Study, *, n: int = 1000, seed: int = 0) -> Tables:
         "corruptions": _frame([row for arm in plan.arms for row in _corrupt_rows(arm, config, n, draw)], CORRUPTIONS),
         "checks": _frame([row for arm in plan.arms for row in _check_rows(arm, config)], ALL_CHECKS),
         "findings": _frame(_finding_rows(config, n), FINDINGS),
+        "probes": _frame(_probe_rows(plan), PROBES),
+        "diagnostics": _frame([row for arm in plan.arms for row in _diagnosis_rows(arm, config)], DIAGNOSTICS),
         "stages": _frame(_stage_rows(plan), STAGES),
     }
 
@@ -94,8 +107,13 @@ def samples(labels: list[str], images: int = 6, size: int = 16, channels: int = 
 def arm_label(arm: Arm) -> str:
     """Name an arm without its seed, in the manner of the collected tables."""
     parts = [arm.variant, arm.task or "", f"w={arm.weight:g}" if arm.weight is not None else "", arm.norm or ""]
-    parts += [f"x{arm.eps_scale:g}" if arm.eps_scale != 1 else "", f"from {arm.init}" if arm.init != "random" else ""]
+    parts += [f"x{arm.eps_scale:g}" if arm.eps_scale != 1 else "", _origin(arm)]
     return " ".join(part for part in parts if part) + (f" ({arm.budget})" if arm.budget else "")
+
+
+def _origin(arm: Arm) -> str:
+    task = f"{arm.init_task} " if arm.init_task and arm.init_task != arm.task else ""
+    return f"from {task}{arm.init}" if arm.init != "random" else ""
 
 
 def _arm_row(arm: Arm) -> dict[str, Any]:
@@ -108,6 +126,7 @@ def _training_cost(arm: Arm) -> dict[str, Any]:
     finetune = finetune * 2 if arm.budget else finetune
     passes = finetune + (460 if arm.init == "adversarial_ssl" else 60 if arm.init == "ssl" else 0)
     seconds = {"seconds": passes / 3 + arm.seed, "device": "cpu", "best_epoch": 17.0}
+    seconds |= {"overfitting": np.nan if arm.norm is None else 0.012 + 0.001 * arm.seed}
     return {"passes": passes, "passes_finetune": finetune} | seconds
 
 
@@ -193,6 +212,37 @@ def _check_rows(arm: Arm, config: Study) -> list[dict[str, Any]]:
     return rows
 
 
+def _probe_rows(plan: Plan) -> list[dict[str, Any]]:
+    rows = []
+    for arm in {arm.pretrain: arm for arm in plan.arms if arm.pretrain}.values():
+        spec = plan.stages[str(arm.pretrain)].spec
+        told = {"pretrain": arm.pretrain, "init": arm.init, "init_task": arm.init_task, "seed": arm.seed, "n": 500}
+        told |= {"norm": spec.get("norm"), "eps_train": spec.get("eps_train")}
+        for features, share in (("pretrained", 0.55), ("untrained", 0.32)):
+            for probe, more in (("knn", 0.0), ("linear", 0.06)):
+                for norm in (None, *plan.study.threat):
+                    accuracy = (share + more) * (0.2 if norm else 1.0)
+                    eps = plan.study.threat[norm].eps if norm else 0.0
+                    attack = {"eval_norm": norm, "eps": eps, "accuracy": accuracy}
+                    rows.append(told | {"features": features, "probe": probe} | attack)
+    return rows
+
+
+def _diagnosis_rows(arm: Arm, config: Study) -> list[dict[str, Any]]:
+    rows = []
+    norm = arm.norm or "linf"
+    for task in arm.diagnose:
+        for head in ("own", "fitted") if arm.task else ("fitted",):
+            for images, lost in (("clean", 0.0), ("noise", 0.02), ("supervised", 0.4), ("ssl", 0.1)):
+                cosine = 0.05 + (0.2 if head == "own" else 0.0) - 0.05 * (images == "supervised")
+                told = {"checkpoint": "best", "ssl_task": task, "head": head, "images": images, "n": 256}
+                told |= {f"cosine_q{q:02d}": cosine + (q - 50) / 200 for q in (5, 25, 50, 75, 95)}
+                told |= {"eval_norm": norm, "eps": config.threat[norm].eps, "cosine": cosine, "gradient_ratio": 0.4}
+                told |= {"class_accuracy": 0.8 - lost, "ssl_accuracy": 0.7 - lost, "supervised_loss": 0.6 + lost}
+                rows.append(_arm_row(arm) | told | {"ssl_loss": 0.8 + lost})
+    return rows
+
+
 def _finding_rows(config: Study, n: int) -> list[dict[str, Any]]:
     primary = [
         ("C2", "AT with rotation on adversarial images against AT, below eps_train", 2.1, 1.2, 3.0, "supported"),
@@ -230,7 +280,15 @@ def _finding_rows(config: Study, n: int) -> list[dict[str, Any]]:
 
 def _stage_rows(plan: Plan) -> list[dict[str, Any]]:
     versions = json.dumps({"python": "3.11.9", "torch": "2.11.0", "ssrob": "0.1.0", "numpy": "2.1.0"})
-    seconds = {"data": 2.0, "pretrain": 90.0, "finetune": 130.0, "evaluate": 40.0, "corrupt": 12.0}
+    seconds = {
+        "data": 2.0,
+        "pretrain": 90.0,
+        "probe": 4.0,
+        "diagnose": 5.0,
+        "finetune": 130.0,
+        "evaluate": 40.0,
+        "corrupt": 12.0,
+    }
     told = {"device": "cpu", "peak_memory_mb": 812.0, "versions": versions, "commit": "0123456789abcdef0123"}
     return [
         {

@@ -71,7 +71,7 @@ def test_names_are_unique_but_for_the_seed_and_ordered(large: Inputs) -> None:
     assert (arms.groupby("name")["seed"].nunique() == 3).all()
     names = list(dict.fromkeys(arms["name"]))
     assert names[:5] == ["standard", "at linf x0.5", "at linf x0.75", "at linf", "at linf x1.25"]
-    assert names.index("at linf from ssl") > names.index("at_ssl_ensemble rotation w=0.5 linf")
+    assert names.index("at linf from rotation ssl") > names.index("at_ssl_ensemble rotation w=0.5 linf")
 
 
 def test_a_label_that_says_too_little_is_extended() -> None:
@@ -175,7 +175,7 @@ def test_the_floor_leaves_out_where_at_is_lost(given: Inputs) -> None:
 
 def test_gain_from_pretraining_is_against_the_same_way(given: Inputs) -> None:
     found = summary.differences_to_random(given.robustness, floor=0)
-    assert set(found["name"]) == {"at linf from ssl", "at_ssl_joint rotation w=0.5 linf from ssl"}
+    assert set(found["name"]) == {"at linf from rotation ssl", "at_ssl_joint rotation w=0.5 linf from ssl"}
     row = found.iloc[0]
     twin = given.robustness.query(
         "init == 'random' and variant == @row.variant and seed == @row.seed and eps_scale == 1"
@@ -249,7 +249,7 @@ def test_crowded_panels_show_one_interval_in_place_of_bands(large: Inputs) -> No
 
 def test_gain_from_pretraining_has_a_line_per_pretrained_arm(given: Inputs) -> None:
     figure = gain_from_pretraining(summary.differences_to_random(given.robustness, 5), given.looks, 5)
-    assert _legend(figure) == ["at linf from ssl", "at_ssl_joint rotation w=0.5 linf from ssl"]
+    assert _legend(figure) == ["at linf from rotation ssl", "at_ssl_joint rotation w=0.5 linf from ssl"]
 
 
 def test_sweep_heatmap_writes_every_value_in_per_cent(given: Inputs) -> None:

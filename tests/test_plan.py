@@ -30,7 +30,8 @@ def test_the_same_config_gives_the_same_plan(tmp_path: Path) -> None:
 
 def test_a_variant_adds_its_own_stages_alone(tmp_path: Path) -> None:
     arms = [*tiny_config(tmp_path)["arms"], {"variant": "at_ssl_adv", "norm": "linf"}]
-    assert new_kinds(plan_of(tmp_path), plan_of(tmp_path, arms=arms)) == {"corrupt": 1, "evaluate": 1, "finetune": 1}
+    added = new_kinds(plan_of(tmp_path), plan_of(tmp_path, arms=arms))
+    assert added == {"corrupt": 1, "diagnose": 1, "evaluate": 1, "finetune": 1}
 
 
 def test_a_new_eps_trains_nothing(tmp_path: Path) -> None:
@@ -41,18 +42,18 @@ def test_a_new_eps_trains_nothing(tmp_path: Path) -> None:
 def test_a_finetuning_setting_does_not_touch_pretraining(tmp_path: Path) -> None:
     finetune = tiny_config(tmp_path)["finetune"] | {"lr": 0.05}
     added = new_kinds(plan_of(tmp_path), plan_of(tmp_path, finetune=finetune))
-    assert added == {"corrupt": 3, "evaluate": 3, "finetune": 3}
+    assert added == {"corrupt": 3, "diagnose": 3, "evaluate": 3, "finetune": 3}
 
 
 def test_a_pretraining_setting_touches_what_starts_from_it(tmp_path: Path) -> None:
     pretrain = tiny_config(tmp_path)["pretrain"] | {"lr": 0.05}
     added = new_kinds(plan_of(tmp_path), plan_of(tmp_path, pretrain=pretrain))
-    assert added == {"corrupt": 1, "evaluate": 1, "finetune": 1, "pretrain": 1}
+    assert added == {"corrupt": 1, "diagnose": 1, "evaluate": 1, "finetune": 1, "pretrain": 1, "probe": 1}
 
 
 def test_a_seed_keeps_the_seeds_before_it(tmp_path: Path) -> None:
     added = new_kinds(plan_of(tmp_path), plan_of(tmp_path, seeds=[0, 1]))
-    assert added == {"corrupt": 3, "evaluate": 3, "finetune": 3, "pretrain": 1}
+    assert added == {"corrupt": 3, "diagnose": 3, "evaluate": 3, "finetune": 3, "pretrain": 1, "probe": 1}
 
 
 def test_another_study_shares_the_stages_it_has_in_common(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from ssrob.config import load_study
 from ssrob.plan import Plan, Stage, make_plan
 from ssrob.records import Records
 from ssrob.store import Store, write_json
-from ssrob.tables import CORRUPTED, EXAMPLES, RECORDS, read_table, write_table
+from ssrob.tables import CORRUPTED, DIAGNOSED, EXAMPLES, PROBED, RECORDS, read_table, write_table
 from ssrob.tracking import TrackingError, client, default_uri, points, serve, track, view
 from ssrob.tracking.describe import pixels, run_name, run_params, run_tags
 from ssrob.tracking.server import free_port
@@ -70,6 +70,17 @@ def corrupted_frame(spec: dict[str, Any], seed: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(CORRUPTED))
 
 
+def probed_frame() -> pd.DataFrame:
+    bits = np.packbits(np.arange(8) < 6).tobytes()
+    rows = [(features, "linear", None, 0.0, 8, bits) for features in ("pretrained", "untrained")]
+    return pd.DataFrame(rows, columns=list(PROBED))
+
+
+def diagnosed_frame() -> pd.DataFrame:
+    rows = [("own", "clean", i, 0.1 * i, 1.0, 1.0, 0.5, 0.5, i > 0, True) for i in range(4)]
+    return pd.DataFrame(rows, columns=list(DIAGNOSED))
+
+
 def fabricate(plan: Plan, store: Store, stage: Stage, seed: int = 0) -> None:
     """Publish a stage as if it had run."""
     produced = store.work(stage.path) / "out"
@@ -82,6 +93,10 @@ def fabricate(plan: Plan, store: Store, stage: Stage, seed: int = 0) -> None:
         write_json(produced / "model.json", {"backbone": "resnet"})
     elif stage.kind == "evaluate":
         write_table(examples_frame(stage.spec, seed), EXAMPLES, produced / "robustness.parquet")
+    elif stage.kind == "probe":
+        write_table(probed_frame(), PROBED, produced / "probes.parquet")
+    elif stage.kind == "diagnose":
+        write_table(diagnosed_frame(), DIAGNOSED, produced / "diagnosis.parquet")
     else:
         write_table(corrupted_frame(stage.spec, seed), CORRUPTED, produced / "corruptions.parquet")
     started = f"2026-01-05T10:{seed:02d}:00+00:00"
@@ -96,7 +111,7 @@ def fabricate_report(plan: Plan) -> None:
 
 
 def make_study(root: Path) -> tuple[Plan, Store]:
-    """One model trained from scratch, one from a pre-training, both tested: 8 stages."""
+    """One model trained from scratch, one from a pre-training, both tested: 11 stages."""
     arms = "[{variant: at_ssl_joint, norm: linf}, {variant: at, init: ssl, norm: linf}]"
     study = load_study(CONFIG, ["seeds=[0]", f"arms={arms}", f"results={root}"])
     return make_plan(study), Store(root)
@@ -172,7 +187,7 @@ def tracked(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> tupl
     plan, store = make_study(root)
     finish_all(plan, store)
     report = track(plan, store)
-    assert (report.runs, report.created) == (9, 9)
+    assert (report.runs, report.created) == (12, 12)
     return plan, store
 
 
@@ -267,7 +282,7 @@ def test_importing_again_changes_nothing(tracked: tuple[Plan, Store]) -> None:
     plan, store = tracked
     before = contents(store.root)
     again = track(plan, store)
-    assert (again.runs, again.created, again.points, again.files) == (9, 0, 0, 0)
+    assert (again.runs, again.created, again.points, again.files) == (12, 0, 0, 0)
     assert contents(store.root) == before
 
 
@@ -374,7 +389,7 @@ def test_data_is_logged_as_a_dataset(tracked: tuple[Plan, Store]) -> None:
     rows = query(tracked[1].root, "select name, digest from datasets")
     assert rows == [("digits", "f" * 10)]
     roles = query(tracked[1].root, "select value, count(*) from input_tags group by value")
-    assert roles == [("testing", 4), ("training", 4)]
+    assert roles == [("testing", 4), ("training", 4), ("validation", 3)]
 
 
 def test_a_copied_results_folder_keeps_its_artifacts_to_itself(tracked: tuple[Plan, Store], tmp_path: Path) -> None:
@@ -385,7 +400,7 @@ def test_a_copied_results_folder_keeps_its_artifacts_to_itself(tracked: tuple[Pl
     track(plan, store)
     assert contents(original) == before
     artifacts = query(tmp_path / "copy", f"select artifact_uri {ACTIVE}")
-    assert len(artifacts) == 9
+    assert len(artifacts) == 12
     assert all(uri.startswith((tmp_path / "copy").as_uri()) for (uri,) in artifacts)
 
 

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from ssrob.config import parse_study
 from ssrob.plan import make_plan
+from ssrob.stages import KINDS
 from ssrob.store import Store, sha256
 from ssrob.tables import read_table
 from tests.conftest import ROOT, tiny_config
@@ -112,11 +113,11 @@ def changed(config: dict[str, Any], section: str, **values: Any) -> dict[str, An
     return config | {section: config[section] | values}
 
 
-TRAINED_AGAIN = {"corrupt": 3, "evaluate": 3, "finetune": 3}
+TRAINED_AGAIN = {"corrupt": 3, "diagnose": 3, "evaluate": 3, "finetune": 3}
 CHANGES: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], dict[str, int]]] = {
     "a variant": (
         lambda config: config | {"arms": [*config["arms"], {"variant": "at_ssl_clean", "norm": "linf"}]},
-        {"corrupt": 1, "evaluate": 1, "finetune": 1},
+        {"corrupt": 1, "diagnose": 1, "evaluate": 1, "finetune": 1},
     ),
     "an eps": (lambda config: changed(config, "evaluate", eps=[0, 0.5, 0.75, 1, 2]), {"evaluate": 3}),
     "a corruption": (
@@ -124,11 +125,13 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], dict[str, i
         {"corrupt": 3},
     ),
     "a fine-tuning setting": (lambda config: changed(config, "finetune", lr=0.05), TRAINED_AGAIN),
-    "a seed": (lambda config: config | {"seeds": [0, 1]}, TRAINED_AGAIN | {"pretrain": 1}),
+    "a seed": (lambda config: config | {"seeds": [0, 1]}, TRAINED_AGAIN | {"pretrain": 1, "probe": 1}),
     "a study that shares a pre-training": (
         lambda config: config | {"study": "second", "arms": [{"variant": "trades", "norm": "linf", "init": "ssl"}]},
         {"corrupt": 1, "evaluate": 1, "finetune": 1},
     ),
+    "a probe": (lambda config: changed(config, "probe", neighbours=5), {"probe": 1}),
+    "no diagnosis": (lambda config: config | {"diagnose": False}, {}),
     "how verdicts are made": (lambda config: config | {"findings": {"margin": 2}}, {}),
 }
 
@@ -156,7 +159,7 @@ def test_a_second_run_gives_the_same_bits(finished: Finished, tmp_path: Path) ->
     _, config = finished
     again = config | {"results": str(tmp_path / "results"), "arms": config["arms"][:1]}
     plan = make_plan(parse_study(again))
-    done = snakemake(tmp_path, again, "--until", "evaluate", "corrupt")
+    done = snakemake(tmp_path, again, "--until", "diagnose", "evaluate", "corrupt")
     assert done.returncode == 0, done.stderr
     old, new = Store(Path(config["results"])), Store(plan.study.results)
     compared = 0
@@ -207,7 +210,7 @@ def test_a_failed_stage_is_named_and_the_others_are_kept(tmp_path: Path) -> None
 def test_the_studies_of_the_repository_plan_their_jobs(name: str, tmp_path: Path) -> None:
     config = yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text()) | {"results": str(tmp_path / "results")}
     plan = make_plan(parse_study(config))
-    expected = {kind: len(plan.of_kind(kind)) for kind in ("data", "pretrain", "finetune", "evaluate", "corrupt")}
+    expected = {kind: len(plan.of_kind(kind)) for kind in KINDS}
     assert jobs(tmp_path, config) == {kind: count for kind, count in expected.items() if count} | CLOSING
 
 
@@ -223,7 +226,7 @@ def test_the_plan_command_says_what_is_done(finished: Finished, tmp_path: Path) 
     }
     assert "tiny: 3 trained models (1 seed)" in told["plan"]
     assert re.search(r"finetune\s+3\s+3\s+0\s+0\.0", told["plan"])
-    assert told["ls"].count("done") == 11
+    assert told["ls"].count("done") == 15
 
 
 def test_a_stage_s_provenance_tells_what_it_ran_on(finished: Finished) -> None:

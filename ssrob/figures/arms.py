@@ -36,7 +36,7 @@ def name_arms(arms: pd.DataFrame) -> pd.DataFrame:
     The name is the label, extended by what tells two arms of the same label apart.
     """
     frame = arms.assign(name=arms["label"])
-    for column in ("init", "norm", "task", "weight", "eps_scale", "budget"):
+    for column in ("init", "init_task", "norm", "task", "weight", "eps_scale", "budget"):
         groups = frame.drop_duplicates([*GROUP, "name"])
         twice = frame["name"].isin(groups.loc[groups["name"].duplicated(), "name"]) & frame[column].notna()
         frame.loc[twice, "name"] = frame["name"] + " · " + frame[column].map(_short)
@@ -130,6 +130,7 @@ def _in_order(frame: pd.DataFrame) -> pd.DataFrame:
         {
             "norm": frame["norm"].map({"linf": 1, "l2": 2}).fillna(0),
             "init": frame["init"].map(inits.index),
+            "init_task": frame["init_task"].fillna(""),
             "variant": frame["variant"].map(ways.index),
             "budget": frame["budget"].fillna(""),
             "eps_scale": frame["eps_scale"],

@@ -126,7 +126,7 @@ def looks(arms: pd.DataFrame) -> Looks:
     weight than usual a lighter or darker shade.
     """
     groups = arms.drop_duplicates("name")
-    tasks = groups["task"].fillna(main_value(groups, "task"))
+    tasks = groups["task"].fillna(groups["init_task"]).fillna(main_value(groups, "task"))
     kinds = list(dict.fromkeys(zip(groups["init"], tasks, strict=True)))
     kinds.sort(key=lambda kind: (kind[0] != "random", kind[1] != main_value(groups, "task")))
     own = [name for name in dict.fromkeys(groups["variant"]) if _core(name) not in _COLOURS]

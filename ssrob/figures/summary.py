@@ -54,7 +54,7 @@ def differences_to_at(robustness: pd.DataFrame, floor: float) -> pd.DataFrame:
     """
     plain = is_plain_at(robustness)
     rows = robustness[~plain & robustness["norm"].notna()]
-    return _differences(rows, robustness[plain], [*SWEEP, "norm", "init", "seed"], floor)
+    return _differences(rows, robustness[plain], [*SWEEP, "norm", "init", "init_task", "seed"], floor)
 
 
 def differences_to_random(robustness: pd.DataFrame, floor: float) -> pd.DataFrame:

@@ -41,12 +41,20 @@ def training_curves(training: pd.DataFrame, looks: Looks) -> Figure:
 def pretraining_rows(training: pd.DataFrame) -> pd.DataFrame:
     """Return the pre-training's rows once, named by init: arms that share a pre-training repeat its rows.
 
-    Adds `pretraining`: the init, with the norm where the same init was trained differently for two norms.
+    Adds `pretraining`: the init, with task and norm where the same init was trained differently for several.
     """
     rows = training[training["stage"] == "pretrain"]
-    rows = rows.drop_duplicates(["init", "seed", "step", "metric", "value"])
-    norms = rows["norm"].groupby(rows["init"]).transform("nunique")
-    return rows.assign(pretraining=rows["init"].where(norms <= 1, rows["init"] + " " + rows["norm"].fillna("")))
+    rows = rows.drop_duplicates(["init", "init_task", "seed", "step", "metric", "value"])
+    return rows.assign(pretraining=name_pretrainings(rows))
+
+
+def name_pretrainings(rows: pd.DataFrame) -> pd.Series:
+    """Name each row's pre-training: its init, with the task and the norm where that init stands for several."""
+    names = rows["init"].copy()
+    for column in ("init_task", "norm"):
+        several = rows[column].groupby(rows["init"]).transform("nunique") > 1
+        names = names.where(~several, names + " " + rows[column].fillna(""))
+    return names.str.strip()
 
 
 @styled

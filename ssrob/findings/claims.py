@@ -97,9 +97,10 @@ def c4(question: Question, joint: Cell) -> Evidence:
 
 def c5a(question: Question, pretrained: Cell) -> Evidence:
     """Weigh that AT from SSL pre-training beats AT from random weights, at eps_train."""
-    plain = pretrained._replace(init="random")
+    plain = pretrained._replace(init="random", init_task=None)
     at = question.kept(plain, AT_EPS)
-    longer = plain._replace(budget=passes_of(pretrained, question.settings.primary.task))
+    task = pretrained.init_task or question.settings.primary.task
+    longer = plain._replace(budget=passes_of(pretrained, task))
     parts = [question.difference("random weights", "gain", (pretrained, plain), at)]
     controls = [
         question.frontier("gain", pretrained, plain),
@@ -114,7 +115,7 @@ def c5b(question: Question, way: Cell) -> Evidence:
     A benefit that eps_train alone would not show is looked for by the controls: against each, and relative to
     the frontier, the gain must be shown to be below the margin.
     """
-    plain, random = plain_at(way), plain_at(way)._replace(init="random")
+    plain, random = plain_at(way), plain_at(way)._replace(init="random", init_task=None)
     parts = [question.difference("AT alone", "within", (way, plain), question.kept(random, AT_EPS))]
     controls = [
         question.frontier("not_above", way, random, than=plain),
@@ -137,6 +138,8 @@ def primary_cells(question: Question, claim: str) -> list[Cell]:
     fixed = question.settings.primary
     init = fixed.pretrained if claim in ("C5a", "C5b") else fixed.init
     plain = Cell("at", init, None, None, fixed.norm, 1.0, None, fixed.checkpoint)
+    if init != "random" and any(cell.init == init and cell.init_task for cell in question.sweeps.cells):
+        plain = plain._replace(init_task=fixed.task)
     if claim == "C5a":
         return [plain]
     names = (JOINT,) if claim == "C4" else READINGS

@@ -25,13 +25,15 @@ class Cell(NamedTuple):
     eps_scale: float
     budget: str | None
     checkpoint: str
+    init_task: str | None = None  # of the pre-training
 
     def __str__(self) -> str:
         """Say it in words, without norm and checkpoint."""
         told = [self.task] if self.task else []
         told += [f"w {self.weight:g}"] if self.weight is not None else []
         told += [f"{self.eps_scale:g} x eps"] if self.eps_scale != 1 else []
-        told += [f"from {self.init}"] if self.init != "random" else []
+        origin = f"{self.init_task} {self.init}" if self.init_task and self.init_task != self.task else self.init
+        told += [f"from {origin}"] if self.init != "random" else []
         told += [self.budget] if self.budget else []
         return self.variant + (f" ({', '.join(told)})" if told else "")
 

@@ -5,12 +5,14 @@ from typing import Any
 
 from ssrob.plan import OPERATIONAL, Plan, Stage
 from ssrob.spec import Data, Strict
-from ssrob.stage_specs import CorruptSpec, EvaluateSpec, TrainSpec
+from ssrob.stage_specs import CorruptSpec, DiagnoseSpec, EvaluateSpec, ProbeSpec, TrainSpec
 
 SPECS: dict[str, type[Strict]] = {
     "data": Data,
     "pretrain": TrainSpec,
+    "probe": ProbeSpec,
     "finetune": TrainSpec,
+    "diagnose": DiagnoseSpec,
     "evaluate": EvaluateSpec,
     "corrupt": CorruptSpec,
 }
@@ -28,9 +30,10 @@ def run_name(plan: Plan, stage: Stage) -> str:
         name += f" from {_training_name(plan.stages[model.parents['init']], seed=False)}"
     elif model.spec.get("init", "random") != "random":
         name += f" from {model.spec['init']}"
-    if stage.kind in ("evaluate", "corrupt"):
-        return f"{stage.kind} {name} {stage.spec['checkpoint']}"
-    return f"pretrain {name}" if stage.kind == "pretrain" else name
+    if stage.kind == "finetune":
+        return name
+    what = {"diagnose": "task", "evaluate": "checkpoint", "corrupt": "checkpoint"}.get(stage.kind)
+    return " ".join([stage.kind, name, *([str(stage.spec[what])] if what else [])])
 
 
 def run_tags(plan: Plan, stage: Stage) -> dict[str, str]:
@@ -47,7 +50,7 @@ def run_tags(plan: Plan, stage: Stage) -> dict[str, str]:
 def run_params(plan: Plan, stage: Stage) -> dict[str, str]:
     """Return the spec, defaults included, with nested names joined by dots; a test also has its arm's columns."""
     params = dict(_flatten(resolved(stage)))
-    if stage.kind in ("evaluate", "corrupt"):
+    if "model" in stage.parents:
         spec = resolved(model_of(plan, stage))
         params = {name: _text(spec[name]) for name in ARM_PARAMS if spec[name] is not None} | {
             f"test.{name}": value for name, value in params.items()

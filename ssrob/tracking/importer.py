@@ -23,6 +23,7 @@ LAYOUT = "1"  # raised when what is logged of a finished stage changes, so that 
 MAX_ARTIFACT_BYTES = 16 * 2**20  # larger weights stay in the results folder alone
 ARTIFACT_SUFFIXES = {".json", ".parquet", ".safetensors", ".png", ".svg", ".html", ".log", ".txt"}
 MARKER = "tracked.json"  # written after an import, for the workflow: no part of what is imported
+ROLES = {"probe": "validation", "diagnose": "validation", "evaluate": "testing", "corrupt": "testing"}  # of the data
 PARENT = "mlflow.parentRunId"
 SEAL = "ssrob.complete"  # with what a finished stage was linked when all of it had been logged
 LOGGED = "ssrob.records"  # how many training records were logged, and their digest
@@ -159,7 +160,7 @@ class _Import:
         if not self.store.done(data.path):
             return
         about = json.loads(self.store.output(data.path, "data.json").read_text())
-        role = "testing" if stage.kind in ("evaluate", "corrupt") else "training"
+        role = ROLES.get(stage.kind, "training")
         self.experiment.log_dataset(run, data.spec["name"], about["fingerprint"][:10], role)
         if stage is data:
             counts = ", ".join(f"{count} {split}" for split, count in about["counts"].items())

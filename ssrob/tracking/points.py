@@ -43,9 +43,13 @@ def measured_points(store: Store, stage: Stage) -> list[Point]:
         points = robust_points(read_table(store.output(stage.path, "robustness.parquet")), stage.spec)
     elif stage.kind == "corrupt":
         points = corruption_points(read_table(store.output(stage.path, "corruptions.parquet")))
+    elif stage.kind == "probe":
+        points = probe_points(read_table(store.output(stage.path, "probes.parquet")))
+    elif stage.kind == "diagnose":
+        points = diagnosis_points(read_table(store.output(stage.path, "diagnosis.parquet")), stage.spec["task"])
     else:
         return []
-    prefix = "" if stage.spec["checkpoint"] == "best" else f"{stage.spec['checkpoint']}/"
+    prefix = "" if stage.spec.get("checkpoint", "best") == "best" else f"{stage.spec['checkpoint']}/"
     return [(prefix + name, step, round(value, DIGITS)) for name, step, value in points]
 
 
@@ -78,6 +82,28 @@ def corruption_points(table: pd.DataFrame) -> list[Point]:
     for severity, rows in benchmark.groupby("severity"):
         points.append(("corruption_accuracy_by_severity/mean", int(str(severity)), float(rows.accuracy.mean())))
     return points
+
+
+def probe_points(table: pd.DataFrame) -> list[Point]:
+    """Return the probes' accuracies, e.g. ``probe/linear``, ``probe/knn_robust_linf``, ``probe_untrained/linear``."""
+    points: list[Point] = []
+    for row in table.to_dict("records"):
+        where = "probe" if row["features"] == "pretrained" else f"probe_{row['features']}"
+        attack = f"_robust_{row['eval_norm']}" if isinstance(row["eval_norm"], str) else ""
+        accuracy = np.unpackbits(np.frombuffer(row["correct"], np.uint8), count=row["n"]).mean()
+        points.append((f"{where}/{row['probe']}{attack}", 0, float(accuracy)))
+    return points
+
+
+def diagnosis_points(table: pd.DataFrame, task: str) -> list[Point]:
+    """Return per head and image set the mean cosine of the gradients and the class accuracy, by SSL task."""
+    means = table.groupby(["head", "images"], sort=False)[["cosine", "class_correct"]].mean()
+    return [
+        (f"diagnose_{task}/{row['head']}_{name}_{row['images']}", 0, float(row[name]))
+        for row in means.reset_index().to_dict("records")
+        for name in means.columns
+        if np.isfinite(row[name])
+    ]
 
 
 def _live_records(path: Path) -> pd.DataFrame:
