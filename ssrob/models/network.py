@@ -80,16 +80,16 @@ def _head(features: int, widths: int | Sequence[int]) -> nn.Module:
 
 
 def _initialise(module: nn.Module, seed: int, name: str) -> None:
-    if isinstance(module, nn.Conv2d):  # He et al. 2015
-        nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator(seed, "init", name))
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.Linear):
-        bound = 1 / math.sqrt(module.in_features)
+    """Draw U(-b, b), b = 1 / sqrt(fan in): PyTorch's own default, which the learning rates of published recipes expect.
+
+    Normalised layers do not feel the scale of their weights, but the step does: weights k times as large learn k^2
+    times as slowly, which a short schedule cannot make up for.
+    """
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        bound = 1 / math.sqrt(module.weight[0].numel())
         draw = generator(seed, "init", name)
-        nn.init.uniform_(module.weight, -bound, bound, generator=draw)
-        if module.bias is not None:
-            nn.init.uniform_(module.bias, -bound, bound, generator=draw)
+        for tensor in module.parameters():
+            nn.init.uniform_(tensor, -bound, bound, generator=draw)
     elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
         module.reset_parameters()
     elif next(module.parameters(recurse=False), None) is not None:
