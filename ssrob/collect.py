@@ -11,7 +11,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from ssrob import tables
 from ssrob.corruptions.names import FAMILIES
-from ssrob.cost import step_passes
+from ssrob.cost import training_passes
 from ssrob.findings import findings
 from ssrob.plan import Arm, Plan
 from ssrob.spec import Norm
@@ -38,9 +38,14 @@ def collect(plan: Plan, store: Store) -> dict[str, pd.DataFrame]:
 
 
 def read_tables(plan: Plan) -> dict[str, pd.DataFrame]:
-    """Read a study's collected tables by name."""
-    names = [*_TABLES, "findings"]
-    return {name: tables.read_table(plan.folder / "tables" / f"{name}.parquet") for name in names}
+    """Read a study's collected tables by name; raises ValueError for those of another version of this package."""
+    read = {}
+    for name, columns in {**{name: row[0] for name, row in _TABLES.items()}, "findings": tables.FINDINGS}.items():
+        file = plan.folder / "tables" / f"{name}.parquet"
+        read[name] = tables.read_table(file)
+        if changed := set(columns).symmetric_difference(read[name].columns):
+            raise ValueError(f"{file}: column {min(changed)!r} tells another version; run `ssrob collect` for it again")
+    return read
 
 
 def arm_columns(arm: Arm) -> dict[str, Any]:
@@ -57,6 +62,7 @@ def label(arm: Arm) -> str:
     parts += [f"x{arm.eps_scale:g}"] if arm.eps_scale != 1 else []
     if arm.init != "random":  # the task of pre-training goes without saying where it is the same
         parts += ["from", *([arm.init_task] if arm.init_task and arm.init_task != arm.task else []), arm.init]
+    parts += ["head alone"] if arm.tune == "head" else []
     return " ".join(parts) + (f" ({arm.budget})" if arm.budget else "")
 
 
@@ -216,7 +222,7 @@ def _stages(plan: Plan, store: Store) -> list[pd.DataFrame]:
 
 def _passes(plan: Plan, path: str, facts: dict[str, Any]) -> float:
     spec = TrainSpec.model_validate(plan.stages[path].spec)
-    return step_passes(spec.objective).equivalent * float(facts.get("stopped_epoch", spec.training.epochs))
+    return training_passes(spec) * float(facts.get("stopped_epoch", spec.training.epochs)) / spec.training.epochs
 
 
 _TABLES: dict[str, tuple[tables.Columns, Callable[[Plan, Store], list[pd.DataFrame]]]] = {

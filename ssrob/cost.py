@@ -1,9 +1,10 @@
 """What a training step costs, counted from its objective alone: the floor that speed is measured against."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ssrob.catalog import LOSSES
-from ssrob.stage_specs import Objective, Terms
+from ssrob.fields import Tune
+from ssrob.stage_specs import Objective, Terms, TrainSpec
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,19 @@ class Passes:
         )
 
 
-def step_passes(objective: Objective) -> Passes:
-    """Count the passes of one training step: every attack step, then the training forward and backward."""
+def training_passes(spec: TrainSpec) -> float:
+    """Return what a whole training costs per training image, in forward passes, as planned."""
+    return step_passes(spec.objective, spec.tune).equivalent * spec.training.epochs
+
+
+def step_passes(objective: Objective, tune: Tune = "full") -> Passes:
+    """Count the passes of one training step: every attack step, then the training forward and backward.
+
+    Where the heads alone are trained there is no backward through the backbone but to the input, in attacks.
+    """
     total = _training_passes(objective.train)
+    if tune == "head":
+        total = replace(total, full_backwards=0)
     for perturbation in objective.perturb.values():
         total += _attack_passes(perturbation.climb, perturbation.steps)
     return total

@@ -11,6 +11,7 @@ from ssrob.catalog import LOSSES, known
 Norm = Literal["linf", "l2"]
 Precision = Literal["float32", "bfloat16"]
 Checkpoint = Literal["best", "last"]
+Tune = Literal["full", "head"]
 
 
 class ConfigError(ValueError):

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from ssrob.attacks.presets import PRESETS
 from ssrob.catalog import LOSSES
-from ssrob.cost import step_passes
+from ssrob.cost import training_passes
 from ssrob.data.sources import count_images
 from ssrob.disk import estimate
 from ssrob.plan import Plan, Stage
@@ -55,10 +55,10 @@ def arms_text(plan: Plan, store: Store) -> str:
     table = Table("arm", "init", "norm", "eps", "w", "seed", "passes per image", "trained", box=None)
     for arm in plan.arms:
         spec = TrainSpec.model_validate(plan.stages[arm.finetune].spec)
-        cost = step_passes(spec.objective).equivalent * spec.training.epochs
+        cost = training_passes(spec)
         table.add_row(
             f"{arm.variant} {arm.task or ''}".strip() + (f" ({arm.budget})" if arm.budget else ""),
-            arm.init,
+            arm.init + (", head alone" if arm.tune == "head" else ""),
             arm.norm or "-",
             "-" if arm.eps_train is None else f"{arm.eps_train:.4g}",
             "-" if arm.weight is None else f"{arm.weight:g}",
@@ -85,8 +85,7 @@ def passes(stage: Stage, counts: tuple[int, int] | None) -> float | None:
 
 
 def _training(spec: dict[str, Any], train: int, _: int) -> float:
-    trained = TrainSpec.model_validate(spec)
-    return step_passes(trained.objective).equivalent * trained.training.epochs * train
+    return training_passes(TrainSpec.model_validate(spec)) * train
 
 
 def _sweep(spec: dict[str, Any], _: int, test: int) -> float:

@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from ssrob.spec import (
     Strict,
     Study,
     Training,
+    Tune,
     Variant,
 )
 from ssrob.stage_specs import Objective, TrainSpec
@@ -108,6 +109,11 @@ class Arm:
     diagnose: dict[str, str]  # SSL task -> stage
     evaluate: dict[Checkpoint, str]
     corrupt: dict[Checkpoint, str]
+    tune: Tune = "full"
+
+    def told(self) -> dict[str, Any]:
+        """Return its fields without the defaults: a new field changes no digest."""
+        return {each.name: value for each in fields(self) if (value := getattr(self, each.name)) != each.default}
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,7 @@ class Cell:
     task: str
     weight: float
     eps_scale: float
+    tune: Tune
 
 
 @dataclass(frozen=True)
@@ -138,7 +145,7 @@ class Plan:
             name: getattr(self.study, name) for name in ("title", "seeds", "threat", "evaluate", "corrupt", "findings")
         }
         spec = {name: _dump(value) for name, value in told.items()}
-        return _digest("study", spec, {"arms": canonical([asdict(arm) for arm in self.arms])})
+        return _digest("study", spec, {"arms": canonical([arm.told() for arm in self.arms])})
 
     @property
     def folder(self) -> Path:
@@ -184,6 +191,7 @@ def _cells(study: Study, block: Arms) -> Iterator[Cell]:
         block.task or [study.ssl.task],
         block.weight or study.ssl.weights,
         block.eps_scale,
+        block.tune,
     )
     return itertools.starmap(Cell, grid)
 
@@ -238,6 +246,7 @@ def _finetune_spec(study: Study, cell: Cell) -> TrainSpec:
         model=study.model,
         objective=objective,
         training=study.finetune,
+        tune=cell.tune,
         **_attack_columns(study, objective, cell.norm, cell.eps_scale),
     )
 
@@ -271,6 +280,12 @@ def _refuse_without_effect(spec: TrainSpec, section: str) -> None:
         raise ConfigError(
             f"{section}.label_smoothing: {spec.variant!r} trains on no labels' cross-entropy (xent), found {told}"
         )
+    silent = any(not weight for terms in spec.objective.train.values() for weight in terms.values())
+    if spec.tune == "head" and (silent or spec.objective.attack_mode == "train"):
+        told = "forward" if silent else "attack_mode: train"
+        raise ConfigError(
+            f"arms: variant {spec.variant!r} moves BatchNorm statistics ({told}), which tune: head leaves as they are"
+        )
 
 
 def _objective(study: Study, variant: Variant, cell: Cell, weight: float, eps_scale: float) -> Objective:
@@ -293,7 +308,7 @@ def _stretched(study: Study, spec: TrainSpec, like: EqualPasses, cell: Cell) -> 
         if study.pretrain_data is not None:
             raise ConfigError("equal_passes: an init that was pre-trained on other data has no comparable passes")
         passes += _passes(_objective(study, row.objective, cell, 1.0, row.eps_scale), study.pretrain)
-    epochs = round(passes / step_passes(spec.objective).equivalent, 4)
+    epochs = round(passes / step_passes(spec.objective, spec.tune).equivalent, 4)
     training = spec.training.model_copy(update={"epochs": epochs})
     task = cell.task if row or study.variants[like.variant].uses_ssl else None
     budget = budget_label(like.variant, task, like.init)
@@ -365,6 +380,7 @@ def _digest(kind: str, spec: dict[str, Any], parents: dict[str, str]) -> str:
 
 def _slug(spec: TrainSpec) -> str:
     parts = [spec.data, *([spec.init] if spec.init != "random" else []), spec.variant]
+    parts += [spec.tune] if spec.tune != "full" else []
     parts += [spec.task] if spec.task else []
     parts += [f"w{spec.weight:g}"] if spec.weight is not None else []
     parts += [f"{spec.norm}{_eps_name(spec)}"] if spec.norm and spec.eps_train else []

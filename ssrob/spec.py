@@ -26,6 +26,7 @@ from ssrob.fields import (
     Seed,
     Strict,
     Task,
+    Tune,
     as_list,
     distinct,
     parse_number,
@@ -33,7 +34,7 @@ from ssrob.fields import (
 from ssrob.ways import Pretraining, Ssl, Variant
 
 # What other modules take from here, wherever it is written.
-__all__ = ["WEIGHT", "Checkpoint", "ConfigError", "Norm", "Precision", "Strict", "Variant", "parse_number"]
+__all__ = ["WEIGHT", "Checkpoint", "ConfigError", "Norm", "Precision", "Strict", "Tune", "Variant", "parse_number"]
 
 
 class Data(Strict):
@@ -143,6 +144,7 @@ class Arms(Strict):
     task: Annotated[list[Task], BeforeValidator(as_list), AfterValidator(distinct)] | None = None
     weight: Annotated[list[NotNegative], BeforeValidator(as_list), AfterValidator(distinct)] | None = None
     eps_scale: Annotated[list[Positive], BeforeValidator(as_list), AfterValidator(distinct)] = [1.0]
+    tune: Annotated[list[Tune], BeforeValidator(as_list), AfterValidator(distinct)] = ["full"]  # head: backbone frozen
     equal_passes: EqualPasses | None = None
     seeds: Annotated[list[Seed], BeforeValidator(as_list), AfterValidator(distinct)] | None = None
 

@@ -3,7 +3,8 @@
 from typing import Literal
 
 from ssrob.catalog import LOSSES, Widths
-from ssrob.spec import Checkpoint, Model, Norm, Precision, Strict, Training
+from ssrob.fields import Checkpoint, Norm, Precision, Strict, Tune
+from ssrob.spec import Model, Training
 
 Terms = dict[str, float]  # loss name -> weight
 
@@ -48,6 +49,7 @@ class TrainSpec(Strict):
     norm: Norm | None = None
     eps_train: float | None = None
     eps_scale: float = 1.0
+    tune: Tune = "full"  # head: the heads alone are trained, the backbone stays as it is, in eval mode
     budget: str | None = None  # "passes of ..." when the epochs were stretched to another arm's cost
     seed: int
     model: Model

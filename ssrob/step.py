@@ -42,6 +42,8 @@ def descend(network: Network, spec: TrainSpec, batch: Batch, *, norms: bool = Fa
 
 def _descend(network: Network, spec: TrainSpec, batch: Batch, norms: bool) -> Tensors:
     network.train()
+    if spec.tune == "head":
+        network.backbone.eval()  # frozen, BatchNorm included
     with precision(spec.training.precision, batch.x.device):
         images = perturbed(network, spec.objective, batch)
         model = Forward(network)
@@ -52,7 +54,7 @@ def _descend(network: Network, spec: TrainSpec, batch: Batch, norms: bool) -> Te
     metrics = {"loss/total": loss.detach()}
     metrics |= {f"loss/{term.image_set}/{term.loss}": term.value.detach() for term in terms}
     metrics |= _accuracies(model, spec.objective, images, batch)
-    if norms:
+    if norms and spec.tune == "full":
         metrics |= gradient_norms(terms, list(network.backbone.parameters()))
     parameters = dict(network.named_parameters())
     for parameter in parameters.values():

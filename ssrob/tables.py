@@ -76,6 +76,7 @@ ARM: Columns = {
     "norm": (pa.string(), "norm of the training perturbation, null without one"),
     "eps_scale": (pa.float64(), "eps_train in multiples of the reference eps"),
     "eps_train": (pa.float64(), "[0,1] pixel units, null without a perturbation"),
+    "tune": (pa.string(), "full: all weights were trained; head: the heads alone, on a frozen backbone"),
     "budget": (pa.string(), "null, or the arm whose passes this one was given"),
     "seed": (pa.int64(), "seed of initialisation, order, augmentation and attacks"),
 }

@@ -101,7 +101,7 @@ def fit(state: State, task: Task) -> Iterator[Metrics]:
         if state.step % (task.spec.training.validate_every * per_epoch) == 0 or state.step == task.steps:
             epoch = state.step / per_epoch
             validated = validate(state.judged, task.spec, *task.validation)
-            metrics |= validated | {"passes": step_passes(task.spec.objective).equivalent * epoch}
+            metrics |= validated | {"passes": step_passes(task.spec.objective, task.spec.tune).equivalent * epoch}
             if not state.best or score(validated) > state.best["score"]:
                 weights = {name: tensor.clone() for name, tensor in state.judged.state_dict().items()}
                 state.best = {"score": score(validated), "epoch": epoch, "weights": weights}
@@ -165,12 +165,14 @@ def start(spec: TrainSpec, data: Prepared, init: Path | None, device: torch.devi
     if init is not None:
         matched, expected = load_backbone(network, read_weights(init))
         log.info("init: %d of %d backbone tensors taken from %s", matched, expected, init)
+    if spec.tune == "head":
+        network.backbone.requires_grad_(False)
     network.to(device=device, memory_format=memory_format(device))  # type: ignore[call-overload]
     training = spec.training
     if training.compile:
         network.backbone.compile(dynamic=False)
     optimizer = torch.optim.SGD(
-        network.parameters(),
+        [parameter for parameter in network.parameters() if parameter.requires_grad],
         lr=training.lr,
         momentum=training.momentum,
         nesterov=training.nesterov and training.momentum > 0,

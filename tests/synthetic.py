@@ -108,6 +108,7 @@ def arm_label(arm: Arm) -> str:
     """Name an arm without its seed, in the manner of the collected tables."""
     parts = [arm.variant, arm.task or "", f"w={arm.weight:g}" if arm.weight is not None else "", arm.norm or ""]
     parts += [f"x{arm.eps_scale:g}" if arm.eps_scale != 1 else "", _origin(arm)]
+    parts += ["head alone" if arm.tune == "head" else ""]
     return " ".join(part for part in parts if part) + (f" ({arm.budget})" if arm.budget else "")
 
 

@@ -58,12 +58,16 @@ def names_in(frame: pd.DataFrame, arms: pd.DataFrame) -> list[str]:
 
 def is_frontier(frame: pd.DataFrame) -> pd.Series:
     """Tell which rows belong to plain AT at another eps_train than the reference."""
-    return (frame["variant"] == "at") & (frame["eps_scale"] != 1) & frame["budget"].isna()
+    return _is_at(frame) & (frame["eps_scale"] != 1)
 
 
 def is_plain_at(frame: pd.DataFrame) -> pd.Series:
     """Tell which rows belong to plain AT at the reference eps_train and with its own number of passes."""
-    return (frame["variant"] == "at") & (frame["eps_scale"] == 1) & frame["budget"].isna()
+    return _is_at(frame) & (frame["eps_scale"] == 1)
+
+
+def _is_at(frame: pd.DataFrame) -> pd.Series:
+    return (frame["variant"] == "at") & frame["budget"].isna() & (frame["tune"] == "full")
 
 
 def trained_on(frame: pd.DataFrame) -> str:
@@ -96,21 +100,26 @@ def panels(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 def _questions(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     if frame.loc[~is_frontier(frame), "name"].nunique() <= MOST_LINES:
         return [("", frame)]
-    usual = {column: _usual(frame, column) for column in ("init", "task", "weight")}
-    main = usual["init"] & usual["task"] & usual["weight"]
+    usual = {column: _usual(frame, column) for column in ("init", "task", "weight", "tune")}
+    main = usual["init"] & usual["task"] & usual["weight"] & usual["tune"]
     found = [("by way of training", frame[main])]
     for column, told in (("init", "by initialisation"), ("task", "by SSL task"), ("weight", "by SSL weight")):
-        differs = ~usual[column] & (usual["init"] & usual["task"] if column == "weight" else True)
+        differs = ~usual[column] & usual["tune"] & (usual["init"] & usual["task"] if column == "weight" else True)
         others = frame[differs]
         beside = main & frame["variant"].isin(set(others["variant"]) | {"at"}) & ~is_frontier(frame)
         if len(others):
             found.append((told, frame[beside | frame["name"].isin(others["name"])]))
+    heads = frame[~usual["tune"]]
+    if len(heads):
+        beside = usual["tune"] & frame["variant"].isin(set(heads["variant"])) & frame["init"].isin(set(heads["init"]))
+        found.append(("by what is fine-tuned", frame[beside & ~is_frontier(frame) | ~usual["tune"]]))
     return found
 
 
 def _usual(frame: pd.DataFrame, column: str) -> pd.Series:
     """Tell which rows have the usual value of a column, or none."""
-    main = "random" if column == "init" and (frame["init"] == "random").any() else main_value(frame, column)
+    first = {"init": "random", "tune": "full"}.get(column)
+    main = first if (frame[column] == first).any() else main_value(frame, column)
     return (frame[column] == main) | frame[column].isna()
 
 

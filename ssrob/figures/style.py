@@ -122,19 +122,19 @@ Looks = dict[str, Look]
 def looks(arms: pd.DataFrame) -> Looks:
     """Give every arm its look by name; `arms` as `arms.name_arms` returns them.
 
-    The way of training gives colour and marker, init and task the dashes and the marker's filling, a smaller or larger
-    weight than usual a lighter or darker shade.
+    The way of training gives colour and marker; init, task and what was fine-tuned the dashes and the marker's filling;
+    a smaller or larger weight than usual a lighter or darker shade.
     """
     groups = arms.drop_duplicates("name")
     tasks = groups["task"].fillna(groups["init_task"]).fillna(main_value(groups, "task"))
-    kinds = list(dict.fromkeys(zip(groups["init"], tasks, strict=True)))
-    kinds.sort(key=lambda kind: (kind[0] != "random", kind[1] != main_value(groups, "task")))
+    kinds = list(dict.fromkeys(zip(groups["init"], tasks, groups["tune"], strict=True)))
+    kinds.sort(key=lambda kind: (kind[2] != "full", kind[0] != "random", kind[1] != main_value(groups, "task")))
     own = [name for name in dict.fromkeys(groups["variant"]) if _core(name) not in _COLOURS]
     found = {}
     for row, task, thin in zip(groups.to_dict("records"), tasks, is_frontier(groups), strict=True):
         variant = str(row["variant"])
         colour, marker = _COLOURS.get(_core(variant)) or _SPARE[own.index(variant) % len(_SPARE)]
-        kind = min(kinds.index((row["init"], task)), len(_DASHES) - 1)
+        kind = min(kinds.index((row["init"], task, row["tune"])), len(_DASHES) - 1)
         budget = isinstance(row["budget"], str)
         shade = 0.2 + 0.4 * float(row["eps_scale"]) if thin else _shade(groups, row["weight"])
         look = Look(

@@ -60,7 +60,7 @@ def differences_to_at(robustness: pd.DataFrame, floor: float) -> pd.DataFrame:
 def differences_to_random(robustness: pd.DataFrame, floor: float) -> pd.DataFrame:
     """Subtract from every pre-trained arm its twin from random initialisation, in points; as `differences_to_at`."""
     random = robustness["init"] == "random"
-    on = [*SWEEP, "variant", "task", "weight", "norm", "eps_scale", "seed"]
+    on = [*SWEEP, "variant", "task", "weight", "norm", "eps_scale", "tune", "seed"]
     short = robustness["budget"].isna()
     return _differences(robustness[~random & short], robustness[random & short], on, floor)
 

@@ -78,8 +78,12 @@ def make_sweep(images: IntArray, survived: IntArray, size: int, passes: float = 
 
 
 def from_tables(robustness: pd.DataFrame, examples: pd.DataFrame, arms: pd.DataFrame) -> Sweeps:
-    """Read the sweeps in the training norm; models trained without a perturbation have none and are left out."""
+    """Read the sweeps in the training norm; models trained without a perturbation have none and are left out.
+
+    So are those of which the head alone was trained: the claims are about training all weights.
+    """
     own = robustness[robustness["norm"].notna() & (robustness["eval_norm"] == robustness["norm"])]
+    own = own[own["tune"] != "head"]
     grid = np.unique(own["eps_multiple"].dropna().to_numpy(dtype=np.float64).round(6))
     passes = dict(zip(arms["arm"], arms["passes"], strict=True))
     outcomes = _by_sweep(examples)

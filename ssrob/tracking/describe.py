@@ -17,7 +17,7 @@ SPECS: dict[str, type[Strict]] = {
     "corrupt": CorruptSpec,
 }
 ARM_TAGS = ("variant", "init", "task", "norm", "seed")
-ARM_PARAMS = (*ARM_TAGS, "weight", "eps_train", "budget")
+ARM_PARAMS = (*ARM_TAGS, "weight", "eps_train", "tune", "budget")
 
 
 def run_name(plan: Plan, stage: Stage) -> str:
@@ -82,6 +82,7 @@ def _training_name(stage: Stage, *, seed: bool = True) -> str:
     parts = [spec["variant"], spec["task"]]
     parts += [f"w{spec['weight']:g}"] if spec["weight"] is not None else []
     parts += [spec["norm"], pixels(spec["eps_train"])] if spec["eps_train"] else []
+    parts += ["head alone"] if spec["tune"] == "head" else []
     parts += ["long"] if spec["budget"] else []
     parts += [f"s{spec['seed']}"] if seed else []
     return " ".join(part for part in parts if part)
