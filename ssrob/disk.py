@@ -22,7 +22,6 @@ PER_IMAGE = 24  # bytes: label and row of an image; a row of an evaluation's tab
 SAMPLES = 8  # images that an evaluation keeps, clean and attacked in each norm
 RECORD, LIVE, POINT = 9, 80, 310  # bytes of one recorded value: in the table, while it runs, in MLflow's database
 REPORT = 8_000_000  # bytes: tables, figures and the page of a study
-ARTIFACT = 16 * 2**20  # bytes: larger files are not copied into MLflow
 
 
 @dataclass(frozen=True)
@@ -127,8 +126,7 @@ def _training(spec: dict[str, Any], images: Images) -> Need | None:
     steps = training.epochs * images.train / training.batch_size / training.record_every
     values = round(steps * (2 + 2 * sum(len(terms) for terms in parsed.objective.train.values())))
     state = file * (3 + (getattr(training, "ema", None) is not None))  # weights, momentum, best, perhaps an average
-    copied = 2 * file if file <= ARTIFACT else 0
-    return Need(2 * file + values * RECORD + SMALL, 2 * state + values * LIVE, copied + values * (POINT + RECORD))
+    return Need(2 * file + values * RECORD + SMALL, 2 * state + values * LIVE, file + values * (POINT + RECORD))
 
 
 def _evaluation(spec: dict[str, Any], images: Images) -> Need:

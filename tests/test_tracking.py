@@ -15,10 +15,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from ssrob.config import load_study
+from ssrob.models.network import Architecture, build
+from ssrob.models.saved import load_network, save_architecture, save_weights
 from ssrob.plan import Plan, Stage, make_plan
 from ssrob.records import Records
-from ssrob.store import Store, write_json
+from ssrob.store import Store, sha256, write_json
 from ssrob.tables import CORRUPTED, DIAGNOSED, EXAMPLES, PROBED, RECORDS, read_table, write_table
 from ssrob.tracking import TrackingError, client, default_uri, points, serve, track, view
 from ssrob.tracking.describe import pixels, run_name, run_params, run_tags
@@ -87,10 +90,15 @@ def fabricate(plan: Plan, store: Store, stage: Stage, seed: int = 0) -> None:
     produced.mkdir(parents=True)
     if stage.kind == "data":
         about = {"fingerprint": "f" * 32, "counts": {"train": 1212, "validation": 135, "test": 450}}
+        about |= {"shape": [1, 8, 8], "classes": list("0123456789")}
         write_json(produced / "data.json", about)
     elif stage.kind in ("pretrain", "finetune"):
         write_table(training_frame(seed), RECORDS, produced / "training.parquet")
-        write_json(produced / "model.json", {"backbone": "resnet"})
+        heads = {"class": 10} if stage.kind == "finetune" else {"rotation": 4}
+        architecture = Architecture("resnet", {"depth": 8, "width": 4}, (1, 8, 8), (0.3,), (0.4,), heads)
+        for name, of_seed in (("best", seed), ("last", seed + 1)):
+            save_weights(build(architecture, of_seed).state_dict(), produced / f"{name}.safetensors")
+        save_architecture(architecture, produced / "model.json")
     elif stage.kind == "evaluate":
         write_table(examples_frame(stage.spec, seed), EXAMPLES, produced / "robustness.parquet")
     elif stage.kind == "probe":
@@ -137,7 +145,7 @@ def contents(root: Path) -> dict[str, list[tuple[Any, ...]]]:
     named = "from {} t join runs using (run_uuid) join tags k using (run_uuid) " + (
         "where k.key = 'ssrob.key' and lifecycle_stage = 'active'"
     )
-    drawn = "t.key not in ('mlflow.parentRunId', 'ssrob.complete', 'mlflow.runName')"
+    drawn = "t.key not in ('mlflow.parentRunId', 'ssrob.complete', 'ssrob.model', 'mlflow.runName')"
     return {
         "runs": sorted(query(root, f"select key.value, name, status, end_time - start_time {ACTIVE}")),
         "metrics": sorted(query(root, f"select k.value, t.key, t.step, t.value {named.format('metrics')}")),
@@ -386,10 +394,81 @@ def test_the_study_run_holds_report_and_figures(tracked: tuple[Plan, Store], roo
 
 
 def test_data_is_logged_as_a_dataset(tracked: tuple[Plan, Store]) -> None:
-    rows = query(tracked[1].root, "select name, digest from datasets")
-    assert rows == [("digits", "f" * 10)]
-    roles = query(tracked[1].root, "select value, count(*) from input_tags group by value")
+    plan, store = tracked
+    rows = query(store.root, "select name, digest, dataset_profile from datasets")
+    assert rows == [("digits", "f" * 32, '{"classes": 10, "test": 450, "train": 1212, "validation": 135}')]
+    roles = query(store.root, "select value, count(*) from input_tags group by value")
     assert roles == [("testing", 4), ("training", 4), ("validation", 3)]
+    import mlflow
+
+    run = mlflow.MlflowClient(default_uri(store.root)).get_run(run_value(store.root, plan.arms[0].finetune, "run_uuid"))
+    [read] = run.inputs.dataset_inputs
+    data = next(iter(plan.of_kind("data").values()))
+    assert Path(mlflow.data.get_source(read.dataset).load()) == store.folder(data.path)
+
+
+LOAD = """
+import builtins, pickle, sys
+import numpy as np
+
+def refuse(*_, **__):
+    raise AssertionError("something was unpickled")
+
+pickle.load = pickle.loads = pickle.Unpickler = refuse
+import mlflow
+mlflow.set_tracking_uri(sys.argv[1])
+model = mlflow.pyfunc.load_model(sys.argv[2])
+np.save(sys.argv[4], model.predict(np.load(sys.argv[3])))
+"""
+
+
+def test_mlflow_loads_a_models_weights_without_unpickling(tracked: tuple[Plan, Store], tmp_path: Path) -> None:
+    plan, store = tracked
+    images = np.random.default_rng(0).random((5, 1, 8, 8), dtype=np.float32)
+    np.save(tmp_path / "images.npy", images)
+    path = plan.arms[0].finetune
+    [(model,)] = query(
+        store.root,
+        f"select value from tags where key = 'ssrob.model' and run_uuid = '{run_value(store.root, path, 'run_uuid')}'",
+    )
+    arguments = [default_uri(store.root), f"models:/{model}", tmp_path / "images.npy", tmp_path / "logits.npy"]
+    subprocess.run([sys.executable, "-c", LOAD, *map(str, arguments)], check=True)
+    with torch.no_grad():
+        expected = load_network(store.folder(path) / "best.safetensors")(torch.from_numpy(images)).numpy()
+    assert (np.load(tmp_path / "logits.npy") == expected).all()
+    folder = store.root / "mlartifacts" / "quickstart" / "models" / model / "artifacts"
+    written = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+    data = {f"data/{name}" for name in ("weights.safetensors", "model.json", "plugins.json")}
+    assert written - {"registered_model_meta"} == {"MLmodel", "requirements.txt"} | data  # the first is of its loading
+    assert "python_model" not in (folder / "MLmodel").read_text()
+
+
+def test_every_training_has_one_model_with_its_accuracies(tracked: tuple[Plan, Store]) -> None:
+    plan, store = tracked
+    ready = "select name from logged_models where status = 2 and lifecycle_stage = 'active'"
+    assert len(query(store.root, ready)) == 3  # a pre-training and two fine-tunings
+    metrics = query(store.root, "select distinct metric_name from logged_model_metrics")
+    assert {"clean_accuracy", "robust_accuracy/linf/x1.00", "corruption_accuracy/mean", "cost/passes"} <= {
+        name for (name,) in metrics
+    }
+    assert sha256(store.folder(plan.arms[0].finetune) / "best.safetensors") in {
+        sha256(file) for file in (store.root / "mlartifacts").rglob("weights.safetensors")
+    }
+
+
+def test_a_kind_of_stage_that_the_import_does_not_know(root: Path) -> None:
+    plan, store = make_study(root)
+    train = plan.stages[plan.arms[0].finetune]
+    probe = Stage("measure", "digits-measure-0", {"eps": 0.1, "names": ["a"]}, train.parents | {"model": train.path})
+    plan = replace(plan, stages=dict(list(plan.stages.items())[:1]) | {train.path: train, probe.path: probe})
+    for stage in (next(iter(plan.stages.values())), train):
+        fabricate(plan, store, stage)
+    (store.work(probe.path) / "out").mkdir(parents=True)
+    (store.work(probe.path) / "out" / "measured.txt").write_text("something")
+    store.publish(probe, store.work(probe.path) / "out", {"started": "2026-01-05T10:00:00+00:00", "seconds": 1.0})
+    assert track(plan, store).runs == 4
+    assert run_value(root, probe.path, "name") == f"measure {run_name(plan, train)}"
+    assert run_params(plan, probe)["test.eps"] == "0.1"
 
 
 def test_a_copied_results_folder_keeps_its_artifacts_to_itself(tracked: tuple[Plan, Store], tmp_path: Path) -> None:

@@ -28,9 +28,12 @@ def export_model(key: str, store: Store, to: Path | None = None) -> Path:
     files |= {name: store.folder(path) / name for name in ("spec.json", "provenance.json")}
     tested = list(tests_of(path, store))
     for test in tested:
+        folder = f"{test.kind}-{test.checkpoint}"
+        if any(place.startswith(f"{folder}/") for place in files):  # one of several
+            folder += f"-{test.key.rpartition('-')[2]}"
         for name in store.manifest(test.path)["outputs"]:
             if name.endswith(".parquet"):
-                files[f"{test.kind}-{test.checkpoint}/{name}"] = store.output(test.path, name)
+                files[f"{folder}/{name}"] = store.output(test.path, name)
     files["README.md"] = card(path, store, tested)
     to = to or Path(path.partition("/")[2])
     bundle.write(files, to)

@@ -3,8 +3,9 @@
 import fcntl
 import os
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Dataset
     from mlflow.entities import Experiment as MlflowExperiment
     from mlflow.entities import Run as MlflowRun
 
@@ -28,6 +30,7 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
 }
 KEY = "ssrob.key"
+MODEL = "ssrob.model"
 # MLflow stores 1000 points, parameters and tags in one step, the points beyond that in a second one, after the tags.
 BATCH = 900
 PAGE = 1000
@@ -47,6 +50,11 @@ class LoggedRun:
     tags: dict[str, str] = field(default_factory=dict)
     params: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def model(self) -> str | None:
+        """The id of the model that was logged from it."""
+        return self.tags.get(MODEL)
 
 
 Point = tuple[str, int, float]  # metric, step, value
@@ -72,8 +80,11 @@ class Experiment:
         return self.runs[key]
 
     def discard(self, key: str) -> None:
-        """Move a run to MLflow's trash."""
-        self._client.delete_run(self.runs.pop(key).id)
+        """Move a run, and the model that was logged from it, to MLflow's trash."""
+        run = self.runs.pop(key)
+        if run.model:
+            self._client.delete_logged_model(run.model)
+        self._client.delete_run(run.id)
 
     def log(
         self,
@@ -81,8 +92,12 @@ class Experiment:
         points: list[Point] | None = None,
         params: dict[str, str] | None = None,
         tags: dict[str, str] | None = None,
+        *,
+        of_model: bool = False,
     ) -> None:
         """Log at most BATCH points, what is new among the parameters and what differs among the tags.
+
+        of_model: the points are measurements of the run's model, too.
 
         A point's time follows from its step: a point is identified by metric, step, time and value, and the store
         ignores one that it has. Tags are written after the points, so that a tag may say how many there are.
@@ -94,7 +109,10 @@ class Experiment:
             return
         self._client.log_batch(
             run.id,
-            metrics=[Metric(name, value, run.start_ms + step, step) for name, step, value in points],
+            metrics=[
+                Metric(name, value, run.start_ms + step, step, model_id=run.model if of_model else None)
+                for name, step, value in points
+            ],
             params=[Param(name, value) for name, value in params.items()],
             tags=[RunTag(name, value) for name, value in tags.items()],
         )
@@ -102,12 +120,27 @@ class Experiment:
         run.tags.update(tags)
         run.metrics.update((name, value) for name, _, value in points)
 
-    def log_dataset(self, run: LoggedRun, name: str, digest: str, role: str) -> None:
+    def log_dataset(self, run: LoggedRun, dataset: "Dataset", role: str) -> None:
         """Say which data a run read; `role` is training or testing."""
-        from mlflow.entities import Dataset, DatasetInput, InputTag
+        from mlflow.entities import DatasetInput, InputTag
 
-        dataset = Dataset(name=name, digest=digest, source_type="ssrob", source=name)
         self._client.log_inputs(run.id, [DatasetInput(dataset, [InputTag("mlflow.data.context", role)])])
+
+    def log_model(self, run: LoggedRun, name: str, write: Callable[[Path], None]) -> None:
+        """Log the model that a run has made; `write` puts its files into a folder. A half-logged one is completed."""
+        from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+
+        if run.model:
+            return
+        found = self._client.search_logged_models([self.id], filter_string=f"source_run_id = '{run.id}'")
+        model = found[0] if found else self._client.create_logged_model(self.id, name, run.id)
+        if model.status != LoggedModelStatus.READY:
+            with tempfile.TemporaryDirectory() as folder:
+                write(Path(folder))
+                self._client.log_model_artifacts(model.model_id, folder)
+            self._client.log_outputs(run.id, [LoggedModelOutput(model.model_id, step=0)])
+            self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+        self.log(run, tags={MODEL: model.model_id})
 
     def log_file(self, run: LoggedRun, file: Path, folder: str = "") -> None:
         """Copy a file into the run's artifacts; one of the same name is replaced."""

@@ -70,8 +70,10 @@ def model_of(plan: Plan, stage: Stage) -> Stage:
 
 
 def resolved(stage: Stage) -> dict[str, Any]:
-    """Return a stage's spec with its defaults; a data set's needs its path to be read, which is then left out."""
+    """Return a stage's spec with the defaults of its kind; a data set's needs its path, which is then left out."""
     own = stage.settings if stage.kind == "data" else {}
+    if stage.kind not in SPECS:
+        return stage.spec
     spec = SPECS[stage.kind].model_validate(stage.spec | own)
     loaded: dict[str, Any] = spec.model_dump(mode="json", exclude=OPERATIONAL if own else None)
     return loaded

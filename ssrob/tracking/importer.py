@@ -16,12 +16,13 @@ from ssrob.stage_specs import TrainSpec
 from ssrob.store import Store, sha256
 from ssrob.tracking.client import BATCH, Experiment, LoggedRun, Point, default_uri, open_experiment
 from ssrob.tracking.describe import model_of, provenance_tags, run_name, run_params, run_tags
+from ssrob.tracking.model import dataset, final_weights, model_name, write_model
 from ssrob.tracking.points import measured_points, told, training_points
 from ssrob.tracking.view import VIEW_TAG, view_tag
 
-LAYOUT = "1"  # raised when what is logged of a finished stage changes, so that it is looked at again
-MAX_ARTIFACT_BYTES = 16 * 2**20  # larger weights stay in the results folder alone
-ARTIFACT_SUFFIXES = {".json", ".parquet", ".safetensors", ".png", ".svg", ".html", ".log", ".txt"}
+LAYOUT = "2"  # raised when what is logged of a finished stage changes, so that it is looked at again
+MAX_ARTIFACT_BYTES = 16 * 2**20  # larger files stay in the results folder alone; weights are logged as models
+ARTIFACT_SUFFIXES = {".json", ".parquet", ".png", ".svg", ".html", ".log", ".txt"}
 MARKER = "tracked.json"  # written after an import, for the workflow: no part of what is imported
 ROLES = {"probe": "validation", "diagnose": "validation", "evaluate": "testing", "corrupt": "testing"}  # of the data
 PARENT = "mlflow.parentRunId"
@@ -117,11 +118,15 @@ class _Import:
             self.experiment.log(run, tags={SEAL: seal})
 
     def _log_results(self, stage: Stage, run: LoggedRun, model: LoggedRun | None, provenance: dict[str, Any]) -> None:
+        logged = run.status == "FINISHED" and run.tags.get(SEAL, "").startswith(f"{LAYOUT}/")  # to be linked anew alone
+        if not logged and final_weights(stage, self.store):
+            name = model_name(run_name(self.plan, stage))
+            self.experiment.log_model(run, name, lambda folder: write_model(stage, self.store, folder))
         points = measured_points(self.store, stage)
         self._log_summary(run, points + _cost_points(stage, provenance))
         if model is not None:
             self._log_summary(model, points)
-        if run.status == "FINISHED":  # set last, so the rest is there
+        if logged:
             return
         self._log_data(stage, run)
         for file in sorted(self.store.folder(stage.path).iterdir()):
@@ -144,7 +149,7 @@ class _Import:
 
     def _log_summary(self, run: LoggedRun, points: list[Point]) -> None:
         new = [point for point in points if point[0] not in run.metrics]  # a batch is stored whole or not at all
-        self.experiment.log(run, new)
+        self.experiment.log(run, new, of_model=run.model is not None)
         self.wrote["points"] += len(new)
 
     def _log_file(self, run: LoggedRun, file: Path, folder: str = "") -> None:
@@ -161,7 +166,7 @@ class _Import:
             return
         about = json.loads(self.store.output(data.path, "data.json").read_text())
         role = ROLES.get(stage.kind, "training")
-        self.experiment.log_dataset(run, data.spec["name"], about["fingerprint"][:10], role)
+        self.experiment.log_dataset(run, dataset(data.spec["name"], about, self.store.folder(data.path)), role)
         if stage is data:
             counts = ", ".join(f"{count} {split}" for split, count in about["counts"].items())
             self.experiment.log(run, tags={"fingerprint": about["fingerprint"], "images": counts})
