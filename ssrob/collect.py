@@ -222,7 +222,7 @@ def _stages(plan: Plan, store: Store) -> list[pd.DataFrame]:
 
 def _passes(plan: Plan, path: str, facts: dict[str, Any]) -> float:
     spec = TrainSpec.model_validate(plan.stages[path].spec)
-    return training_passes(spec) * float(facts.get("stopped_epoch", spec.training.epochs)) / spec.training.epochs
+    return training_passes(spec, facts.get("stopped_epoch"))
 
 
 _TABLES: dict[str, tuple[tables.Columns, Callable[[Plan, Store], list[pd.DataFrame]]]] = {

@@ -16,14 +16,14 @@ from torch import Tensor
 from ssrob.attacks.freeze import frozen
 from ssrob.attacks.geometry import GEOMETRIES
 from ssrob.attacks.stepper import loss_and_gradient
-from ssrob.catalog import LOSSES, load
+from ssrob.catalog import LOSSES, Widths, load, loss_row
 from ssrob.data.batches import Batches, as_tensor, unit
 from ssrob.data.prepared import Prepared
 from ssrob.data.splits import balanced
 from ssrob.losses.batch import Batch
 from ssrob.models.network import CLASS_HEAD, Forward, Network, build
 from ssrob.models.saved import load_network
-from ssrob.objective import draw_views, image_sets
+from ssrob.perturbations import draw_views, image_sets
 from ssrob.seeding import example_keys, generator
 from ssrob.stage_specs import DiagnoseSpec, Objective, Perturbation
 from ssrob.stages import Context, Interrupted
@@ -84,7 +84,7 @@ def with_fitted_head(network: Network, data: Prepared, spec: DiagnoseSpec) -> Ne
     Every model gets one in the same way, so that models with and without an SSL head of their own can be compared.
     """
     heads = {name: widths for name, widths in network.architecture.heads.items() if name == CLASS_HEAD}
-    architecture = dataclasses.replace(network.architecture, heads={**heads, **LOSSES[spec.task].heads})
+    architecture = dataclasses.replace(network.architecture, heads={**heads, **_task_heads(spec)})
     fitted = build(architecture, spec.seed).to(next(network.parameters()).device)
     known = network.state_dict()
     kept = {name: known[name] for name in fitted.state_dict() if name.startswith(("backbone.", f"heads.{CLASS_HEAD}."))}
@@ -98,7 +98,7 @@ def _fit_heads(network: Network, data: Prepared, spec: DiagnoseSpec) -> None:
     images, labels = data.train()
     keys = example_keys(torch.arange(len(labels)), spec.seed, "diagnose subset").numpy()
     kept = np.sort(balanced(labels, keys, spec.head_images))
-    heads = [network.heads[name] for name in LOSSES[spec.task].heads]
+    heads = [network.heads[name] for name in _task_heads(spec)]
     device = next(network.parameters()).device
     batches = Batches(images[kept], labels[kept], HEAD_BATCH, spec.seed, device)
     steps = spec.head_epochs * batches.steps_per_epoch
@@ -127,7 +127,12 @@ def _objective(spec: DiagnoseSpec) -> Objective:
         name: Perturbation.model_validate({"climb": {loss: 1.0}} | size)
         for name, loss in (("supervised", "xent"), ("ssl", spec.task))
     }
-    return Objective(perturb=attacks, train={"clean": {"xent": 1.0, spec.task: 1.0}})
+    train = {"clean": {"xent": 1.0, spec.task: 1.0}}
+    return Objective(perturb=attacks, train=train, arguments=spec.arguments)
+
+
+def _task_heads(spec: DiagnoseSpec) -> dict[str, Widths]:
+    return loss_row(spec.task, spec.arguments).widths
 
 
 def _rows(network: Network, task: str, x: Tensor, batch: Batch) -> pd.DataFrame:

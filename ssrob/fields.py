@@ -68,6 +68,7 @@ Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]  # tables hold it in 64 bits
 Weight = Annotated[float | str, BeforeValidator(parse_weight), WithJsonSchema(_WEIGHT_SCHEMA)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 LossName = Annotated[str, AfterValidator(lambda name: known("loss or task", name, [*LOSSES, "ssl"]))]
+LossArgument = Annotated[int | float, BeforeValidator(parse_number), WithJsonSchema(_FRACTION)]
 Task = Annotated[
     str,
     AfterValidator(lambda name: known("SSL task", name, [n for n, row in LOSSES.items() if row.self_supervised])),

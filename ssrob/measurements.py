@@ -1,6 +1,7 @@
 """What the stages that measure models are asked: sweeps, corruption tests, probes, diagnoses. Imports no torch."""
 
 from ssrob.catalog import LOSSES
+from ssrob.resolve import changed_arguments
 from ssrob.spec import Checkpoint, Diagnosis, Norm, Probing, Study
 from ssrob.stage_specs import CorruptSpec, DiagnoseSpec, EvaluateSpec, Objective, ProbeSpec, TrainSpec
 
@@ -51,6 +52,7 @@ def diagnose_specs(study: Study, diagnosis: Diagnosis, trained: TrainSpec) -> li
         DiagnoseSpec(
             task=task,
             own_head=task in own,
+            arguments=changed_arguments(study, [task]),
             norm=norm,
             eps=study.threat[norm].eps,
             threads=study.finetune.threads,

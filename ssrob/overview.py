@@ -10,7 +10,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 
 from ssrob.attacks.presets import PRESETS
-from ssrob.catalog import LOSSES
+from ssrob.catalog import loss_row
 from ssrob.cost import training_passes
 from ssrob.data.sources import count_images
 from ssrob.disk import estimate
@@ -110,7 +110,7 @@ def _probe(spec: dict[str, Any], train: int, _: int) -> float:
 def _diagnosis(spec: dict[str, Any], train: int, _: int) -> float:
     """Count the fit of a head, and per network the attacks on both losses and the gradients at four image sets."""
     diagnosis = DiagnoseSpec.model_validate(spec)
-    views = len(LOSSES[diagnosis.task].forwards)
+    views = len(loss_row(diagnosis.task, diagnosis.arguments).forwards)
     per_image = (2 * diagnosis.steps + 4 * 3) * (1 + views)
     head = diagnosis.head_epochs * min(diagnosis.head_images, train) * views
     return head + (1 + diagnosis.own_head) * min(diagnosis.images, train) * per_image

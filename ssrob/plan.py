@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ssrob.cost import step_passes
+from ssrob.cost import epochs_passes
 from ssrob.measurements import corrupt_spec, diagnose_specs, evaluate_spec, probe_spec
 from ssrob.resolve import budget_label, resolve_objective
 from ssrob.spec import (
@@ -308,7 +308,7 @@ def _stretched(study: Study, spec: TrainSpec, like: EqualPasses, cell: Cell) -> 
         if study.pretrain_data is not None:
             raise ConfigError("equal_passes: an init that was pre-trained on other data has no comparable passes")
         passes += _passes(_objective(study, row.objective, cell, 1.0, row.eps_scale), study.pretrain)
-    epochs = round(passes / step_passes(spec.objective, spec.tune).equivalent, 4)
+    epochs = round(passes / epochs_passes(spec.objective, 1.0, 1.0, spec.tune), 4)
     training = spec.training.model_copy(update={"epochs": epochs})
     task = cell.task if row or study.variants[like.variant].uses_ssl else None
     budget = budget_label(like.variant, task, like.init)
@@ -316,7 +316,7 @@ def _stretched(study: Study, spec: TrainSpec, like: EqualPasses, cell: Cell) -> 
 
 
 def _passes(objective: Objective, training: Training) -> float:
-    return step_passes(objective).equivalent * training.epochs
+    return epochs_passes(objective, training.epochs, training.epochs)
 
 
 def _probe(study: Study, data: Stage, before: list[Stage]) -> list[Stage]:

@@ -6,10 +6,10 @@ A config is YAML. Numbers may be written as fractions (``8/255``); every eps is 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from ssrob.attacks.names import PRESET_NAMES, REFERENCE
-from ssrob.catalog import BACKBONES, known
+from ssrob.catalog import BACKBONES, checked_arguments, known
 from ssrob.corruptions.names import BENCHMARK
 from ssrob.corruptions.names import NAMES as CORRUPTION_NAMES
 from ssrob.fields import (
@@ -17,6 +17,8 @@ from ssrob.fields import (
     Checkpoint,
     ConfigError,
     Count,
+    LossArgument,
+    LossName,
     Name,
     Norm,
     NotNegative,
@@ -251,6 +253,7 @@ class Study(Strict):
     finetune: Training = Training()
     pretraining: dict[Name, Pretraining] = {}
     variants: dict[Name, Variant] = {}
+    losses: dict[LossName, dict[str, LossArgument]] = {}  # arguments of losses, e.g. {jigsaw: {grid: 3}}
     arms: Annotated[list[Arms], Field(min_length=1)]
     evaluate: Evaluation = Evaluation()
     corrupt: CorruptionTest = CorruptionTest()
@@ -261,6 +264,16 @@ class Study(Strict):
     cuda_graphs: bool = True  # on a GPU: record training steps and replay them; decides no result
     tracking_uri: str | None = None  # default: sqlite in the results folder
     jobs_per_gpu: Count = 1  # how many stages may share a GPU: more than one for small models
+
+    @field_validator("losses", mode="after")
+    @classmethod
+    def _losses_take_their_arguments(cls, losses: dict[str, dict[str, int | float]]) -> dict[str, Any]:
+        for name, given in losses.items():
+            try:
+                checked_arguments(name, given)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+        return losses
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:

@@ -1,22 +1,29 @@
 """What one stage is: everything that decides its result, resolved to numbers. Hashed into the stage's key."""
 
+import itertools
+from collections.abc import Iterable
 from typing import Literal
 
-from ssrob.catalog import LOSSES, Widths
+from ssrob.catalog import Loss, Widths, loss_row
 from ssrob.fields import Checkpoint, Norm, Precision, Strict, Tune
 from ssrob.spec import Model, Training
+from ssrob.ways import Layout, Ramp
 
 Terms = dict[str, float]  # loss name -> weight
 
 
 class Perturbation(Strict):
-    """One adversarial perturbation: the weighted losses that it climbs, in its ball, in so many steps."""
+    """One adversarial perturbation: the weighted losses that it climbs, in its ball, in so many steps, and where."""
 
     climb: Terms
     norm: Norm
     eps: float
     steps: int
     step_size: float
+    layout: Layout = "shared"
+    view: str | None = None  # single: the loss whose one view is the image
+    views: list[str] = []  # copies: the forwards that move; empty: all
+    resample: bool = False
 
 
 class Objective(Strict):
@@ -25,6 +32,9 @@ class Objective(Strict):
     perturb: dict[str, Perturbation] = {}
     train: dict[str, Terms]
     attack_mode: Literal["eval", "train"] = "eval"
+    batchnorm: dict[str, str] = {}  # image set -> branch of BatchNorm, where it is not the main one
+    arguments: dict[str, dict[str, int | float | str]] = {}  # loss -> arguments that a config has changed
+    schedule: dict[str, Ramp] = {}  # loss -> factor of its weights
 
     @property
     def losses(self) -> list[str]:
@@ -35,7 +45,58 @@ class Objective(Strict):
     @property
     def heads(self) -> dict[str, Widths]:
         """Heads that the losses need beside the class head: name -> widths."""
-        return {head: widths for name in self.losses for head, widths in LOSSES[name].heads.items()}
+        return {head: widths for name in self.losses for head, widths in self.row(name).widths.items()}
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """Branches of BatchNorm beside the main one."""
+        return tuple(sorted(set(self.batchnorm.values())))
+
+    def row(self, name: str) -> Loss:
+        """Return a loss's row of the catalog with this objective's arguments."""
+        return loss_row(name, self.arguments)
+
+    def groups(self, perturbation: Perturbation) -> dict[str | None, Terms]:
+        """Split what a perturbation climbs by what it moves: a loss's views on their own, or None: one image.
+
+        With copies no two groups share a tensor, so each is attacked by itself.
+        """
+        groups: dict[str | None, Terms] = {}
+        for name, weight in perturbation.climb.items():
+            source = self.row(name).views_of if perturbation.layout == "copies" else None
+            groups.setdefault(source, {})[name] = weight
+        return groups
+
+    def factors(self, share: float) -> dict[str, float]:
+        """Return what the weights of the scheduled losses are multiplied by when a share 0..1 of the training is done.
+
+        Losses whose factor is zero then are left out.
+        """
+        return {name: factor for name, ramp in self.schedule.items() if (factor := ramp.factor(share))}
+
+    def keeping(self, scheduled: Iterable[str]) -> "Objective":
+        """Return the objective without the other scheduled losses, and without perturbations that nothing needs."""
+        gone = set(self.schedule) - set(scheduled)
+        if not gone:
+            return self
+        train = {name: kept for name, terms in self.train.items() if (kept := _without(terms, gone))}
+        perturb = {
+            name: each.model_copy(update={"climb": _without(each.climb, gone)})
+            for name, each in self.perturb.items()
+            if name in train
+        }
+        return self.model_copy(update={"train": train, "perturb": perturb})
+
+    @property
+    def phases(self) -> list[tuple[float, float]]:
+        """The shares (from, to) of the training within which the same terms are there."""
+        edges = sorted({0.0, 1.0}.union(*(ramp.bends for ramp in self.schedule.values())))
+        return list(itertools.pairwise(edges))
+
+
+def _without(terms: Terms, gone: set[str]) -> Terms:
+    """Drop losses, but not where they have no weight anyway: forwards without a gradient stay."""
+    return {name: weight for name, weight in terms.items() if name not in gone or not weight}
 
 
 class TrainSpec(Strict):
@@ -106,6 +167,7 @@ class DiagnoseSpec(Strict):
 
     task: str
     own_head: bool  # the model was trained on the task, so that its own head can be asked, too
+    arguments: dict[str, dict[str, int | float | str]] = {}  # of the task, where a config has changed them
     norm: Norm
     eps: float
     steps: int

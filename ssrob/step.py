@@ -4,6 +4,7 @@ The second half draws nothing, waits for nothing and depends on tensors alone, s
 """
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,19 +15,26 @@ from ssrob.data.batches import augment
 from ssrob.hardware import laid_out, precision
 from ssrob.losses.batch import Batch
 from ssrob.models.network import Forward, Network
-from ssrob.objective import draw_starts, draw_views, gradient_norms, perturbed, total, training_terms
+from ssrob.objective import gradient_norms, total, training_terms
+from ssrob.perturbations import draw_starts, draw_views, perturbed
 from ssrob.seeding import generator
 from ssrob.stage_specs import Objective, TrainSpec
 
 GRADIENT = "gradient/"  # before a parameter's name
+DRAWN = ("views", "starts", "resampled", "factors")  # of a batch
 
 
-def drawn(spec: TrainSpec, x: Tensor, y: Tensor, step: int) -> Batch:
-    """Augment x (B, C, H, W) in [0, 1] and draw all that its step needs, as functions of (seed, purpose, step)."""
+def drawn(spec: TrainSpec, x: Tensor, y: Tensor, step: int, share: float = 0.0) -> Batch:
+    """Augment x (B, C, H, W) in [0, 1] and draw all that its step needs, as functions of (seed, purpose, step).
+
+    share: of the training that is done, 0..1, which decides the weights that have a schedule.
+    """
     training, device = spec.training, x.device
     x = augment(x, training.augment, training.crop_padding, generator(spec.seed, "augment", step, device=device))
-    batch = draw_views(spec.objective, Batch(laid_out(x), y), spec.seed, step)
-    return draw_starts(spec.objective, batch, spec.seed, step)
+    factors = spec.objective.factors(share)
+    objective = spec.objective.keeping(factors)
+    batch = draw_starts(objective, draw_views(objective, Batch(laid_out(x), y), spec.seed, step), spec.seed, step)
+    return replace(batch, factors={name: torch.tensor(value, device=device) for name, value in factors.items()})
 
 
 def descend(network: Network, spec: TrainSpec, batch: Batch, *, norms: bool = False) -> Tensors:
@@ -44,16 +52,17 @@ def _descend(network: Network, spec: TrainSpec, batch: Batch, norms: bool) -> Te
     network.train()
     if spec.tune == "head":
         network.backbone.eval()  # frozen, BatchNorm included
+    objective = spec.objective.keeping(batch.factors)
     with precision(spec.training.precision, batch.x.device):
-        images = perturbed(network, spec.objective, batch)
-        model = Forward(network)
+        images = perturbed(network, objective, batch)
+        model = Forward(network, objective.batchnorm)
         # Attacks climb cross-entropy with the labels as they are; what the parameters descend may smooth them.
         smoothed = replace(batch, smoothing=spec.training.label_smoothing)
-        terms = training_terms(model, spec.objective, images, smoothed)
+        terms = training_terms(model, objective, images, smoothed)
     loss = total(terms)
     metrics = {"loss/total": loss.detach()}
     metrics |= {f"loss/{term.image_set}/{term.loss}": term.value.detach() for term in terms}
-    metrics |= _accuracies(model, spec.objective, images, batch)
+    metrics |= _accuracies(model, objective, images, batch)
     if norms and spec.tune == "full":
         metrics |= gradient_norms(terms, list(network.backbone.parameters()))
     parameters = dict(network.named_parameters())
@@ -65,13 +74,14 @@ def _descend(network: Network, spec: TrainSpec, batch: Batch, norms: bool) -> Te
 
 def as_tensors(batch: Batch) -> Tensors:
     """Return a batch as tensors by name; `from_tensors` reads them."""
-    views = {f"views/{name}": value for name, value in batch.views.items()}
-    return {"x": batch.x, "y": batch.y} | views | {f"starts/{name}": value for name, value in batch.starts.items()}
+    drawn = {f"{what}/{name}": value for what in DRAWN for name, value in getattr(batch, what).items()}
+    return {"x": batch.x, "y": batch.y} | drawn
 
 
 def from_tensors(tensors: Tensors) -> Batch:
     """Return the batch that `as_tensors` took apart."""
-    return Batch(tensors["x"], tensors["y"], _under("views/", tensors), _under("starts/", tensors))
+    drawn: dict[str, Any] = {what: _under(f"{what}/", tensors) for what in DRAWN}
+    return Batch(tensors["x"], tensors["y"], **drawn)
 
 
 def _under(prefix: str, tensors: Tensors) -> Tensors:

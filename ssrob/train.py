@@ -15,7 +15,7 @@ from ssrob import checkpoint
 from ssrob.averaging import WeightAverage
 from ssrob.capture import Backend, CudaGraphs, Recorded
 from ssrob.catalog import LOSSES, Widths
-from ssrob.cost import step_passes
+from ssrob.cost import training_passes
 from ssrob.data.batches import Batches
 from ssrob.data.prepared import Prepared
 from ssrob.hardware import memory_format
@@ -101,7 +101,7 @@ def fit(state: State, task: Task) -> Iterator[Metrics]:
         if state.step % (task.spec.training.validate_every * per_epoch) == 0 or state.step == task.steps:
             epoch = state.step / per_epoch
             validated = validate(state.judged, task.spec, *task.validation)
-            metrics |= validated | {"passes": step_passes(task.spec.objective, task.spec.tune).equivalent * epoch}
+            metrics |= validated | {"passes": training_passes(task.spec, epoch)}
             if not state.best or score(validated) > state.best["score"]:
                 weights = {name: tensor.clone() for name, tensor in state.judged.state_dict().items()}
                 state.best = {"score": score(validated), "epoch": epoch, "weights": weights}
@@ -137,7 +137,7 @@ def training_step(state: State, task: Task, compute: Recorded) -> Metrics:
     for group in state.optimizer.param_groups:
         group["lr"] = lr
     x, y, _ = task.batches.at(step)
-    batch = drawn(spec, x, y, step)
+    batch = drawn(spec, x, y, step, (step + 0.5) / task.steps)
     first = step % task.batches.steps_per_epoch == 0
     found = descend(network, spec, batch, norms=True) if first else compute(as_tensors(batch))
     for name, parameter in network.named_parameters():
@@ -160,6 +160,7 @@ def start(spec: TrainSpec, data: Prepared, init: Path | None, device: torch.devi
         std=data.std,
         heads=class_head | spec.objective.heads,
         classes=data.classes,
+        branches=spec.objective.branches,
     )
     network = build(architecture, spec.seed)
     if init is not None:

@@ -6,13 +6,11 @@ import torch
 from torch import Tensor
 
 from ssrob.attacks.freeze import frozen
-from ssrob.attacks.geometry import GEOMETRIES
 from ssrob.catalog import LOSSES, load
 from ssrob.hardware import laid_out, precision
 from ssrob.losses.batch import Batch
 from ssrob.models.network import Forward, Network
-from ssrob.objective import draw_views, perturb
-from ssrob.seeding import generator
+from ssrob.perturbations import draw_views, image_sets
 from ssrob.stage_specs import Objective, Perturbation, TrainSpec
 
 BATCH = 500
@@ -35,9 +33,7 @@ def validate(network: Network, spec: TrainSpec, images: Tensor, labels: Tensor) 
             batch = draw_views(spec.objective, Batch(x, y), spec.seed, "validation", number)
             sets = {"clean": x}
             if attack is not None:
-                draws = generator(spec.seed, "attack", "validation", number, device=x.device)
-                start = GEOMETRIES[attack.norm].start(x, attack.eps, draws)
-                sets["robust"] = perturb(network, attack, batch, start)
+                sets["robust"] = image_sets(network, attack, batch, spec.seed, number)["validation"]
             for name, where in sets.items():
                 for task, values in _measured(network, spec.objective, where, batch).items():
                     measured.setdefault(f"validation/{name}_{task}", []).append(values)
@@ -60,14 +56,16 @@ def score(validated: dict[str, float]) -> float:
     raise ValueError(f"nothing to select a checkpoint by: expected an accuracy or a loss, found {[*validated]}")
 
 
-def _attack(spec: TrainSpec) -> Perturbation | None:
+def _attack(spec: TrainSpec) -> Objective | None:
+    """Return the objective whose one perturbation, of the image before any view, the images are tested with."""
     if not spec.objective.perturb or spec.norm is None or spec.eps_train is None:
         return None
     climb = next(iter(spec.objective.perturb.values())).climb
     if any(not LOSSES[name].self_supervised for name in spec.objective.losses):
         climb = {"xent": 1.0}
     steps, eps = spec.training.validation_steps, spec.eps_train
-    return Perturbation(climb=climb, norm=spec.norm, eps=eps, steps=steps, step_size=2.5 * eps / steps)
+    perturbation = Perturbation(climb=climb, norm=spec.norm, eps=eps, steps=steps, step_size=2.5 * eps / steps)
+    return Objective(perturb={"validation": perturbation}, train={}, arguments=spec.objective.arguments)
 
 
 @torch.no_grad()

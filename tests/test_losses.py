@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from ssrob.catalog import LOSSES, Widths, load
+from ssrob.catalog import LOSSES, Widths, load, loss_row
 from ssrob.losses.batch import Batch
 from ssrob.losses.rotation import draw, rotate, rotation
 from ssrob.losses.supervised import correct, kl_to_clean, xent
@@ -15,7 +15,7 @@ from torch import Tensor
 @pytest.fixture
 def network() -> Network:
     heads: dict[str, Widths] = {"class": 5}
-    heads |= {name: widths for row in LOSSES.values() for name, widths in row.heads.items()}
+    heads |= {name: widths for name in LOSSES for name, widths in loss_row(name).widths.items()}
     told = Architecture("resnet", {"depth": 8, "width": 4}, (3, 8, 8), [0.5] * 3, [0.25] * 3, heads)
     return build(told, seed=0).eval()
 
@@ -25,7 +25,7 @@ def batch() -> Batch:
     draws = generator(0, "test")
     x = torch.rand(8, 3, 8, 8, generator=draws)
     y = torch.randint(5, (8,), generator=draws)
-    return Batch(x, y, {name: load(row.draw)(8, draws) for name, row in LOSSES.items() if row.draw})
+    return Batch(x, y, {name: load(row.draw)(8, draws, **row.arguments) for name, row in LOSSES.items() if row.draw})
 
 
 def softmax(logits: Tensor) -> np.ndarray:
@@ -97,7 +97,7 @@ def test_correct_counts_what_argmax_says(network: Network, batch: Batch) -> None
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_of_the_catalog_keeps_the_contract(name: str, network: Network, batch: Batch) -> None:
-    row = LOSSES[name]
+    row = loss_row(name)
     counted: list[int] = []
     handle = network.backbone.register_forward_hook(lambda *_: counted.append(1))
     assert load(row.function).__name__ == name, "the key is the function's name"

@@ -8,7 +8,8 @@ import torch
 from ssrob.config import parse_study
 from ssrob.losses.batch import Batch
 from ssrob.models.network import Architecture, Forward, Network, build
-from ssrob.objective import draw_views, gradient_norms, image_sets, total, training_terms
+from ssrob.objective import gradient_norms, total, training_terms
+from ssrob.perturbations import draw_views, image_sets
 from ssrob.resolve import resolve_objective
 from ssrob.seeding import generator
 from ssrob.stage_specs import Objective

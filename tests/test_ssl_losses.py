@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from ssrob.catalog import LOSSES, load
+from ssrob.catalog import LOSSES, load, loss_row
 from ssrob.data.views import view
 from ssrob.losses import contrastive, jigsaw, vicreg
 from ssrob.losses.batch import Batch, Model
@@ -16,6 +16,8 @@ from torch import Tensor
 
 Array = NDArray[np.float64]
 B, SHAPE, OUTPUTS = 4, (1, 6, 6), 3
+COARSE, FINE = (2, 12), (3, 30)  # tiles per side, orders
+THEIRS = (5.0, 5.0, 0.2)  # a fifth of the weights of VICReg's authors
 
 
 def linear(outputs: int = OUTPUTS, scale: float = 1.0) -> Model:
@@ -28,7 +30,7 @@ def linear(outputs: int = OUTPUTS, scale: float = 1.0) -> Model:
 @pytest.fixture
 def batch() -> Batch:
     x = 0.3 + 0.3 * torch.rand(B, *SHAPE, generator=generator(0, "x"), dtype=torch.float64)
-    views = {name: load(row.draw)(B, generator(1, name)) for name, row in LOSSES.items() if row.draw}
+    views = {name: load(row.draw)(B, generator(1, name), **row.arguments) for name, row in LOSSES.items() if row.draw}
     return Batch(x, torch.zeros(B, dtype=torch.int64), views)
 
 
@@ -134,19 +136,21 @@ def test_the_formulas_are_tested_where_every_part_of_them_acts(batch: Batch) -> 
     assert spread.min() < 0.9
     wide = embedded(linear(scale=20), batch.x, batch.views["vicreg"])
     assert min(each.std(axis=0, ddof=1).max() for each in wide) > 1, "the hinge is off for some outputs"
-    loss = vicreg.regularised(*map(torch.from_numpy, wide))
+    loss = vicreg.regularised(*map(torch.from_numpy, wide), THEIRS)
     invariance, variance, covariance = vicreg_terms(*wide)
     assert loss.item() == pytest.approx(5 * invariance + 5 * variance + covariance / 5, rel=1e-9)
 
 
 def test_vicreg_of_collapsed_outputs_is_its_variance_term() -> None:
     constant = torch.full((6, 4), 0.7)
-    assert vicreg.regularised(constant, constant).item() == pytest.approx(5 * (1 - 0.01), abs=1e-5)  # root of 1e-4
+    assert vicreg.regularised(constant, constant, THEIRS).item() == pytest.approx(
+        5 * (1 - 0.01), abs=1e-5
+    )  # root of 1e-4
 
 
 def test_vicreg_of_one_image_is_refused() -> None:
     with pytest.raises(ValueError, match="expected at least 2, found 1"):
-        vicreg.regularised(torch.zeros(1, 3), torch.zeros(1, 3))
+        vicreg.regularised(torch.zeros(1, 3), torch.zeros(1, 3), THEIRS)
 
 
 def test_contrastive_accuracy_is_finding_the_other_view(batch: Batch) -> None:
@@ -178,7 +182,7 @@ def test_half_precision_stops_at_the_head(name: str, batch: Batch) -> None:
     assert torch.equal(inside, loss(model, x, batch))
 
 
-@pytest.mark.parametrize(("side", "count"), [jigsaw.COARSE, jigsaw.FINE])
+@pytest.mark.parametrize(("side", "count"), [COARSE, FINE])
 @pytest.mark.parametrize("shape", [(3, 8, 8), (1, 32, 32), (3, 12, 7)])
 def test_tiles_are_placed_as_slices_are(side: int, count: int, shape: tuple[int, int, int]) -> None:
     x = torch.rand(count, *shape, generator=generator(0))
@@ -210,7 +214,7 @@ def test_orders_are_chosen_greedily_far_apart(tiles: int, count: int) -> None:
     assert jigsaw.orders(tiles, count) == tuple(chosen)
 
 
-@pytest.mark.parametrize(("side", "count", "least"), [(*jigsaw.COARSE, 3), (*jigsaw.FINE, 7)])
+@pytest.mark.parametrize(("side", "count", "least"), [(*COARSE, 3), (*FINE, 7)])
 def test_any_two_orders_differ_as_documented(side: int, count: int, least: int) -> None:
     orders = jigsaw.orders(side**2, count)
     assert len(set(orders)) == count
@@ -224,14 +228,14 @@ def test_more_orders_than_there_are_is_an_error() -> None:
 
 
 def test_heads_have_an_output_per_order_and_draws_are_balanced() -> None:
-    for name, (_, count) in (("jigsaw", jigsaw.COARSE), ("jigsaw_3x3", jigsaw.FINE)):
-        row = LOSSES[name]
+    for name, (_, count) in (("jigsaw", COARSE), ("jigsaw_3x3", FINE)):
+        row = loss_row(name)
         assert row.draw is not None
-        assert row.heads == {name: count}
-        counts = torch.bincount(load(row.draw)(100, generator(0)), minlength=count)
+        assert row.widths == {name: count}
+        counts = torch.bincount(load(row.draw)(100, generator(0), **row.arguments), minlength=count)
         assert len(counts) == count
         assert counts.max() - counts.min() <= 1
-        few = torch.cat([load(row.draw)(5, generator(0, step)) for step in range(400)])
+        few = torch.cat([load(row.draw)(5, generator(0, step), **row.arguments) for step in range(400)])
         # 2,000 draws: 67 expected in the larger set, 5 standard errors are 40.
         assert torch.bincount(few, minlength=count).min() > 2000 / count - 5 * np.sqrt(2000 / count)
 

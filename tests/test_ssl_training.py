@@ -11,7 +11,7 @@ from ssrob.config import parse_study
 from ssrob.cost import step_passes
 from ssrob.losses.batch import Batch
 from ssrob.models.saved import load_network
-from ssrob.objective import draw_views, image_sets
+from ssrob.perturbations import draw_views, image_sets
 from ssrob.plan import Plan, Stage, make_plan
 from ssrob.resolve import resolve_objective
 from ssrob.stage_specs import TrainSpec

@@ -7,23 +7,54 @@ from torch import Tensor
 from ssrob.data import views
 from ssrob.losses.batch import Batch, Model
 
-TEMPERATURE = 0.5  # the best of their appendix B.9 for CIFAR-10
 
-
-def draw(batch_size: int, generator: torch.Generator) -> Tensor:
+def draw(batch_size: int, generator: torch.Generator, **_: float) -> Tensor:
     """Draw two views per image, (2, B, 10)."""
     return views.draw(batch_size, generator)
 
 
+def two_views(x: Tensor, parameters: Tensor, **_: float) -> tuple[Tensor, ...]:
+    """Return both views of every image."""
+    return tuple(views.view(x, each) for each in parameters)
+
+
+def three_views(x: Tensor, parameters: Tensor, **_: float) -> tuple[Tensor, ...]:
+    """Return both views of every image, and the first again."""
+    first, second = two_views(x, parameters)
+    return first, second, first.clone()
+
+
 def contrastive(model: Model, x: Tensor, batch: Batch) -> Tensor:
     """NT-Xent of two views of x, one number for the batch, as (B,)."""
-    return nt_xent(_similarities(model, x, batch) / TEMPERATURE).expand(len(x))
+    similarities = _similarities(model, "contrastive", batch.seen("contrastive", x))
+    return nt_xent(similarities / float(batch.told("contrastive")["temperature"])).expand(len(x))
 
 
 def correct(model: Model, x: Tensor, batch: Batch) -> Tensor:
     """(B,) bool: whether the most similar of the batch's 2B - 1 other views is the image's own second view."""
     partner = torch.arange(len(x), 2 * len(x), device=x.device)
-    return _without_self(_similarities(model, x, batch))[: len(x)].argmax(dim=1) == partner
+    similarities = _similarities(model, "contrastive", batch.seen("contrastive", x))
+    return _without_self(similarities)[: len(x)].argmax(dim=1) == partner
+
+
+def rocl(model: Model, x: Tensor, batch: Batch) -> Tensor:
+    """RoCL's loss of three views of x, of which the third is adversarial (Kim et al. 2020), as (B,).
+
+    As in their code: every ordered pair of an image's views is a positive, and all other views of the batch stand in
+    its denominator; the sum over an anchor's two positives, the mean over the 3B anchors.
+    """
+    logits = _similarities(model, "rocl", batch.seen("rocl", x)) / float(batch.told("rocl")["temperature"])
+    anchors = torch.arange(len(logits), device=x.device)
+    others = _without_self(logits)
+    pairs = [F.cross_entropy(others, anchors.roll(each * len(x))) for each in (1, 2)]
+    return (pairs[0] + pairs[1]).expand(len(x))
+
+
+def rocl_attack(model: Model, x: Tensor, batch: Batch) -> Tensor:
+    """NT-Xent of the adversarial view against the second one: what RoCL's attack climbs, as (B,)."""
+    _, second, third = batch.seen("rocl", x)
+    similarities = _similarities(model, "rocl", (third, second))
+    return nt_xent(similarities / float(batch.told("rocl")["temperature"])).expand(len(x))
 
 
 def nt_xent(logits: Tensor) -> Tensor:
@@ -35,10 +66,10 @@ def nt_xent(logits: Tensor) -> Tensor:
     return F.cross_entropy(_without_self(logits), views_.roll(len(logits) // 2))
 
 
-def _similarities(model: Model, x: Tensor, batch: Batch) -> Tensor:
-    """Return the cosine similarities (2B, 2B) of all views; float32 also under autocast."""
-    embedded = [model(views.view(x, each), head="contrastive") for each in batch.views["contrastive"]]
-    with torch.autocast(x.device.type, enabled=False):
+def _similarities(model: Model, head: str, seen: tuple[Tensor, ...]) -> Tensor:
+    """Return the cosine similarities (VB, VB) of all views; float32 also under autocast."""
+    embedded = [model(each, head=head) for each in seen]
+    with torch.autocast(seen[0].device.type, enabled=False):
         z = F.normalize(torch.cat(embedded), dim=1)
         return z @ z.T
 

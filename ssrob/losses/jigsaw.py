@@ -10,46 +10,57 @@ import itertools
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ssrob.losses.batch import Batch, Model
+from ssrob.seeding import example_keys, uniform
 
-COARSE = (2, 12)  # tiles per side, orders: any two differ in at least three places, 24 would in two
-FINE = (3, 30)  # as many as Carlucci et al.; any two differ in at least seven places
+CANDIDATES = 50_000  # among which orders are chosen where all of them are too many to list
 
 
-def draw(batch_size: int, generator: torch.Generator) -> Tensor:
-    """Draw the number of an order of 2 x 2 tiles per image, (B,) int64 in 0..11."""
-    return _balanced(batch_size, COARSE[1], generator)
+def draw(batch_size: int, generator: torch.Generator, *, permutations: int, **_: int) -> Tensor:
+    """Draw the number of an order per image, (B,) int64 below `permutations`.
+
+    Each comes as often in the batch; which of them are left over is drawn as well.
+    """
+    order = torch.randperm(batch_size, generator=generator, device=generator.device)
+    return (order + torch.randint(permutations, (1,), generator=generator, device=generator.device)) % permutations
+
+
+def views(x: Tensor, number: Tensor, *, grid: int, permutations: int) -> tuple[Tensor]:
+    """Return the images, each with its tiles in the order of its number."""
+    return (shuffle(x, number, grid, permutations),)
 
 
 def jigsaw(model: Model, x: Tensor, batch: Batch) -> Tensor:
-    """Cross-entropy of the jigsaw head at the shuffled x (2 x 2 tiles) against the order's number."""
-    number = batch.views["jigsaw"]
-    return F.cross_entropy(model(shuffle(x, number, *COARSE), head="jigsaw"), number, reduction="none")
+    """Cross-entropy of the jigsaw head at the shuffled x against the order's number."""
+    return _loss("jigsaw", model, x, batch)
 
 
 def correct(model: Model, x: Tensor, batch: Batch) -> Tensor:
     """(B,) bool: whether the jigsaw head names the order."""
-    number = batch.views["jigsaw"]
-    return model(shuffle(x, number, *COARSE), head="jigsaw").argmax(dim=1) == number
-
-
-def draw_3x3(batch_size: int, generator: torch.Generator) -> Tensor:
-    """Draw the number of an order of 3 x 3 tiles per image, (B,) int64 in 0..29."""
-    return _balanced(batch_size, FINE[1], generator)
+    return _correct("jigsaw", model, x, batch)
 
 
 def jigsaw_3x3(model: Model, x: Tensor, batch: Batch) -> Tensor:
-    """Cross-entropy of the head jigsaw_3x3 at the shuffled x (3 x 3 tiles) against the order's number."""
-    number = batch.views["jigsaw_3x3"]
-    return F.cross_entropy(model(shuffle(x, number, *FINE), head="jigsaw_3x3"), number, reduction="none")
+    """Cross-entropy of the head jigsaw_3x3 at the shuffled x against the order's number."""
+    return _loss("jigsaw_3x3", model, x, batch)
 
 
 def correct_3x3(model: Model, x: Tensor, batch: Batch) -> Tensor:
     """(B,) bool: whether the head jigsaw_3x3 names the order."""
-    number = batch.views["jigsaw_3x3"]
-    return model(shuffle(x, number, *FINE), head="jigsaw_3x3").argmax(dim=1) == number
+    return _correct("jigsaw_3x3", model, x, batch)
+
+
+def _loss(name: str, model: Model, x: Tensor, batch: Batch) -> Tensor:
+    (shuffled,) = batch.seen(name, x)
+    return F.cross_entropy(model(shuffled, head=name), batch.views[name], reduction="none")
+
+
+def _correct(name: str, model: Model, x: Tensor, batch: Batch) -> Tensor:
+    (shuffled,) = batch.seen(name, x)
+    return model(shuffled, head=name).argmax(dim=1) == batch.views[name]
 
 
 def shuffle(x: Tensor, number: Tensor, side: int, count: int) -> Tensor:
@@ -77,9 +88,10 @@ def orders(tiles: int, count: int) -> tuple[tuple[int, ...], ...]:
     Greedy, after Noroozi and Favaro 2016, algorithm 1: next is the order whose nearest of those chosen differs in the
     most places; of these, the one that differs from all of them in the most places; of these, the first in
     lexicographic order, so that the set is the same everywhere. Theirs minds the second alone, and among 30 orders
-    of 9 tiles has some that differ in two places; here it is seven.
+    of 9 tiles has some that differ in two places; here it is seven. More than nine tiles have too many orders to list:
+    there, 50,000 of them stand for all.
     """
-    every = np.array(list(itertools.permutations(range(tiles))), dtype=np.int8).T
+    every = _candidates(tiles)
     if not 2 <= count <= every.shape[1]:
         raise ValueError(f"{tiles} tiles have {every.shape[1]} orders: choose 2 or more of them, found {count}")
     chosen, nearest, summed = [0], np.full(every.shape[1], tiles), np.zeros(every.shape[1], dtype=np.int64)
@@ -90,13 +102,16 @@ def orders(tiles: int, count: int) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(int(tile) for tile in every[:, index]) for index in chosen)
 
 
+def _candidates(tiles: int) -> NDArray[np.int8]:
+    """List orders, one a column, the first with the tiles as they are."""
+    if tiles <= 9:
+        return np.array(list(itertools.permutations(range(tiles))), dtype=np.int8).T
+    drawn = uniform(example_keys(torch.arange(CANDIDATES), 0, "jigsaw"), (tiles,)).argsort(dim=1, stable=True)
+    drawn[0] = torch.arange(tiles)
+    return drawn.numpy().astype(np.int8).T
+
+
 @functools.cache
 def _table(tiles: int, count: int, device: torch.device) -> Tensor:
     """Return the orders on the device, (count, tiles) int64; kept, because a copy to a GPU waits for it."""
     return torch.tensor(orders(tiles, count), device=device)
-
-
-def _balanced(batch_size: int, count: int, generator: torch.Generator) -> Tensor:
-    """Draw numbers below `count`, each as often in the batch; which of them are left over is drawn as well."""
-    order = torch.randperm(batch_size, generator=generator, device=generator.device)
-    return (order + torch.randint(count, (1,), generator=generator, device=generator.device)) % count

@@ -6,28 +6,58 @@ from torch import Tensor
 
 from ssrob.losses.batch import Batch, Model
 
+TURNS = 4
+
 
 def draw(batch_size: int, generator: torch.Generator) -> Tensor:
     """Draw one quarter turn k in 0..3 per image, (B,) int64, balanced in the batch."""
     order = torch.randperm(batch_size, generator=generator, device=generator.device)
-    return order % 4
+    return order % TURNS
 
 
 def rotate(x: Tensor, k: Tensor) -> Tensor:
     """Turn image i by k[i] quarter turns counter-clockwise, as `torch.rot90`; x (B, C, H, H), k (B,)."""
+    turned = torch.stack(all_views(x))
+    return turned[k, torch.arange(len(x), device=x.device)]
+
+
+def views(x: Tensor, k: Tensor) -> tuple[Tensor]:
+    """Return the images, each by its own turn."""
+    return (rotate(x, k),)
+
+
+def all_views(x: Tensor, _: None = None) -> tuple[Tensor, ...]:
+    """Return the images by no, one, two and three quarter turns."""
     if x.shape[-1] != x.shape[-2]:
         raise ValueError(f"rotation needs square images, found {x.shape[-2]} x {x.shape[-1]}")
-    turned = torch.stack([torch.rot90(x, turns, dims=(2, 3)) for turns in range(4)])
-    return turned[k, torch.arange(len(x), device=x.device)]
+    return tuple(torch.rot90(x, turns, dims=(2, 3)) for turns in range(TURNS))
 
 
 def rotation(model: Model, x: Tensor, batch: Batch) -> Tensor:
     """Cross-entropy of the rotation head at the rotated x against the turn."""
-    k = batch.views["rotation"]
-    return F.cross_entropy(model(rotate(x, k), head="rotation"), k, reduction="none")
+    (turned,) = batch.seen("rotation", x)
+    return F.cross_entropy(model(turned, head="rotation"), batch.views["rotation"], reduction="none")
 
 
 def correct(model: Model, x: Tensor, batch: Batch) -> Tensor:
     """(B,) bool: whether the rotation head names the turn."""
-    k = batch.views["rotation"]
-    return model(rotate(x, k), head="rotation").argmax(dim=1) == k
+    (turned,) = batch.seen("rotation", x)
+    return model(turned, head="rotation").argmax(dim=1) == batch.views["rotation"]
+
+
+def rotation_all(model: Model, x: Tensor, batch: Batch) -> Tensor:
+    """Mean over all four turns of every image (Hendrycks et al. 2019), (B,)."""
+    losses = [F.cross_entropy(logits, turn, reduction="none") for logits, turn in _four(model, x, batch)]
+    return torch.stack(losses).mean(dim=0)
+
+
+def correct_all(model: Model, x: Tensor, batch: Batch) -> Tensor:
+    """(B,) bool: whether the rotation head names all four turns of the image."""
+    return torch.stack([logits.argmax(dim=1) == turn for logits, turn in _four(model, x, batch)]).all(dim=0)
+
+
+def _four(model: Model, x: Tensor, batch: Batch) -> list[tuple[Tensor, Tensor]]:
+    """Return the rotation head's outputs (B, 4) at each turn, and the turn (B,)."""
+    turn = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+    turned = batch.seen("rotation_all", x)
+    return [(model(each, head="rotation"), turn + number) for number, each in enumerate(turned)]

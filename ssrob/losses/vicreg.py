@@ -1,5 +1,7 @@
 """VICReg (Bardes, Ponce, LeCun 2022): two views agree, and the outputs neither collapse nor repeat each other."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -7,26 +9,30 @@ from torch import Tensor
 from ssrob.data import views
 from ssrob.losses.batch import Batch, Model
 
-# Theirs are 25, 25 and 1. Divided by 5, an untrained network's gradient has about the norm of the cross-entropy's (on
-# digits 0.6 and 0.6; rotation 0.4, contrastive 0.8), so that an SSL weight means about as much as for the other tasks.
-INVARIANCE, VARIANCE, COVARIANCE = 5.0, 5.0, 0.2
 EPSILON = 1e-4  # under the root of the variance
 
 
-def draw(batch_size: int, generator: torch.Generator) -> Tensor:
+def draw(batch_size: int, generator: torch.Generator, **_: float) -> Tensor:
     """Draw two views per image, (2, B, 10)."""
     return views.draw(batch_size, generator)
 
 
+def two_views(x: Tensor, parameters: Tensor, **_: float) -> tuple[Tensor, ...]:
+    """Return both views of every image."""
+    return tuple(views.view(x, each) for each in parameters)
+
+
 def vicreg(model: Model, x: Tensor, batch: Batch) -> Tensor:
-    """A fifth of VICReg's loss at two views of x, one number for the batch, as (B,)."""
-    first, second = (model(views.view(x, each), head="vicreg") for each in batch.views["vicreg"])
+    """VICReg's loss at two views of x, one number for the batch, as (B,)."""
+    first, second = (model(each, head="vicreg") for each in batch.seen("vicreg", x))
+    told = batch.told("vicreg")
+    weights = [float(told[name]) for name in ("invariance", "variance", "covariance")]
     with torch.autocast(x.device.type, enabled=False):
-        return regularised(first, second).expand(len(x))
+        return regularised(first, second, weights).expand(len(x))
 
 
-def regularised(first: Tensor, second: Tensor) -> Tensor:
-    """Weigh invariance, variance and covariance (a fifth of their eq. 6) of outputs (B, D), B >= 2; a scalar.
+def regularised(first: Tensor, second: Tensor, weights: Sequence[float]) -> Tensor:
+    """Weigh invariance, variance and covariance (their eq. 6) of outputs (B, D), B >= 2; a scalar.
 
     As in their code: the invariance is a mean over the D outputs too, the variance a mean over both views.
     """
@@ -34,7 +40,7 @@ def regularised(first: Tensor, second: Tensor) -> Tensor:
         raise ValueError(f"vicreg compares the images of a batch: expected at least 2, found {len(first)}")
     variance = (_spread(first) + _spread(second)) / 2
     covariance = _redundancy(first) + _redundancy(second)
-    return INVARIANCE * F.mse_loss(first, second) + VARIANCE * variance + COVARIANCE * covariance
+    return weights[0] * F.mse_loss(first, second) + weights[1] * variance + weights[2] * covariance
 
 
 def _spread(z: Tensor) -> Tensor:

@@ -1,14 +1,18 @@
 """Network = normalisation + backbone + named heads; its initialisation is a function of the seed and of names alone."""
 
+import contextlib
+import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from ssrob.catalog import BACKBONES, load
+from ssrob.models.branches import add_branches, use_branch
 from ssrob.seeding import generator
+from ssrob.ways import MAIN
 
 CLASS_HEAD = "class"
 
@@ -24,6 +28,7 @@ class Architecture:
     std: Sequence[float]
     heads: Mapping[str, int | Sequence[int]]  # name -> outputs, or the widths of an MLP: (hidden, ..., outputs)
     classes: Sequence[str] = field(default_factory=tuple)
+    branches: Sequence[str] = field(default_factory=tuple)  # of BatchNorm, beside the main one
 
 
 class Network(nn.Module):
@@ -40,6 +45,8 @@ class Network(nn.Module):
         self.heads = nn.ModuleDict(
             {name: _head(self.backbone.features, widths) for name, widths in architecture.heads.items()}
         )
+        self.branch = MAIN
+        add_branches(self, architecture.branches)
         self.register_buffer("mean", torch.empty(1, architecture.shape[0], 1, 1), persistent=False)
         self.register_buffer("std", torch.empty(1, architecture.shape[0], 1, 1), persistent=False)
 
@@ -52,6 +59,24 @@ class Network(nn.Module):
         """(B, C, H, W) in [0, 1] -> (B, outputs of the head), float32 also under autocast."""
         outputs: Tensor = self.heads[head](self.features(x))
         return outputs.float()
+
+    @contextlib.contextmanager
+    def in_branch(self, branch: str) -> Iterator[None]:
+        """Normalise by a branch of BatchNorm within the context; outside it, by the main one or the one chosen."""
+        before = self.branch
+        if branch == before:
+            yield
+            return
+        self.choose_branch(branch)
+        try:
+            yield
+        finally:
+            self.choose_branch(before)
+
+    def choose_branch(self, branch: str) -> None:
+        """Normalise by a branch of BatchNorm from now on; raises KeyError if there is none of this name."""
+        use_branch(self, branch)
+        self.branch = branch
 
 
 def build(architecture: Architecture, seed: int) -> Network:
@@ -97,20 +122,61 @@ def _initialise(module: nn.Module, seed: int, name: str) -> None:
 
 
 class Forward:
-    """The network within one computation: each batch of images goes through the backbone once, for all heads."""
+    """The network within one computation: each batch of images goes through the backbone once, for all heads.
 
-    def __init__(self, network: nn.Module, pinned: Mapping[int, Tensor] | None = None):
-        self._network = network
-        self._outputs: dict[tuple[int, str], Tensor] = {(key, CLASS_HEAD): t for key, t in (pinned or {}).items()}
+    branches: image set -> branch of BatchNorm, where it is not the main one; see `of`.
+    """
+
+    def __init__(self, network: nn.Module, branches: Mapping[str, str] | None = None):
+        self._network, self._branches = network, dict(branches or {})
+        self.image_set = "clean"
+        self._owner: dict[int, str] = {}  # image set of known images
         self._features: dict[int, Tensor] = {}
+        self._outputs: dict[tuple[int, str], Tensor] = {}
         self._seen: list[Tensor] = []  # keeps the images alive, so that an id stays theirs
 
     def __call__(self, x: Tensor, head: str = CLASS_HEAD) -> Tensor:
         """(B, C, H, W) in [0, 1] -> (B, outputs of the head)."""
         key = (id(x), head)
         if key not in self._outputs:
-            if id(x) not in self._features:
-                self._seen.append(x)
-                self._features[id(x)] = self._network.features(x)  # type: ignore[operator]
-            self._outputs[key] = self._network.heads[head](self._features[id(x)]).float()  # type: ignore[index, operator]
+            with self._in_branch(x):
+                features = self._through(x)
+                self._outputs[key] = self._network.heads[head](features).float()  # type: ignore[index, operator]
         return self._outputs[key]
+
+    def of(self, image_set: str) -> "Forward":
+        """Return the same computation for the images of a set: in its branch, but for images known to be another's."""
+        other = copy.copy(self)  # shares what has been computed
+        other.image_set = image_set
+        return other
+
+    def pin(self, x: Tensor, image_set: str) -> None:
+        """Compute features of images (B, C, H, W) that stay as they are, without a gradient, for all computations."""
+        self._owner[id(x)] = image_set
+        with torch.no_grad(), self._in_branch(x):
+            self._through(x)
+
+    def again(self) -> "Forward":
+        """Return a new computation that knows what is pinned in this one."""
+        other = copy.copy(self)
+        other._owner, other._features = dict(self._owner), dict(self._features)
+        other._outputs, other._seen = {}, list(self._seen)
+        return other
+
+    def own(self, x: Tensor, image_set: str) -> None:
+        """Say whose images these are, whichever set asks for their outputs."""
+        self._owner[id(x)] = image_set
+        self._seen.append(x)
+
+    def _through(self, x: Tensor) -> Tensor:
+        if id(x) not in self._features:
+            self._seen.append(x)
+            self._features[id(x)] = self._network.features(x)  # type: ignore[operator]
+        return self._features[id(x)]
+
+    def _in_branch(self, x: Tensor) -> contextlib.AbstractContextManager[None]:
+        branch = self._branches.get(self._owner.get(id(x), self.image_set), MAIN)
+        if not self._branches:
+            return contextlib.nullcontext()
+        inside: contextlib.AbstractContextManager[None] = self._network.in_branch(branch)  # type: ignore[operator]
+        return inside

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ssrob.models.network import Architecture, Network, build
+from ssrob.ways import MAIN
+
+_BRANCH = re.compile(r"\.branches\.[^.]+(?=\.[^.]+$)")  # in the name of a BatchNorm tensor
 
 
 def save_weights(state: dict[str, Tensor], path: Path) -> None:
@@ -23,12 +27,13 @@ def save_architecture(architecture: Architecture, path: Path) -> None:
     path.write_text(json.dumps(asdict(architecture), indent=2, sort_keys=True) + "\n")
 
 
-def load_network(weights: Path | str, architecture: Path | None = None) -> Network:
-    """Rebuild a network from its weights and the ``model.json`` beside them; in eval mode."""
+def load_network(weights: Path | str, architecture: Path | None = None, branch: str = MAIN) -> Network:
+    """Rebuild a network from its weights and the ``model.json`` beside them; in eval mode, in a branch of BatchNorm."""
     weights = Path(weights)
     told = json.loads((architecture or weights.with_name("model.json")).read_text())
     network = build(Architecture(**told | {"shape": tuple(told["shape"])}), seed=0)
     network.load_state_dict(load_file(weights))
+    network.choose_branch(branch)
     return network.eval()
 
 
@@ -52,7 +57,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def load_backbone(network: Network, weights: dict[str, Tensor]) -> tuple[int, int]:
     """Copy every backbone tensor of the weights into the network, and heads of the same name and shape.
 
-    Names may carry a prefix (``module.``, ``backbone.``). Returns (matched, expected) numbers of backbone tensors.
+    Names may carry a prefix (``module.``, ``backbone.``). A branch of BatchNorm that the weights do not have starts as
+    their main one. Returns (matched, expected) numbers of backbone tensors.
     Raises ValueError when none matches or a shape differs: starting from random weights by accident is the
     mistake that this prevents.
     """
@@ -61,7 +67,9 @@ def load_backbone(network: Network, weights: dict[str, Tensor]) -> tuple[int, in
     expected = [name for name in target if name.startswith("backbone.")]
     found = {}
     for name in expected:
-        value = stripped.get(name, stripped.get(name.removeprefix("backbone.")))
+        main = _BRANCH.sub("", name)
+        own = [name, name.removeprefix("backbone."), main, main.removeprefix("backbone.")]
+        value = next((stripped[each] for each in own if each in stripped), None)
         if value is not None and value.shape != target[name].shape:
             raise ValueError(f"{name}: expected shape {tuple(target[name].shape)}, found {tuple(value.shape)}")
         if value is not None:

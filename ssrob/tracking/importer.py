@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ssrob.cost import step_passes
+from ssrob.cost import training_passes
 from ssrob.plan import Plan, Stage
 from ssrob.stage_specs import TrainSpec
 from ssrob.store import Store, sha256
@@ -206,7 +206,7 @@ def _cost_points(stage: Stage, provenance: dict[str, Any]) -> list[Point]:
     costs = {f"cost/{name}": provenance.get(name) for name in ("seconds", "peak_memory_mb")}
     if stage.kind in ("pretrain", "finetune"):
         spec = TrainSpec.model_validate(stage.spec)
-        costs["cost/passes"] = step_passes(spec.objective).equivalent * spec.training.epochs
+        costs["cost/passes"] = training_passes(spec)
     return [(name, 0, float(value)) for name, value in costs.items() if value is not None]
 
 
