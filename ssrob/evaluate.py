@@ -61,6 +61,7 @@ def stage(context: Context) -> None:
                 seed=spec.seed,
                 device=context.device,
                 gradients_in=spec.gradients_in,
+                layout="model",  # another order of summation would give finished studies other last bits
                 progress=partial(_show, context, bar),
                 store=blocks,
                 block=BLOCK,
@@ -86,11 +87,13 @@ def load_test(folder: Path, images: int | None) -> TestImages:
     return TestImages(x, torch.from_numpy(np.array(labels)), torch.from_numpy(np.array(index)))
 
 
-def run_sweep(model: nn.Module, test: TestImages, *, preset: str | AttackPlan, **settings: Any) -> SweepResult:
+def run_sweep(
+    model: nn.Module, test: TestImages, *, preset: str | AttackPlan, layout: str = "channels_last", **settings: Any
+) -> SweepResult:
     """Attack test images with a preset, AutoAttack's own code included; `settings` as of `attack_sweep`."""
-    if preset == REFERENCE:
+    if preset == REFERENCE:  # in the model's own layout
         return autoattack_sweep(model, test.x, test.y, **settings)
-    return attack_sweep(model, test.x, test.y, preset=preset, index=test.rows, **settings)
+    return attack_sweep(model, test.x, test.y, preset=preset, index=test.rows, layout=layout, **settings)
 
 
 def example_rows(result: SweepResult, norm: Norm, test: TestImages) -> pd.DataFrame:
@@ -145,6 +148,7 @@ def _samples(model: nn.Module, shown: TestImages, spec: EvaluateSpec, norm: Norm
         preset="fast",
         seed=spec.seed,
         index=shown.rows,
+        layout="model",
         keep_adversarial=True,
     )
     assert found.adversarial is not None

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ssrob.attacks.confirm import confirmed
 from ssrob.attacks.geometry import GEOMETRIES
 from ssrob.attacks.names import REFERENCE
 from ssrob.attacks.sweep import Outcome, Store, SweepResult, borrowed, count_classes, digest
@@ -115,7 +116,7 @@ def _outcome(
     if store is None:
         return _attack(reference, budgets, data, tell)
     told = (reference.norm, reference.seed, reference.batch_size, reference.attacks, budgets)
-    key = digest(f"{REFERENCE} {told}", *reference.model.state_dict().values(), *data)
+    key = digest(f"{REFERENCE} confirmed {told}", *reference.model.state_dict().values(), *data)
     if key not in store:
         store[key] = _attack(reference, budgets, data, tell)
     tell(1.0)
@@ -133,33 +134,37 @@ def _attack(
     correct = clean.argmax(1) == labels
     distance = torch.where(correct, math.inf, 0.0)
     found_by = torch.where(correct, 0, 1)  # none, clean, then the attacks
+    kept = x.clone()
     runs = [(eps, number) for eps in float32_below(budgets) if eps > 0 for number in range(len(reference.attacks))]
     for done, (eps, number) in enumerate(runs):
         rows = (distance > eps).nonzero().squeeze(1)
         if len(rows):
             adversarial = reference.run(model, reference.attacks[number], eps, x[rows], labels[rows])
-            length, broken = _judge(model, reference, eps, (x[rows], labels[rows], adversarial))
-            distance[rows[broken]] = length[broken]
+            inside, length, broken = _judge(model, reference, eps, (x[rows], labels[rows], adversarial))
+            kept[rows[broken]], distance[rows[broken]] = inside[broken], length[broken]
             found_by[rows[broken]] = 2 + number
         tell((done + 1) / len(runs))
     return {
         "distance": distance.cpu(),
         "attack": found_by.cpu(),
         "clean_correct": correct.cpu(),
+        "confirmed": confirmed(
+            model, GEOMETRIES[reference.norm], (x, kept, labels, distance), reference.batch_size
+        ).cpu(),
         "spent": torch.tensor([model.gradients, model.forwards]),
     }
 
 
 def _judge(
     model: nn.Module, reference: _Reference, eps: float, found: tuple[Tensor, Tensor, Tensor]
-) -> tuple[Tensor, Tensor]:
-    """Project what was found onto the budget; return its distances (B,) and whether it is misclassified (B,)."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Project what was found onto the budget; return it, its distances (B,) and whether it is misclassified (B,)."""
     x, labels, adversarial = found
     geometry = GEOMETRIES[reference.norm]
     inside = geometry.project(x, torch.nan_to_num(adversarial), eps)
     length = geometry.norm(inside - x).clamp(torch.finfo(torch.float32).tiny, eps)
     logits = torch.cat([_logits(model, part) for part in torch.split(inside, reference.batch_size)])
-    return length, logits.argmax(1) != labels
+    return inside, length, logits.argmax(1) != labels
 
 
 @torch.no_grad()
@@ -178,6 +183,7 @@ def _result(norm: str, budgets: list[float], attacks: tuple[str, ...], outcomes:
         attack=tuple(names[number] for number in whole["attack"].tolist()),
         attacks=attacks,
         clean_correct=whole["clean_correct"],
+        confirmed=whole["confirmed"],
         gradients=int(whole["spent"][0::2].sum()),
         forwards=int(whole["spent"][1::2].sum()),
         adversarial=None,

@@ -8,33 +8,36 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from ssrob.attacks.apart import attack_apart
 from ssrob.attacks.freeze import frozen
-from ssrob.attacks.logit_losses import UNTARGETED
+from ssrob.attacks.model_checks import Flag, model_flags
 from ssrob.attacks.presets import AttackConfig, AttackPlan
-from ssrob.attacks.stepper import loss_and_gradient
-from ssrob.attacks.sweep import SweepResult, attack_sweep
+from ssrob.attacks.sweep import SweepResult, digest
+from ssrob.attacks.sweep_input import find_plan
 
 CHECKS = (
+    "train_mode",
+    "changed",
     "randomised",
+    "batch_dependent",
+    "dynamic",
     "softmax",
     "zero_gradient",
+    "clean_differs",
+    "unconfirmed",
     "square_stronger",
+    "single_step_stronger",
+    "more_steps_stronger",
     "not_monotone",
     "sweep_weaker",
     "constant",
     "large_eps",
 )
-FORWARDS = 5  # of the same images, to see whether the model draws at random
 SQUARE_AHEAD = 0.002  # share of images that only Square may break
+SETTLED = 0.05  # share of the robust images that twice the steps may break; two of few images tell nothing
+ROUNDING = 0.001  # share of verdicts that another batch size may change
 NOISE = 2.0  # standard errors of a paired difference that count as noise
-
-
-@dataclass(frozen=True)
-class Flag:
-    """One thing that looks wrong: a name to filter by, and a sentence with the numbers."""
-
-    name: str
-    message: str
+SINGLE_STEP = AttackPlan((AttackConfig("pgd", "cross_entropy", 1, start="clean", step_ratio=1.0),))
 
 
 @dataclass(frozen=True)
@@ -46,22 +49,22 @@ class _Audit:
     labels: Tensor
     rows: Tensor
     result: SweepResult
-    plan: str | AttackPlan
+    plan: AttackPlan
     seed: int
 
-    def attack(self, eps: list[float], plan: str | AttackPlan) -> Tensor:
-        """Attack the subset by itself; return robust, (E, N) bool."""
-        found = attack_sweep(
-            self.model,
-            self.images,
-            self.labels,
-            norm=self.result.norm,
-            eps=eps,
-            preset=plan,
-            seed=self.seed,
-            index=self.rows,
-        )
-        return found.robust
+    @property
+    def robust(self) -> Tensor:
+        """What the sweep left, (E, N) bool."""
+        return self.result.robust[:, self.rows]
+
+    def attack(self, eps: list[float], plan: AttackPlan, keep: Tensor | None = None) -> Tensor:
+        """Attack the subset, or the images of `keep` (N,) bool alone, at each eps by itself; return robust (E, N)."""
+        keep = torch.ones_like(self.rows, dtype=torch.bool) if keep is None else keep
+        robust = torch.zeros((len(eps), len(keep)), dtype=torch.bool)
+        here = keep.to(self.images.device)
+        data = self.images[here], self.labels[here], self.rows.to(here.device)[here]
+        robust[:, keep] = attack_apart(self.model, data, norm=self.result.norm, eps=eps, preset=plan, seed=self.seed)
+        return robust
 
 
 def check(
@@ -77,78 +80,86 @@ def check(
 ) -> list[Flag]:
     """Return what speaks against `result`, a sweep of these images; an empty list is good.
 
-    images (N, C, H, W) in [0, 1], labels (N,). Attacks `audit` of them again, evenly spread: at each eps by
-    itself with the preset, with `queries` of Square at one eps, and in l-inf at eps = 1.
+    images (N, C, H, W) in [0, 1], labels (N,). Attacks `audit` of them again, evenly spread: at each eps by itself
+    with the preset, with a single step, and in l-inf at eps = 1; and what is robust at one eps with twice the
+    preset's steps and with `queries` of Square.
     """
     rows = torch.arange(len(images))[:: max(1, len(images) // audit)]
     device = next(model.parameters(), images).device
     with frozen(model):
-        subset = _Audit(model, images[rows].to(device), labels[rows].to(device), rows, result, preset, seed)
-        return [
-            *_outputs(subset),
-            *_gradients(subset),
-            *_black_box(subset, queries),
+        x, y = images[rows].to(device), labels[rows].to(device)
+        subset, before = _Audit(model, x, y, rows, result, find_plan(preset), seed), _state(model)
+        flags = [
+            *model_flags(model, x, y),
+            *_recorded(subset),
+            *_stronger(subset, queries),
             *_independent(subset),
-            *_large_eps(subset),
         ]
+        if _state(model) != before:
+            flags.insert(0, Flag("changed", "forward passes changed the model's parameters or buffers"))
+    return flags
 
 
-def _outputs(audit: _Audit) -> Iterator[Flag]:
+def _state(model: nn.Module) -> str:
+    return digest("", *model.parameters(), *model.buffers())
+
+
+def _recorded(audit: _Audit) -> Iterator[Flag]:
+    """The model must agree with what the sweep says of clean images and of the perturbations it found."""
+    result = audit.result
     with torch.no_grad():
-        first, *others = (audit.model(audit.images) for _ in range(FORWARDS))
-    spread = max(float((other - first).abs().max()) for other in others)
-    if spread > 0:
-        yield Flag("randomised", f"logits of the same images differ by up to {spread:.2g}")
-    if bool((first >= 0).all()) and bool(((first.sum(1) - 1).abs() < 1e-3).all()):
-        yield Flag("softmax", "the outputs are probabilities, not logits: gradients of cross-entropy vanish")
+        correct = (audit.model(audit.images).argmax(1) == audit.labels).cpu()
+    other = int((correct != result.clean_correct[audit.rows]).sum())
+    at_zero = result.robust[0].equal(result.clean_correct) if float(result.eps[0]) == 0 else True
+    if other > max(1.0, ROUNDING * len(correct)) or not at_zero:
+        told = "" if at_zero else ", and the accuracy at eps 0 is not the clean one"
+        yield Flag("clean_differs", f"{other} of {len(correct)} clean images are now classified otherwise{told}")
+    wrong = int((~result.confirmed).sum())
+    if wrong > max(1.0, ROUNDING * len(result.confirmed)):
+        told = "perturbations that were found do not fool a fresh forward, or leave their ball"
+        yield Flag("unconfirmed", f"{wrong} of {len(result.confirmed)} {told}")
 
 
-def _gradients(audit: _Audit) -> Iterator[Flag]:
-    for name in ("cross_entropy", "margin"):
-
-        def loss_at(x: Tensor, name: str = name) -> Tensor:
-            return UNTARGETED[name](audit.model(x).float(), audit.labels)
-
-        _, gradient = loss_and_gradient(loss_at, audit.images)
-        zero = float((gradient.flatten(1) == 0).all(1).double().mean())
-        if zero > 0:
-            yield Flag("zero_gradient", f"the {name} gradient is exactly 0 at {zero:.1%} of the clean images")
-
-
-def _black_box(audit: _Audit, queries: int) -> Iterator[Flag]:
-    """Square must not break what the attacks before it left, at the largest eps that leaves half or more."""
+def _stronger(audit: _Audit, queries: int) -> Iterator[Flag]:
+    """Neither Square nor more steps must break what is robust at the largest eps that leaves half or more."""
     result = audit.result
     half = result.clean_correct.double().mean() / 2
     where = max(0, int((result.accuracy >= half).sum()) - 1)
-    eps, robust = float(result.eps[where]), result.robust[where, audit.rows]
-    square = audit.attack([eps], AttackPlan((AttackConfig("square", "margin", queries),)))[0]
-    more = int((robust & ~square).sum())
+    eps, robust = float(result.eps[where]), audit.robust[where]
+    square = AttackPlan((AttackConfig("square", "margin", queries),))
+    more = int((robust & ~audit.attack([eps], square, robust)[0]).sum())
     if more > max(1.0, SQUARE_AHEAD * len(robust)):
         yield Flag("square_stronger", f"Square breaks {more} of {len(robust)} images more at eps {eps:.4g}")
     alone = sum(name.startswith("square") for name in result.attack)
     if alone > max(1.0, SQUARE_AHEAD * len(result.attack)):
         yield Flag("square_stronger", f"only Square broke {alone} of {len(result.attack)} images")
+    more = int((robust & ~audit.attack([eps], audit.plan.with_more_steps(2), robust)[0]).sum())
+    if more > max(2.0, SETTLED * int(robust.sum())):
+        told = f"{more} of {int(robust.sum())} images that are robust at eps {eps:.4g}"
+        yield Flag("more_steps_stronger", f"twice the steps break {told}: weak attack")
 
 
 def _independent(audit: _Audit) -> Iterator[Flag]:
     """Attack each eps without knowing the others: the raw curve must fall, and not lie below the sweep's."""
     eps = audit.result.eps.tolist()
-    raw = torch.cat([audit.attack([value], audit.plan) for value in eps])
-    for (low, before), (high, after) in pairwise(zip(eps, raw, strict=True)):
+    beyond = [1.0] if audit.result.norm == "linf" and eps[-1] < 1 else []
+    raw = audit.attack([*eps, *beyond], audit.plan)
+    for (low, before), (high, after) in pairwise(zip(eps, raw, strict=False)):
         if _beyond_noise(after, before):
             rise = int(after.sum() - before.sum())
             yield Flag("not_monotone", f"{rise} images more withstand eps {high:.4g} than {low:.4g}: weak attack")
-    for value, alone, swept in zip(eps, raw, audit.result.robust[:, audit.rows], strict=True):
-        if _beyond_noise(swept, alone):
-            more = int(swept.sum() - alone.sum())
-            yield Flag("sweep_weaker", f"an attack at eps {value:.4g} alone breaks {more} images more")
+    single = audit.attack(eps, SINGLE_STEP)
+    for name, what, alone in (("sweep_weaker", "an attack", raw), ("single_step_stronger", "a single step", single)):
+        for value, left, swept in zip(eps, alone, audit.robust, strict=False):
+            if _beyond_noise(swept, left):
+                more = int(swept.sum() - left.sum())
+                yield Flag(name, f"{what} at eps {value:.4g} alone breaks {more} images more")
+    if audit.result.norm == "linf":
+        yield from _large_eps(audit, int(raw[-1].sum()))
 
 
-def _large_eps(audit: _Audit) -> Iterator[Flag]:
+def _large_eps(audit: _Audit, left: int) -> Iterator[Flag]:
     """In l-inf every image can be reached with eps = 1, so only a constant classifier can withstand it."""
-    if audit.result.norm != "linf":
-        return
-    left = int(audit.attack([1.0], audit.plan).sum())
     if left == 0:
         return
     with torch.no_grad():

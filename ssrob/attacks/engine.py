@@ -1,25 +1,28 @@
 """The sweep's inner engine: every attack of a plan, at every eps, on one block of images held on the device.
 
 Each image walks through its own list of runs (eps ascending; at each eps the attacks of the plan and their
-restarts) and leaves at the first eps that breaks it, since it is then broken at every larger one. Images
+restarts) and leaves at the first eps that breaks it, since it is then broken at every larger one; an image that is
+bound to one eps walks through the runs at that eps alone. Images
 whose next run belongs to the same attack share batches, whatever their eps; the place of a broken image is
 filled at once.
 """
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from math import inf
+from math import inf, isinf
 
 import torch
 from torch import Tensor, nn
 
 from ssrob import seeding
+from ssrob.attacks.freeze import memory_format
 from ssrob.attacks.logit_losses import TARGETED, UNTARGETED, margin
 from ssrob.attacks.schedule import Setting, schedule
 from ssrob.attacks.stepper import State, join, loss_and_gradient, select, take
 from ssrob.attacks.steppers import build
 from ssrob.attacks.sweep_input import check_logits
 
+Data = tuple[Tensor, Tensor, Tensor]  # images, labels, index
 NOT_FOUND, CLEAN, FIRST_ATTACK = 0, 1, 2  # values of `Block.found_by`
 _SYNC_EVERY = 5  # steps between looks at which images broke, on an accelerator: each look stalls its queue
 
@@ -27,12 +30,23 @@ _SYNC_EVERY = 5  # steps between looks at which images broke, on an accelerator:
 class Block:
     """The images of one block and what is known about each."""
 
-    def __init__(self, model: nn.Module, setting: Setting, x: Tensor, labels: Tensor, index: Tensor) -> None:
-        """Judge the clean images; x (N, C, H, W) in [0, 1], labels and index (N,) int64, on the device."""
+    def __init__(
+        self,
+        model: nn.Module,
+        setting: Setting,
+        data: Data,
+        bound_to: Sequence[float] | None = None,
+    ) -> None:
+        """Judge the clean images; x (N, C, H, W) in [0, 1], labels and index (N,) int64, on the device.
+
+        `bound_to` gives each image (N) the one eps of the setting at which it is attacked; by default all.
+        """
+        x, labels, index = data
         self.model, self.setting = model, setting
-        self.x, self.labels = x.contiguous(memory_format=_memory_format(model)), labels
+        self.x, self.labels = x.contiguous(memory_format=memory_format(model)), labels
         self.keys = seeding.example_keys(index, setting.seed, "attack_sweep")
         self.runs = schedule(setting)
+        self.routes = self._routes(bound_to)
         self.codes = torch.tensor([run.code for run in self.runs], dtype=torch.int64, device=x.device)
         self.steppers = [build(attack, setting.geometry) for attack in setting.attacks]
         self.gradients, self.forwards, self.done = 0, 0, 0
@@ -56,13 +70,24 @@ class Block:
             self._stream(longest, progress)
         progress(self.done)
 
+    def _routes(self, bound_to: Sequence[float] | None) -> list[Sequence[int]]:
+        """Return the numbers of the runs that each image walks through."""
+        every = range(len(self.runs))
+        if bound_to is None:
+            return [every] * len(self.x)
+        routes = {
+            eps: [place for place in every if self.runs[place].eps == eps or (eps and isinf(self.runs[place].budget))]
+            for eps in set(bound_to)
+        }
+        return [routes[eps] for eps in bound_to]
+
     def _queue(self, rows: Sequence[int]) -> None:
         for row in rows:
-            place = self.position[row]
-            if place == len(self.runs) or self.runs[place].eps >= float(self.distance[row]):
+            route, at = self.routes[row], self.position[row]
+            if at == len(route) or self.runs[route[at]].eps >= float(self.distance[row]):
                 self.done += 1
             else:
-                self.waiting[self.runs[place].attack].append(row)
+                self.waiting[self.runs[route[at]].attack].append(row)
 
     def _stream(self, number: int, progress: Callable[[int], None]) -> None:
         """Run one attack on all images that wait for it, in batches kept full while there are any."""
@@ -85,7 +110,7 @@ class Block:
         attack, stepper = self.setting.attacks[number], self.steppers[number]
         device = self.x.device
         row = torch.tensor(rows, device=device)
-        places = [self.position[r] for r in rows]
+        places = [self.routes[r][self.position[r]] for r in rows]
         runs = [self.runs[place] for place in places]
         budget = torch.tensor([run.budget for run in runs], dtype=torch.float32, device=device)
         restart = torch.tensor([run.restart for run in runs], device=device)
@@ -207,10 +232,3 @@ def _steps_between_looks(device: torch.device, steps: int) -> int:
     if device.type == "cpu":
         return 1  # nothing is queued on a CPU, and a broken image dropped at once saves work
     return max(chunk for chunk in range(1, _SYNC_EVERY + 1) if steps % chunk == 0)
-
-
-def _memory_format(model: nn.Module) -> torch.memory_format:
-    """Return channels_last for a model whose convolutions were put into it, since images must match."""
-    kernels = [weight for weight in model.parameters() if weight.ndim == 4 and not weight.is_contiguous()]
-    last = any(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
-    return torch.channels_last if last else torch.contiguous_format

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 @contextmanager
@@ -25,3 +26,41 @@ def frozen(model: nn.Module, *, training: bool | None = False) -> Iterator[nn.Mo
             module.training = mode
         for parameter, flag in flags:
             parameter.requires_grad_(flag)
+
+
+@contextmanager
+def channels_last(model: nn.Module, image: Tensor) -> Iterator[None]:
+    """Lay the weights of convolutions out with channels last, which is faster; give the very same storage back.
+
+    A model that cannot take `image` (1, C, H, W) in that layout (a `view` after a convolution) stays as it is.
+    """
+    kept = [(weight, weight.data) for weight in model.parameters() if weight.ndim == 4]
+    try:
+        for weight, data in kept:
+            weight.data = data.contiguous(memory_format=torch.channels_last)
+        if not _takes(model, image.contiguous(memory_format=memory_format(model))):
+            _restore(kept)
+        yield
+    finally:
+        _restore(kept)
+
+
+def memory_format(model: nn.Module) -> torch.memory_format:
+    """Return channels_last for a model whose convolutions were put into it, since images must match."""
+    kernels = [weight for weight in model.parameters() if weight.ndim == 4 and not weight.is_contiguous()]
+    last = any(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
+    return torch.channels_last if last else torch.contiguous_format
+
+
+@torch.no_grad()
+def _takes(model: nn.Module, image: Tensor) -> bool:
+    try:
+        model(image)
+    except RuntimeError:
+        return False
+    return True
+
+
+def _restore(kept: list[tuple[nn.Parameter, Tensor]]) -> None:
+    for weight, data in kept:
+        weight.data = data

@@ -71,6 +71,11 @@ class AttackPlan:
             )
         )
 
+    def with_more_steps(self, factor: int) -> "AttackPlan":
+        """Return the plan's attacks by gradient with so many times their steps; without black-box attacks."""
+        longer = (replace(each, steps=factor * each.steps) for each in self.attacks if each.kind != "square")
+        return AttackPlan(tuple(longer) or self.attacks)
+
     def for_classes(self, classes: int) -> "AttackPlan":
         """Return the plan for a number of classes.
 

@@ -7,16 +7,18 @@ its norm; so only the smallest norm found is kept per example, and the curve is 
 import hashlib
 import warnings
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from ssrob.attacks.engine import Block
-from ssrob.attacks.freeze import frozen
+from ssrob.attacks.confirm import confirmed
+from ssrob.attacks.engine import Block, Data
+from ssrob.attacks.freeze import channels_last, frozen, memory_format
 from ssrob.attacks.geometry import GEOMETRIES
+from ssrob.attacks.names import LAYOUTS
 from ssrob.attacks.presets import AttackPlan
 from ssrob.attacks.schedule import Setting
 from ssrob.attacks.stepper import select
@@ -28,10 +30,10 @@ from ssrob.attacks.sweep_input import (
     float32_below,
     gradient_dtype,
 )
+from ssrob.catalog import known
 
 Outcome = dict[str, Tensor]  # what is known of one block when it is finished
 Store = MutableMapping[str, Outcome]
-Data = tuple[Tensor, Tensor, Tensor]  # images, labels, index
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class SweepResult:
     attack: tuple[str, ...]  # (N,): which attack found it; "clean" if misclassified, "none" if none found
     attacks: tuple[str, ...]  # all attacks that were run, in the plan's order
     clean_correct: Tensor  # (N,) bool
+    confirmed: Tensor  # (N,) bool: a fresh forward of what was found agrees, and it lies in its ball and the box
     gradients: int  # input gradients spent, counted per image
     forwards: int  # forward passes without a gradient, counted per image
     adversarial: Tensor | None  # (N, C, H, W): found within the largest eps, else the clean image
@@ -72,6 +75,7 @@ def attack_sweep(
     index: Tensor | None = None,
     device: torch.device | str | None = None,
     gradients_in: str = "float32",
+    layout: str = "channels_last",
     keep_adversarial: bool = False,
     progress: Callable[[int, int], None] | None = None,
     store: Store | None = None,
@@ -81,8 +85,9 @@ def attack_sweep(
 
     model: images (B, C, H, W) float in [0, 1] -> logits (B, K), given back as it was; labels (N,) int64;
     index (N,) int64: the example numbers that random draws depend on (default 0..N-1). `gradients_in`
-    "bfloat16" takes gradients under autocast; success is always decided by a float32 forward.
-    progress(done, total) counts examples. The images take the memory format of the model's weights.
+    "bfloat16" takes gradients under autocast; success is always decided by a float32 forward. `layout` is that of
+    weights and images during the sweep: "channels_last" where the model can take it, or "model", its own.
+    progress(done, total) counts examples.
 
     With a `store`, every finished block of `block` examples is put there, and is found again by a later call
     with the same weights, data and settings; the result then equals that of an uninterrupted call.
@@ -91,7 +96,7 @@ def attack_sweep(
     dtype = gradient_dtype(gradients_in)
     index = check_data(images, labels, index, batch_size, block)
     device = next(model.parameters(), images).device if device is None else torch.device(device)
-    with borrowed(model):
+    with borrowed(model), laid_out(model, layout, images[:1].to(device)):
         plan = plan.for_classes(count_classes(model, images[:1].to(device)))
         setting = Setting(GEOMETRIES[norm], float32_below(budgets), plan.attacks, seed, batch_size, dtype)
         job = _Job(model, setting, device, keep_adversarial, store)
@@ -118,7 +123,7 @@ class _Job:
         if self.store is None:
             return self.attack(data, tell)
         weights = self.model.state_dict().values()
-        key = digest(f"{self.setting} {self.keep_adversarial}", *weights, *data)
+        key = digest(f"{self.setting} {memory_format(self.model)} {self.keep_adversarial}", *weights, *data)
         if key not in self.store:
             self.store[key] = self.attack(data, tell)
         tell(len(data[0]))
@@ -127,12 +132,14 @@ class _Job:
     def attack(self, data: Data, tell: Callable[[int], None]) -> Outcome:
         """Attack one block."""
         images, labels, index = (tensor.to(self.device) for tensor in data)
-        found = Block(self.model, self.setting, images, labels, index)
+        found = Block(self.model, self.setting, (images, labels, index))
         found.attack(tell)
+        judged = (found.x, found.adversarial, labels, found.distance.to(self.device))
         outcome = {
             "distance": found.distance,
             "attack": found.found_by,
             "clean_correct": found.clean_correct,
+            "confirmed": confirmed(self.model, self.setting.geometry, judged, self.setting.batch_size).cpu(),
             "spent": torch.tensor([found.gradients, found.forwards]),
         }
         if self.keep_adversarial:
@@ -157,6 +164,7 @@ def _merge(norm: str, eps: list[float], plan: AttackPlan, outcomes: list[Outcome
         attack=tuple(found_by[number] for number in whole["attack"].tolist()),
         attacks=attacks,
         clean_correct=whole["clean_correct"],
+        confirmed=whole["confirmed"],
         gradients=int(whole["spent"][0::2].sum()),
         forwards=int(whole["spent"][1::2].sum()),
         adversarial=whole.get("adversarial"),
@@ -170,6 +178,11 @@ def borrowed(model: nn.Module) -> Iterator[None]:
         warnings.warn("the model is in train mode: attacked in eval mode, its mode is restored", stacklevel=4)
     with frozen(model):
         yield
+
+
+def laid_out(model: nn.Module, layout: str, image: Tensor) -> AbstractContextManager[None]:
+    """Hold the model in a layout of `LAYOUTS`."""
+    return channels_last(model, image) if known("layout", layout, LAYOUTS) == "channels_last" else nullcontext()
 
 
 def count_classes(model: nn.Module, image: Tensor) -> int:
