@@ -166,12 +166,17 @@ def evaluate(
     preprocess: Annotated[str, typer.Option(help="none, imagenet or MEAN;STD per channel.")] = "none",
     images: Annotated[int | None, typer.Option(help="So many test images, class-balanced; all by default.")] = None,
     corruptions: Annotated[bool, typer.Option("--corruptions", help="Test natural corruptions, too.")] = False,
+    official: Annotated[Path | None, typer.Option(help="Folder of the published corruption files to use.")] = None,
+    frost: Annotated[Path | None, typer.Option(help="Folder of photographs for the frost corruption.")] = None,
+    seed: Annotated[int, typer.Option(help="Of all draws of attacks and corruptions.")] = 0,
+    gradients_in: Annotated[str, typer.Option(help="float32 or bfloat16; float32 decides success.")] = "float32",
     out: Annotated[Path, typer.Option(help="Folder for tables and report.html.")] = Path("evaluation"),
     json_file: Annotated[Path | None, typer.Option("--json", help="A RobustBench-style entry, too.")] = None,
     batch_size: Annotated[int, typer.Option(help="Images attacked at once.")] = 256,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Evaluate a PyTorch model of your own, without a study."""
+    from ssrob.external import entry
     from ssrob.external import run as external
     from ssrob.external.page import write_page
 
@@ -187,14 +192,18 @@ def evaluate(
         preprocess=preprocess,
         images=images,
         corruptions=corruptions,
+        official=official,
+        frost=frost,
+        seed=seed,
+        gradients_in=gradients_in,
         batch_size=batch_size,
         device=device,
     )
     found = external.evaluate(request, out, say=lambda line: typer.echo(line, err=True))
-    typer.echo(external.as_text(found))
+    typer.echo(entry.as_text(found))
     typer.echo(f"evaluate  {write_page(found, out)}", err=True)
     if json_file:
-        external.write_summary(found, json_file)
+        entry.write_summary(found, json_file)
 
 
 @app.command()

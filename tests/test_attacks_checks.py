@@ -1,6 +1,7 @@
 """The self-checks: silent for a sound evaluation, and each flag raised by something made to deserve it."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -204,3 +205,8 @@ def test_an_attack_apart_is_that_of_each_eps_by_itself(norm: str):
         alone = attack_sweep(robust_cnn(), x, y, norm=norm, eps=[value], preset=plan, index=rows)
         assert (alone.robust[0] != robust).sum() <= 1  # rounding in another batch
     assert attack_apart(robust_cnn(), (x[:0], y[:0], rows[:0]), norm=norm, eps=eps, preset=plan).shape == (4, 0)
+
+
+def test_the_guide_explains_every_check():
+    guide = (Path(__file__).parents[1] / "docs/method.md").read_text()
+    assert all(f"`{name}`" in guide for name in CHECKS)

@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from ssrob import checkpoint, cli
+from ssrob.corrupt import Corrupted
 from ssrob.external import run
+from ssrob.external.entry import as_text, summary
 from ssrob.external.images import find_data, has_test_split, prepared
 from ssrob.external.model import Normalised, load_model, preprocessed
 from ssrob.external.page import write_page
 from ssrob.external.remarks import near_chance
-from ssrob.external.run import Request, as_text, evaluate, parse_request, summary
+from ssrob.external.run import Request, evaluate, parse_request
 from ssrob.tables import CHECKED, EXAMPLES, read_table
 from tests.conftest import ROOT
 from tests.test_docs import examples
@@ -87,6 +90,15 @@ def test_the_command_of_the_guide(modules: Path) -> None:
     assert "near the 10.0% of guessing" in page
     assert 'src="data:image/svg+xml' in page
     assert not (out / "blocks").exists()
+
+
+@pytest.mark.skipif(find_spec("timm") is None, reason="timm is not installed: pip install timm")
+def test_the_timm_model_of_the_guide(modules: Path) -> None:
+    arguments = shlex.split(GUIDE["timm"].replace("\\\n", " "))[1:]
+    done = CliRunner().invoke(cli.app, arguments)
+    assert done.exit_code == 0, done.output
+    assert len(read_table(modules / "digits-vit/robustness.parquet")) == 20
+    assert json.loads((modules / "digits-vit/evaluation.json").read_text())["architecture"] == "VisionTransformer"
 
 
 def test_the_guide_from_python(modules: Path) -> None:
@@ -217,6 +229,8 @@ def test_what_cannot_be_evaluated_is_refused_in_one_line(tmp_path: Path, changes
         ({"preset": "weak"}, "unknown preset 'weak'"),
         ({"arguments": "[1]"}, "--model-args: expected an object"),
         ({"arguments": "{"}, "--model-args: not JSON"),
+        ({"gradients_in": "float16"}, "unknown gradients_in 'float16'"),
+        ({"official": Path("a"), "frost": Path("b")}, "--official, --frost: give one"),
     ],
 )
 def test_a_wrong_command_line_is_refused(changes: dict[str, str], message: str) -> None:
@@ -230,6 +244,32 @@ def test_fractions_become_budgets() -> None:
     request = parse_request(eps="0, 2/255,0.5", model="a:b", data="digits", **told)  # type: ignore[arg-type]
     assert request.eps == (0, 2 / 255, 0.5)
     assert request.arguments == {"depth": 3}
+
+
+def test_published_files_photographs_seed_and_precision_reach_the_tests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Corrupted] = []
+
+    def note(_: object, source: Corrupted, *__: object) -> Any:
+        seen.append(source)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "run_tests", note)
+    told = {"norm": "linf", "preset": "fast", "arguments": "{}"}
+    options = {"eps": "0.05", "images": 10, "preprocess": f"{MEAN};{STD}", "frost": tmp_path, "seed": 5}
+    request = parse_request(model=f"{__name__}:Digits", data="digits", gradients_in="bfloat16", **told, **options)
+    assert request.corruptions
+    swept: dict[str, Any] = {}
+    sweep = run.run_sweep
+    monkeypatch.setattr(run, "run_sweep", lambda *data, **how: (swept.update(how), sweep(*data, **how))[1])
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(request, tmp_path / "out", lambda _: None)
+    assert (swept["seed"], swept["gradients_in"]) == (5, "bfloat16")
+    assert (seen[0].seed, seen[0].frost) == (5, tmp_path)
+    wrong = parse_request(**{**told, **options, "frost": None}, model=request.model, data="digits", official=tmp_path)
+    with pytest.raises(ValueError, match="is of 32x32 colour images"):
+        evaluate(wrong, tmp_path / "wrong", lambda _: None)
 
 
 def test_data_are_prepared_once(tmp_path: Path) -> None:
@@ -258,7 +298,8 @@ def test_the_guide_names_every_option() -> None:
     options = [
         f"--{name}" for name in ("model", "model-args", "weights", "preprocess", "data", "norm", "eps", "preset")
     ]
-    options += ["--images", "--corruptions", "--out", "--json", "--batch-size", "--device"]
+    options += ["--images", "--corruptions", "--official", "--frost", "--seed", "--gradients-in"]
+    options += ["--out", "--json", "--batch-size", "--device"]
     text = CliRunner().invoke(cli.app, ["evaluate", "--help"], env={"COLUMNS": "200"}).output
     guide = (ROOT / "docs/evaluate.md").read_text()
     assert all(option in text for option in options)

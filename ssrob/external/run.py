@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ssrob.attacks.names import NORMS, PRESET_NAMES
+from ssrob.attacks.names import GRADIENT_DTYPES, NORMS, PRESET_NAMES
 from ssrob.attacks.sweep import SweepResult
 from ssrob.attacks.sweep_input import check_eps
 from ssrob.blocks import BlockStore
@@ -24,12 +24,12 @@ from ssrob.corruptions import BENCHMARK, SEVERITIES
 from ssrob.data.prepared import Prepared
 from ssrob.data.test_split import open_test
 from ssrob.evaluate import TestImages, check_rows, example_rows, load_test, run_sweep
+from ssrob.external.entry import summary
 from ssrob.external.images import find_data, has_test_split, prepared
 from ssrob.external.model import load_model, preprocessed
 from ssrob.external.remarks import assumptions, suspicions
-from ssrob.figures.style import eps_text
 from ssrob.figures.summary import wilson
-from ssrob.spec import Norm, parse_number
+from ssrob.spec import Norm, Precision, parse_number
 from ssrob.stage_specs import EvaluateSpec
 from ssrob.stages import provenance
 from ssrob.store import write_json
@@ -52,7 +52,10 @@ class Request:
     preprocess: str = "none"
     images: int | None = None
     corruptions: bool = False
+    official: Path | None = None  # folder of the published corruption files
+    frost: Path | None = None  # folder of photographs
     seed: int = 0
+    gradients_in: Precision = "float32"
     device: str = "auto"
     batch_size: int = 256
 
@@ -88,6 +91,10 @@ def parse_request(*, eps: str, norm: str, preset: str, arguments: str, **told: A
     if not isinstance(parsed, dict):
         raise ValueError(f'--model-args: expected an object such as {{"num_classes": 10}}, found {arguments!r}')
     known("preset", preset, PRESET_NAMES)
+    known("gradients_in", told.get("gradients_in", "float32"), GRADIENT_DTYPES)
+    if told.get("official") and told.get("frost"):
+        raise ValueError("--official, --frost: give one, the published files hold frost already")
+    told["corruptions"] = bool(told.get("corruptions") or told.get("official") or told.get("frost"))
     return Request(eps=budgets, norm=cast(Norm, known("norm", norm, NORMS)), preset=preset, arguments=parsed, **told)
 
 
@@ -109,14 +116,15 @@ def evaluate(request: Request, out: Path, say: Callable[[str], None] = print) ->
     warned += _better(raw, clean, folder, request)
     for line in [*assumed, *(f"warning: {text}" for text in warned)]:
         say(line)
+    source = _corrupted(folder, request)
     result = _sweep(model, test, request, out / "blocks")
     checks = check_rows(model, test, result, preset=request.preset, seed=request.seed, **_audit())
     facts = {"dataset": about.name, "classes": len(about.classes), "shape": about.shape, "n": len(test.x)}
     facts |= {"architecture": type(raw).__name__, "gradients": result.gradients, "attacks": list(result.attacks)}
     facts |= {"fingerprint": about.source_fingerprint} | provenance(device)
     corruptions = None
-    if request.corruptions:
-        corruptions, facts["corruptions"] = _corruptions(model, folder, request, out)
+    if source is not None:
+        corruptions, facts["corruptions"] = _corruptions(model, source, test.y.numpy(), out), source.told
     write_table(example_rows(result, request.norm, test), EXAMPLES, out / "robustness.parquet")
     write_table(checks, CHECKED, out / "checks.parquet")
     found = Evaluation(request, facts, assumed, warned, curve(result), checks, corruptions)
@@ -132,55 +140,6 @@ def curve(result: SweepResult) -> pd.DataFrame:
     frame = pd.DataFrame(points.items(), columns=["eps", "accuracy"])
     low, high = wilson(frame["accuracy"], pd.Series(len(result.distance), index=frame.index))
     return frame.assign(low=low.clip(lower=0), high=high.clip(upper=1))
-
-
-def summary(found: Evaluation) -> dict[str, Any]:
-    """Return the result in the form of RobustBench's model entries, accuracies in per cent, with more beside it.
-
-    `eps` is the largest of the request; `autoattack_acc` is there only if AutoAttack itself was run.
-    """
-    request, last = found.request, found.curve.iloc[-1]
-    robust = _percent(last["accuracy"])
-    entry: dict[str, Any] = {
-        "link": None,
-        "name": request.model,
-        "authors": None,
-        "additional_data": None,
-        "number_forward_passes": 1,
-        "dataset": found.facts["dataset"],
-        "venue": None,
-        "architecture": found.facts["architecture"],
-        "norm": {"linf": "Linf", "l2": "L2"}[request.norm],
-        "eps": eps_text(float(last["eps"])),
-        "clean_acc": _percent(found.curve["accuracy"].iloc[0]),
-        "reported": robust,
-    }
-    if request.preset == "autoattack":
-        entry["autoattack_acc"] = robust
-    if found.corruptions is not None:
-        entry["corruptions_acc"] = _percent(found.corruptions[list(SEVERITIES)].to_numpy().mean())
-    points = zip(found.curve["eps"], found.curve["accuracy"], strict=True)
-    entry["curve"] = {_eps(eps): _percent(accuracy) for eps, accuracy in points}
-    entry |= {"attack": request.preset, "n": found.facts["n"], "seed": request.seed}
-    return entry | {"failed_checks": list(found.failed["check"]), "unreliable": bool(len(found.failed))}
-
-
-def as_text(found: Evaluation) -> str:
-    """Write accuracies and failed checks for a terminal."""
-    rows = found.curve.to_dict("records")
-    lines = [f"{'eps':>8}  accuracy  95 % interval"]
-    lines += [f"{_eps(row['eps']):>8}  {row['accuracy']:8.1%}  {row['low']:.1%} to {row['high']:.1%}" for row in rows]
-    if found.corruptions is not None:
-        mean = float(found.corruptions[list(SEVERITIES)].to_numpy().mean())
-        lines.append(f"corruptions: {mean:.1%} over {len(found.corruptions)} at {len(SEVERITIES)} severities")
-    failed = found.failed.to_dict("records")
-    return "\n".join([*lines, *(f"check failed: {row['check']}: {row['detail']}" for row in failed)])
-
-
-def write_summary(found: Evaluation, file: Path) -> None:
-    """Write the summary as JSON."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(summary(found), indent=2) + "\n")
 
 
 def _named(device: str) -> str:
@@ -229,6 +188,7 @@ def _sweep(model: nn.Module, test: TestImages, request: Request, blocks: Path) -
             eps=request.eps,
             preset=request.preset,
             seed=request.seed,
+            gradients_in=request.gradients_in,
             batch_size=request.batch_size,
             block=2 * request.batch_size,  # what a kill costs at most; more would keep batches a little fuller
             store=BlockStore(blocks),
@@ -236,20 +196,21 @@ def _sweep(model: nn.Module, test: TestImages, request: Request, blocks: Path) -
         )
 
 
-def _corruptions(model: nn.Module, folder: Path, request: Request, out: Path) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Test the 15 corruptions at all severities; returns a row per corruption, and what the images were made with."""
+def _corrupted(folder: Path, request: Request) -> Corrupted | None:
+    """Return where corrupted images come from, after a check of published files; None if not asked for."""
+    if not request.corruptions:
+        return None
     pixels, labels, index = open_test(folder, request.images)
-    source, tests = Corrupted(pixels, index, request.seed), list(itertools.product(BENCHMARK, SEVERITIES))
+    source = Corrupted(pixels, index, request.seed, request.frost, request.official)
+    source.check(labels)
+    return source
+
+
+def _corruptions(model: nn.Module, source: Corrupted, labels: np.ndarray, out: Path) -> pd.DataFrame:
+    """Test the 15 corruptions at all severities; returns a row per corruption, a column per severity."""
+    tests = list(itertools.product(BENCHMARK, SEVERITIES))
     with tqdm(total=len(tests), unit="test", desc="corruptions", disable=None, leave=False) as bar:
-        table = run_tests(model, source, np.asarray(labels), tests, bar.update)
+        table = run_tests(model, source, labels, tests, bar.update)
     write_table(table, CORRUPTED, out / "corruptions.parquet")
     wide = table.assign(accuracy=shares(table)).pivot_table(index="corruption", columns="severity", values="accuracy")
-    return wide.loc[list(BENCHMARK)].reset_index(), source.told
-
-
-def _eps(value: float) -> str:
-    return eps_text(float(value)) if value else "0"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f}"
+    return wide.loc[list(BENCHMARK)].reset_index()
