@@ -3,6 +3,8 @@ SHELL := /bin/bash
 CONFIG ?= config/quickstart.yaml
 SNAKEMAKE_ARGS ?=
 PYTHON ?= python3
+WHEELS ?= annotated-types numpy pydantic pydantic-core typing-extensions typing-inspection
+WHEELS_FOR ?= 3.12
 VENV := .venv
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -17,7 +19,7 @@ SSROB_DATA := --set $(OVERRIDE)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help study test test-slurm check format lock schema ui clean
+.PHONY: help study test test-slurm check format lock schema ui wheels clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -61,6 +63,12 @@ lock: $(READY) ## Write envs/lock.txt anew from pyproject.toml
 	pip install --quiet uv
 	echo "# Every package of the workflow and of its tests, exactly. Made from pyproject.toml by \`make lock\`." > envs/lock.txt
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-header --no-annotate >> envs/lock.txt
+
+wheels: $(READY) ## Download what benchmarks/gpu.py needs beside torch, for a machine without a network, into wheels/
+	@mkdir -p wheels
+	for name in $(WHEELS); do grep "^$$name==" envs/lock.txt; done > wheels/requirements.txt
+	pip download --quiet --no-deps --only-binary :all: --python-version $(WHEELS_FOR) --platform manylinux_2_28_x86_64 \
+	  --platform manylinux2014_x86_64 --dest wheels -r wheels/requirements.txt
 
 clean: ## Remove the environment and caches; results stay
 	rm -rf $(VENV) .snakemake .mypy_cache .ruff_cache .pytest_cache

@@ -16,6 +16,7 @@ from ssrob.attacks.presets import PRESETS, AttackPlan
 from ssrob.attacks.sweep import SweepResult, attack_sweep
 from ssrob.blocks import BlockStore
 from ssrob.data.test_split import open_test
+from ssrob.hardware import memory_format
 from ssrob.models.saved import load_network
 from ssrob.spec import Norm
 from ssrob.stage_specs import EvaluateSpec
@@ -25,7 +26,8 @@ from ssrob.tables import CHECKED, EXAMPLES, write_table
 __all__ = ["SweepResult", "attack_sweep", "load_test", "stage"]
 
 SAMPLES = 8  # images kept for people to look at
-BLOCK = 1024  # images that are lost to a kill at most; a few batches, so that these stay full on a GPU too
+# Images that are lost to a kill at most: a few batches, so that these stay full.
+BLOCK, GPU_BLOCK = 1024, 8192
 
 
 class TestImages(NamedTuple):
@@ -43,7 +45,8 @@ class TestImages(NamedTuple):
 def stage(context: Context) -> None:
     """Run an evaluate stage: the sweeps of one checkpoint over all norms."""
     spec = EvaluateSpec.model_validate(context.stage.spec)
-    model = load_network(context.parent("model") / f"{spec.checkpoint}.safetensors").to(context.device)
+    model = load_network(context.parent("model") / f"{spec.checkpoint}.safetensors")
+    model.to(device=context.device, memory_format=memory_format(context.device))  # type: ignore[call-overload]
     test = load_test(context.parent("data"), spec.images)
     shown = test.first(SAMPLES)
     samples: dict[str, Any] = {"clean": shown.x.numpy(), "label": shown.y.numpy()}
@@ -64,7 +67,7 @@ def stage(context: Context) -> None:
                 layout="model",  # another order of summation would give finished studies other last bits
                 progress=partial(_show, context, bar),
                 store=blocks,
-                block=BLOCK,
+                block=GPU_BLOCK if context.device.type == "cuda" else BLOCK,
             )
         tables.append(example_rows(result, norm, test))
         audit = {"images": spec.audit_images, "queries": spec.audit_queries}

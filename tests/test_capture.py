@@ -170,11 +170,12 @@ def specs(plan: Plan) -> dict[str, TrainSpec]:
     return {f"{spec.variant}-{spec.task}": spec for spec in found}
 
 
-def training(spec: TrainSpec, data: Prepared, backend: Any = None) -> tuple[State, Task]:
-    state = start(spec, data, None, CPU, logging.getLogger("test"))
+def training(spec: TrainSpec, data: Prepared, backend: Any = None, device: torch.device = CPU) -> tuple[State, Task]:
+    state = start(spec, data, None, device, logging.getLogger("test"))
     images, labels = data.validation()
-    x = torch.from_numpy(images[:20].copy()).permute(0, 3, 1, 2).float() / 255
-    return state, Task(spec, Batches(*data.train(), 100, spec.seed), (x, torch.from_numpy(labels[:20].copy())), backend)
+    x = torch.from_numpy(images[:20].copy()).permute(0, 3, 1, 2).to(device).float() / 255
+    batches = Batches(*data.train(), 100, spec.seed, device)
+    return state, Task(spec, batches, (x, torch.from_numpy(labels[:20].copy()).to(device)), backend)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ssrob import seeding
 from ssrob.attacks.freeze import memory_format
 from ssrob.attacks.logit_losses import TARGETED, UNTARGETED, margin
+from ssrob.attacks.memory import Parts
 from ssrob.attacks.schedule import Setting, schedule
 from ssrob.attacks.stepper import State, join, loss_and_gradient, select, take
 from ssrob.attacks.steppers import build
@@ -50,7 +51,8 @@ class Block:
         self.codes = torch.tensor([run.code for run in self.runs], dtype=torch.int64, device=x.device)
         self.steppers = [build(attack, setting.geometry) for attack in setting.attacks]
         self.gradients, self.forwards, self.done = 0, 0, 0
-        clean = torch.cat([self._logits(part) for part in torch.split(self.x, setting.batch_size)])
+        self.parts = Parts(setting.batch_size)
+        clean = self._logits(self.x)
         check_logits(clean, labels)
         self.clean_correct = (clean.argmax(1) == labels).cpu()
         others = clean.scatter(1, labels[:, None], -inf)
@@ -94,8 +96,8 @@ class Block:
         stepper, queue = self.steppers[number], self.waiting[number]
         lanes: State | None = None
         while queue or lanes is not None:
-            room = self.setting.batch_size - (0 if lanes is None else len(lanes["row"]))
-            if queue and room:
+            room = self.parts.size - (0 if lanes is None else len(lanes["row"]))
+            if queue and room > 0:
                 fresh = self._begin(number, [queue.popleft() for _ in range(min(room, len(queue)))])
                 lanes = fresh if lanes is None else join([lanes, fresh])
             assert lanes is not None
@@ -147,7 +149,17 @@ class Block:
         }
 
     def _evaluate(self, number: int, lanes: State) -> tuple[Tensor, Tensor, Tensor]:
-        """Return logits (B, K), the attack's loss (B,) and its gradient, from one forward pass."""
+        """Return logits (B, K), the attack's loss (B,) and its gradient, from one forward pass of each image."""
+        needed = {name: lanes[name] for name in ("adv", "labels", "targets")}
+        parts = self.parts(lambda rows: self._pass(number, take(needed, rows)), len(lanes["row"]))
+        logits, loss, gradient = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts, strict=True))
+        if self.steppers[number].uses_gradient:
+            self.gradients += len(loss)
+        else:
+            self.forwards += len(loss)
+        return logits, loss, gradient
+
+    def _pass(self, number: int, lanes: State) -> tuple[Tensor, Tensor, Tensor]:
         attack, stepper = self.setting.attacks[number], self.steppers[number]
         # An attack that minimises the norm decides success at every step, so it needs the precise forward.
         dtype = torch.float32 if stepper.minimises_norm else self.setting.gradients_in
@@ -162,10 +174,6 @@ class Block:
             return UNTARGETED[attack.loss](logits, lanes["labels"])
 
         loss, gradient = loss_and_gradient(loss_at, lanes["adv"], stepper.uses_gradient)
-        if stepper.uses_gradient:
-            self.gradients += len(loss)
-        else:
-            self.forwards += len(loss)
         return seen[0], loss, torch.nan_to_num(gradient)
 
     def _settle(self, number: int, lanes: State) -> State | None:
@@ -223,8 +231,8 @@ class Block:
     def _logits(self, x: Tensor) -> Tensor:
         self.forwards += len(x)
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            logits: Tensor = self.model(x)
-        return logits.float()
+            logits: list[Tensor] = self.parts(lambda rows: self.model(x[rows]).float(), len(x))
+        return torch.cat(logits)
 
 
 def _steps_between_looks(device: torch.device, steps: int) -> int:

@@ -89,7 +89,7 @@ def select(mask: Tensor, yes: Tensor, no: Tensor) -> Tensor:
     return torch.where(mask.reshape(-1, *[1] * (yes.ndim - 1)), yes, no)
 
 
-def take(state: State, rows: Tensor) -> State:
+def take(state: State, rows: Tensor | slice) -> State:
     """Return the given rows of every tensor."""
     return {name: value[rows] for name, value in state.items()}
 

@@ -18,6 +18,7 @@ from ssrob.attacks.confirm import confirmed
 from ssrob.attacks.engine import Block, Data
 from ssrob.attacks.freeze import channels_last, frozen, memory_format
 from ssrob.attacks.geometry import GEOMETRIES
+from ssrob.attacks.memory import batch_for
 from ssrob.attacks.names import LAYOUTS
 from ssrob.attacks.presets import AttackPlan
 from ssrob.attacks.schedule import Setting
@@ -71,7 +72,7 @@ def attack_sweep(
     eps: Sequence[float],
     preset: str | AttackPlan = "standard",
     seed: int = 0,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     index: Tensor | None = None,
     device: torch.device | str | None = None,
     gradients_in: str = "float32",
@@ -88,16 +89,19 @@ def attack_sweep(
     "bfloat16" takes gradients under autocast; success is always decided by a float32 forward. `layout` is that of
     weights and images during the sweep: "channels_last" where the model can take it, or "model", its own.
     progress(done, total) counts examples.
+    batch_size: examples attacked at once; by default 256 on a CPU, on a GPU what fits its memory. It is halved when
+    memory runs out after all.
 
     With a `store`, every finished block of `block` examples is put there, and is found again by a later call
     with the same weights, data and settings; the result then equals that of an uninterrupted call.
     """
     budgets, plan = check_eps(eps, norm), find_plan(preset)
     dtype = gradient_dtype(gradients_in)
-    index = check_data(images, labels, index, batch_size, block)
+    index = check_data(images, labels, index, 1 if batch_size is None else batch_size, block)
     device = next(model.parameters(), images).device if device is None else torch.device(device)
     with borrowed(model), laid_out(model, layout, images[:1].to(device)):
         plan = plan.for_classes(count_classes(model, images[:1].to(device)))
+        batch_size = batch_size or batch_for(model, images[:1].to(device))
         setting = Setting(GEOMETRIES[norm], float32_below(budgets), plan.attacks, seed, batch_size, dtype)
         job = _Job(model, setting, device, keep_adversarial, store)
         outcomes = []
@@ -139,7 +143,7 @@ class _Job:
             "distance": found.distance,
             "attack": found.found_by,
             "clean_correct": found.clean_correct,
-            "confirmed": confirmed(self.model, self.setting.geometry, judged, self.setting.batch_size).cpu(),
+            "confirmed": confirmed(self.model, self.setting.geometry, judged, found.parts.size).cpu(),
             "spent": torch.tensor([found.gradients, found.forwards]),
         }
         if self.keep_adversarial:
