@@ -21,7 +21,7 @@ from ssrob.data.prepared import Prepared
 from ssrob.hardware import memory_format
 from ssrob.models.network import CLASS_HEAD, Architecture, Network, build
 from ssrob.models.saved import load_backbone, read_weights, save_architecture, save_weights
-from ssrob.records import Records, records_table
+from ssrob.records import Records, begins_with, records_table
 from ssrob.schedule import learning_rate
 from ssrob.stage_specs import TrainSpec
 from ssrob.stages import Context, Interrupted
@@ -230,7 +230,8 @@ def _train(state: State, task: Task, records: Records, context: Context) -> None
             if save:
                 float(metrics["loss/total"])  # waits for the device, whose work is not the checkpoint's
                 with interval.saving():
-                    checkpoint.save(state.to_dict() | {"records": records.flush()}, context.work / "checkpoint.pt")
+                    told = {"records": records.flush(), "records_sha256": records.sha256}
+                    checkpoint.save(state.to_dict() | told, context.work / "checkpoint.pt")
             if stop and not last:
                 raise Interrupted(f"stopped at step {state.step} of {task.steps}; run it again to go on from there")
     records.flush()
@@ -258,11 +259,15 @@ def _write(pending: list[tuple[int, Metrics]], steps_per_epoch: int, records: Re
 
 def _resume(state: State, context: Context) -> int:
     """Go on from the work folder's checkpoint, if there is a sound one; return the length of its records."""
-    path = context.work / "checkpoint.pt"
+    path, told = context.work / "checkpoint.pt", context.work / "records.jsonl"
     if not path.is_file():
         return 0
     try:
         saved = checkpoint.load(path, context.device)
+        if missing := sorted({*state.to_dict(), "records", "records_sha256"} - set(saved)):
+            raise checkpoint.DamagedCheckpoint(f"{path}: has no {missing[0]!r}, as of an earlier version of ssrob")
+        if not begins_with(told, saved["records"], saved["records_sha256"]):
+            raise checkpoint.DamagedCheckpoint(f"{told}: truncated or altered")
     except checkpoint.DamagedCheckpoint as error:
         context.log.warning("%s: starting from the beginning", error)
         return 0

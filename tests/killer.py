@@ -1,6 +1,6 @@
-"""Runs the stages of a study, each time in a child process that is killed somewhere, until it has had its kills.
+"""Runs the stages of studies, each time in a child process that is killed somewhere, until it has had its kills.
 
-A process of its own, because it forks: python -m tests.killer < request.json, which has
+A process of its own, because it forks: python -m tests.killer < requests.json, a list of objects that have
 
     results   folder
     stages    [stage as JSON]
@@ -8,7 +8,7 @@ A process of its own, because it forks: python -m tests.killer < request.json, w
     kills     {kind of stage: [{"at": "module:function", "of": text in its first argument, "call": n,
                                 "when": before|after, "signal": name, "torn": bool}]}
 
-It prints one line of JSON per process: [stage, exit code]. A kill that never happened is a code of 0.
+It prints one line of JSON per process: [results, kind, exit code]. A kill that never happened is a code of 0.
 """
 
 import functools
@@ -60,27 +60,43 @@ def in_child(work: Callable[[], int]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def main() -> None:
+def import_all() -> None:
+    """Import once what every child would; what torch does before its first gradient starts no threads."""
+    import sklearn.datasets  # noqa: F401
     import torch
-    from ssrob import evaluate, job, stages, train, trouble  # noqa: F401  # once here, not in every child
+    from ssrob import corrupt, evaluate, train, trouble  # noqa: F401
+    from ssrob.data import stage  # noqa: F401
+    from ssrob.models.network import Architecture, build
+
+    torch.set_num_threads(1)
+    arguments = {"depth": 8, "width": 4}
+    shape, grey, heads, classes = (1, 8, 8), (0.5,), {"class": 2}, ("a", "b")
+    network = build(Architecture("resnet", arguments, shape, grey, grey, heads, classes), 0)
+    torch.optim.SGD(network.parameters(), lr=0.1).state_dict()
+    with torch.no_grad():
+        network(torch.rand(2, 1, 8, 8))
+
+
+def main() -> None:
+    from ssrob import job
     from ssrob.plan import Stage
     from ssrob.store import Store
 
-    torch.set_num_threads(1)
-    request = json.loads(sys.stdin.read())
-    store = Store(Path(request["results"]))
-    for place, value in request["set"].items():
-        setattr(*named(place), value)
-    for text in request["stages"]:
-        stage = Stage.from_json(text)
+    import_all()
+    for request in json.loads(sys.stdin.read()):
+        store = Store(Path(request["results"]))
+        for place, value in request["set"].items():
+            setattr(*named(place), value)
+        for stage in map(Stage.from_json, request["stages"]):
 
-        def work(kill: dict[str, Any] | None, stage: Stage = stage) -> int:
-            if kill:
-                arm(kill)
-            return job.run(stage, store, "cpu", lambda line: print(line, file=sys.stderr))
+            def work(kill: dict[str, Any] | None, stage: Stage = stage, store: Store = store) -> int:
+                if kill:
+                    arm(kill)
+                return job.run(stage, store, "cpu", lambda line: print(line, file=sys.stderr))
 
-        for kill in [*request["kills"].get(stage.kind, []), None]:
-            print(json.dumps([stage.path, in_child(functools.partial(work, kill))]), flush=True)
+            for kill in [*request["kills"].get(stage.kind, []), None]:
+                code = in_child(functools.partial(work, kill))
+                print(json.dumps([request["results"], stage.kind, code]), flush=True)
 
 
 if __name__ == "__main__":
