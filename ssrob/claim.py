@@ -22,9 +22,10 @@ EVERY = 1.0  # seconds between two looks where the disk has no locks
 def claimed(work: Path, say: Callable[[str], object]) -> Iterator[None]:
     """Hold the work folder of a stage; waits while another process has it, and says so."""
     handle = _take(work, say)
-    os.truncate(handle, 0)
-    os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
     try:
+        with contextlib.suppress(OSError):  # on a full disk it is held without a name
+            os.truncate(handle, 0)
+            os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
         yield
     finally:
         os.close(handle)

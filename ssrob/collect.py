@@ -70,7 +70,7 @@ def _arms(plan: Plan, store: Store) -> list[pd.DataFrame]:
     rows = []
     for arm in plan.arms:
         trained = [path for path in (arm.pretrain, arm.finetune) if path]
-        facts = [store.provenance(path) for path in trained]
+        facts = [store.provenance(path, "seconds", "device", "best_epoch") for path in trained]
         passes = [_passes(plan, path, fact) for path, fact in zip(trained, facts, strict=True)]
         records = tables.read_table(store.output(arm.finetune, "training.parquet"))
         told = {
@@ -214,8 +214,9 @@ def _corruptions(plan: Plan, store: Store) -> list[pd.DataFrame]:
 def _stages(plan: Plan, store: Store) -> list[pd.DataFrame]:
     rows = []
     for stage in plan.stages.values():
-        facts = store.provenance(stage.path)
-        row = {name: facts[name] for name in ("seconds", "started", "device", "peak_memory_mb", "commit")}
+        names = ("seconds", "started", "device", "peak_memory_mb", "commit")
+        facts = store.provenance(stage.path, *names, "versions")
+        row = {name: facts[name] for name in names}
         rows.append({"kind": stage.kind, "key": stage.key, "versions": json.dumps(facts["versions"])} | row)
     return [pd.DataFrame(rows)]
 

@@ -24,7 +24,7 @@ def run(stage: Stage, store: Store, device: str, say: Callable[[str], object]) -
         try:
             held.enter_context(claimed(store.work(stage.path), lambda told: say(f"{stage.path} {told}")))
             held.enter_context(gpus.lease(stage.gpus, gpus.jobs_per_gpu(stage.settings.get("jobs_per_gpu", 1))))
-            return _run(stage, store, device, say)
+            return _run(stage, store, stage.settings.get("device", "auto") if device == "auto" else device, say)
         except Exception as error:
             from ssrob import trouble
 

@@ -348,9 +348,10 @@ def _test_stage(study: Study, kind: str, checkpoint: Checkpoint, data: Stage, tr
 
 def _settings(study: Study) -> dict[str, Any]:
     """Return what decides no key: modules that a stage imports first (all they add is in its spec), use of the GPU."""
-    told = {"plugins": study.plugins, "jobs_per_gpu": study.jobs_per_gpu if study.jobs_per_gpu > 1 else None}
+    told: dict[str, Any] = {"plugins": study.plugins}
+    told |= {name: getattr(study, name) for name in ("jobs_per_gpu", "device") if name in study.model_fields_set}
     graphs = {} if study.cuda_graphs else {"cuda_graphs": False}
-    return {name: value for name, value in told.items() if value} | graphs
+    return {name: value for name, value in told.items() if value not in ([], 1, "auto")} | graphs
 
 
 def _stage(

@@ -263,6 +263,7 @@ class Study(Strict):
     results: Path = Path("results")
     cuda_graphs: bool = True  # on a GPU: record training steps and replay them; decides no result
     tracking_uri: str | None = None  # default: sqlite in the results folder
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # cuda: no stage runs on a CPU because a GPU is missing
     jobs_per_gpu: Count = 1  # how many stages may share a GPU: more than one for small models
 
     @field_validator("losses", mode="after")

@@ -59,9 +59,14 @@ class Store:
             raise StoreError(f"{file}: belongs to {manifest['kind']}/{manifest['key']}, not to {path}; {advice}")
         return manifest
 
-    def provenance(self, path: str) -> dict[str, Any]:
+    def provenance(self, path: str, *needed: str) -> dict[str, Any]:
         """Read what a finished stage ran on: commit, versions, device, start, seconds, memory."""
-        return _read_json(self.folder(path) / "provenance.json", "missing; remove its folder and run again")
+        file = self.folder(path) / "provenance.json"
+        facts = _read_json(file, "missing; remove its folder and run again")
+        if missing := set(needed) - set(facts):
+            told = f"has no {sorted(missing)[0]!r}, as of an earlier version of ssrob"
+            raise StoreError(f"{file}: {told}; remove the folder {file.parent} and run again")
+        return facts
 
     def output(self, path: str, name: str) -> Path:
         """Return the path of an output after checking that it is what the stage wrote."""

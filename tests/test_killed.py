@@ -135,7 +135,7 @@ def check(through: dict[str, Any], killed: dict[str, Any], seed: int) -> None:
     kills = all_kills(seed)
     _, ended = run([(through, {}), (killed, kills)])
     plan, undisturbed, store = make_plan(parse_study(killed)), Store(through["results"]), Store(killed["results"])
-    assert {kind: len(codes) for kind, codes in ended.items()} == {kind: len(each) + 1 for kind, each in kills.items()}
+    assert {kind: len(ended[kind]) for kind in kills} == {kind: len(each) + 1 for kind, each in kills.items()}
     assert ended["finetune"].count(143) == 10
     assert same_results(plan, undisturbed, store) >= 15
     train = next(iter(plan.of_kind("finetune").values()))
