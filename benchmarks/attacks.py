@@ -1,15 +1,19 @@
-"""What an attack and a sweep cost, against their floors and against another library. Run: python benchmarks/attacks.py
+"""What an attack and a sweep cost, against their floors and other libraries.
 
-PGD-20 is timed beside its floor (20 forwards and input gradients with frozen parameters) and foolbox, interleaved
-so that a busy machine disturbs all alike. The sweep's gradients are counted, not timed.
+    python benchmarks/attacks.py [--model results/stages/finetune/KEY --data results/stages/data/KEY]
+
+Same loss, steps and restarts for all, one thread, interleaved (`timing.py`), one model as a study trains it: a folder
+of its weights and of its data, or else a small network trained on digits for seconds. Three parts: PGD-20 at one eps,
+beside its floor (20 forwards and input gradients with frozen parameters, in the layout the model has); PGD-20 over 8
+eps; and a sweep of more and more images. The extra `benchmarks` has the other libraries.
 """
 
 import argparse
-import statistics
+import resource
 import time
 from collections.abc import Callable
+from pathlib import Path
 
-import foolbox
 import torch
 import torch.nn.functional as F
 from sklearn.datasets import load_digits
@@ -18,86 +22,108 @@ from ssrob.attacks.geometry import GEOMETRIES
 from ssrob.attacks.pgd import pgd
 from ssrob.attacks.presets import AttackConfig, AttackPlan
 from ssrob.attacks.sweep import attack_sweep
+from ssrob.evaluate import load_test
+from ssrob.models.saved import load_network
 from ssrob.seeding import generator
 from torch import Tensor, nn
 
-EPS, STEPS = 8 / 255, 20
+from peers import pgd_attacks
+from timing import interleaved, table
+
+STEPS = 20
+PLAN = AttackPlan((AttackConfig("pgd", "cross_entropy", STEPS),))
+Model = tuple[nn.Module, Tensor, Tensor, float]  # in eval mode, images it has not seen, labels, reference eps
 
 
-class Residual(nn.Module):
-    """Two 3x3 convolutions with a shortcut."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            *(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()),
-            *(nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs)),
-        )
-        self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.body(x) + self.shortcut(x))
+def floor(model: nn.Module, x: Tensor, y: Tensor, dtype: torch.dtype) -> None:
+    """STEPS forwards and input gradients, nothing else."""
+    with frozen(model):
+        for _ in range(STEPS):
+            point = x.clone().requires_grad_()
+            with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
+                logits = model(point)
+            torch.autograd.grad(F.cross_entropy(logits.float(), y, reduction="sum"), point)
 
 
-def resnet(width: int) -> nn.Module:
-    """A small residual network for 32x32 images with random weights: the time does not depend on them."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        blocks = [Residual(width * i, width * o, s) for i, o, s in ((1, 1, 1), (1, 2, 2), (2, 4, 2), (4, 8, 2))]
-        stem = nn.Conv2d(3, width, 3, 1, 1, bias=False)
-        return nn.Sequential(stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8 * width, 10)).eval()
+def one_eps(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> dict[str, Callable[[], object]]:
+    """PGD at one eps by everybody."""
 
+    def ours(eps: float, gradients_in: str = "float32") -> Callable[[], object]:
+        return lambda: attack_sweep(model, x, y, eps=[eps], preset=PLAN, batch_size=len(x), gradients_in=gradients_in)
 
-def contestants(model: nn.Module, x: Tensor, y: Tensor) -> dict[str, Callable[[], object]]:
-    """Return what is timed; all of it attacks the same images with the same number of steps."""
-
-    def loss_at(z: Tensor) -> Tensor:
-        return F.cross_entropy(model(z), y, reduction="none")
-
-    def floor() -> None:
-        with frozen(model):
-            for _ in range(STEPS):
-                point = x.clone().requires_grad_()
-                torch.autograd.grad(loss_at(point).sum(), point)
-
-    def ours() -> Tensor:
-        with frozen(model):
-            return pgd(
-                loss_at,
-                x,
-                geometry=GEOMETRIES["linf"],
-                eps=EPS,
-                steps=STEPS,
-                step_size=2.5 * EPS / STEPS,
-                generator=generator(0, "benchmark"),
-            )
-
-    plan = AttackPlan((AttackConfig("pgd", "cross_entropy", STEPS),))
-    theirs = foolbox.attacks.LinfPGD(steps=STEPS, rel_stepsize=2.5 / STEPS)
-    wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device=x.device)
+    theirs = {name: lambda run=run: run(model, x, y, eps) for name, run in pgd_attacks(STEPS).items()}
     return {
-        "floor": floor,
-        "ssrob pgd": ours,
-        "ssrob sweep": lambda: attack_sweep(model, x, y, eps=[EPS], preset=plan, batch_size=len(x)),
-        "foolbox LinfPGD": lambda: theirs(wrapped, x, y, epsilons=EPS),
+        "floor": lambda: floor(model, x, y, torch.float32),
+        "floor bfloat16": lambda: floor(model, x, y, torch.bfloat16),
+        "ssrob": ours(eps),
+        "ssrob bfloat16": ours(eps, "bfloat16"),
+        "ssrob, none breaks": ours(1e-7),
+        "ssrob bf16, none breaks": ours(1e-7, "bfloat16"),
+        **theirs,
     }
 
 
-def interleaved(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Time all in turn, `rounds` times after one warm-up; seconds."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(rounds + 1):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            if turn:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
+def sweeps(model: nn.Module, x: Tensor, y: Tensor, eps: list[float]) -> None:
+    """Time a sweep beside a run per eps by each library, and count gradients."""
+
+    def whole(run: Callable[..., Tensor]) -> Callable[[], object]:
+        return lambda: [run(model, x, y, value) for value in eps]
+
+    settings = {"eps": eps, "preset": PLAN}
+    runs: dict[str, Callable[[], object]] = {
+        "ssrob": lambda: attack_sweep(model, x, y, **settings),
+        "ssrob bfloat16": lambda: attack_sweep(model, x, y, **settings, gradients_in="bfloat16"),
+    }
+    theirs = pgd_attacks(STEPS)
+    runs |= {name: whole(theirs[name]) for name in theirs if name != "art"}
+    rounds = 3
+    print(f"\nPGD-{STEPS} over {len(eps)} eps, {len(x)} images, n = {rounds} rounds")
+    table(interleaved(runs, rounds), [name for name in theirs if name != "art"])
+    together = attack_sweep(model, x, y, **settings)
+    apart = [attack_sweep(model, x, y, eps=[value], preset=PLAN) for value in eps]
+    correct = int(together.clean_correct.sum())
+    counts = {
+        "one sweep": together.gradients,
+        "a sweep per eps": sum(result.gradients for result in apart),
+        "whole runs per eps, of images classified right": STEPS * len(eps) * correct,
+        "whole runs per eps, of all images": STEPS * len(eps) * len(x),
+    }
+    for name, spent in counts.items():
+        print(f"{name:48s}{spent:8d} gradients, one sweep is {together.gradients / spent:.2f} of it")
+    for name, curve in (("one sweep", together.accuracy.tolist()), ("single", [float(r.accuracy[0]) for r in apart])):
+        print(f"{name:12s}" + " ".join(f"{100 * value:5.1f}" for value in curve))
+    for name, run in theirs.items():
+        left = [robust(model, run(model, x, y, value), y) for value in eps]
+        print(f"{name:12s}" + " ".join(f"{100 * value:5.1f}" for value in left), flush=True)
 
 
-def robust_digits_cnn(epochs: int = 6) -> tuple[nn.Module, Tensor, Tensor]:
+@torch.no_grad()
+def robust(model: nn.Module, adv: Tensor, y: Tensor) -> float:
+    return float((model(adv.detach()).argmax(1) == y).double().mean())
+
+
+def scaling(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> None:
+    """Sweep more and more images; the small ones first, since a process never gives its peak memory back."""
+    plan = AttackPlan((AttackConfig("pgd", "cross_entropy", 2),))
+    print("\nsweep of PGD-2, batches of 256: images, processor ms per image, peak memory beyond the images (MB)")
+    attack_sweep(model, x[:256], y[:256], eps=[eps], preset=plan)
+    for count in (100, 1000, 10_000):
+        images = x.repeat(1 + count // len(x), 1, 1, 1)[:count]
+        labels = y.repeat(1 + count // len(x))[:count]
+        began = time.process_time()
+        attack_sweep(model, images, labels, eps=[eps], preset=plan)
+        each = 1e3 * (time.process_time() - began) / count
+        held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - images.nbytes / 2**20
+        print(f"{count:6d}{each:8.2f}{held:10.0f}", flush=True)
+
+
+def trained(model: Path, data: Path, count: int) -> Model:
+    """A network of a study, with its test images."""
+    test = load_test(data, count)
+    return load_network(model / "best.safetensors").eval(), test.x, test.y, 8 / 255
+
+
+def robust_digits_cnn(epochs: int = 6) -> Model:
     """Train a CNN adversarially for seconds; return it with 200 digits that it has not seen."""
     bunch = load_digits()
     x, y = torch.tensor(bunch.images, dtype=torch.float32)[:, None] / 16, torch.tensor(bunch.target)
@@ -117,49 +143,36 @@ def robust_digits_cnn(epochs: int = 6) -> tuple[nn.Module, Tensor, Tensor]:
             optimizer.zero_grad()
             loss_at(adv).mean().backward()
             optimizer.step()
-    return model.eval(), x[-200:], y[-200:]
-
-
-def count_gradients() -> None:
-    """Print the gradients of one sweep, of a sweep per eps, and of whole attacks per eps."""
-    model, x, y = robust_digits_cnn()
-    eps = [0.04 * k for k in range(1, 9)]
-    plan = AttackPlan((AttackConfig("pgd", "cross_entropy", STEPS), AttackConfig("pgd", "margin", STEPS)))
-    together = attack_sweep(model, x, y, eps=eps, preset=plan)
-    apart = [attack_sweep(model, x, y, eps=[value], preset=plan) for value in eps]
-    whole = 2 * STEPS * len(eps) * len(x)
-    print(f"sweep of {len(eps)} eps, PGD-{STEPS} on two losses, {len(x)} digits")
-    for name, spent in (
-        ("one sweep", together.gradients),
-        ("a sweep per eps", sum(result.gradients for result in apart)),
-        ("whole attacks per eps", whole),
-    ):
-        print(f"{name:24s}{spent:8d} gradients {spent / whole:6.2f}")
-    curve = " ".join(f"{100 * float(value):.1f}" for value in together.accuracy)
-    single = " ".join(f"{100 * float(result.accuracy[0]):.1f}" for result in apart)
-    print(f"accuracy of the sweep: {curve}\nof single runs:        {single}")
+    return model.eval(), x[-200:], y[-200:], 0.2
 
 
 def main() -> None:
-    """Time and count on a random network, labelled by itself."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, help="folder of a trained network")
+    parser.add_argument("--data", type=Path, help="folder of its data stage")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--images", type=int, default=32)
-    parser.add_argument("--width", type=int, default=8)
+    parser.add_argument("--images", type=int, default=128)
+    parser.add_argument("--parts", nargs="+", choices=("one", "sweep", "scaling"), default=["one", "sweep", "scaling"])
     options = parser.parse_args()
     torch.set_num_threads(1)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = resnet(options.width).to(device)
-    x = torch.rand(options.images, 3, 32, 32, generator=generator(0, "images")).to(device)
-    with torch.no_grad():
-        y = model(x).argmax(1)
-    seconds = interleaved(contestants(model, x, y), options.rounds)
-    print(f"PGD-{STEPS}, {options.images} images, width {options.width}, {device}, n = {options.rounds} rounds")
-    for name, times in seconds.items():
-        ratios = [a / b for a, b in zip(times, seconds["floor"], strict=True)]
-        low, middle, high = min(ratios), statistics.median(ratios), max(ratios)
-        print(f"{name:24s}{statistics.median(times):8.3f} s  x floor {middle:5.2f} ({low:.2f} to {high:.2f})")
-    count_gradients()
+    given = options.model is not None and options.data is not None
+    model, x, y, eps = trained(options.model, options.data, 512) if given else robust_digits_cnn()
+    if "one" in options.parts:
+        right = (right_rows(model, x, y))[: options.images]
+        print(
+            f"PGD-{STEPS}, {len(right)} images classified right, n = {options.rounds} rounds, torch {torch.__version__}"
+        )
+        timed = interleaved(one_eps(model, x[right], y[right], eps), options.rounds)
+        table(timed, [name for name in ("floor", "torchattacks", "foolbox") if name in timed])
+    if "sweep" in options.parts:
+        sweeps(model, x[: options.images], y[: options.images], [eps * k / 4 for k in range(1, 9)])
+    if "scaling" in options.parts:
+        scaling(model, x, y, eps)
+
+
+@torch.no_grad()
+def right_rows(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    return (model(x).argmax(1) == y).nonzero().squeeze(1)
 
 
 if __name__ == "__main__":
