@@ -3,9 +3,10 @@
     python benchmarks/attacks.py [--model results/stages/finetune/KEY --data results/stages/data/KEY]
 
 Same loss, steps and restarts for all, one thread, interleaved (`timing.py`), one model as a study trains it: a folder
-of its weights and of its data, or else a small network trained on digits for seconds. Three parts: PGD-20 at one eps,
+of its weights and of its data, or else a small network trained on digits for seconds. Four parts: PGD-20 at one eps,
 beside its floor (20 forwards and input gradients with frozen parameters, in the layout the model has); PGD-20 over 8
-eps; and a sweep of more and more images. The extra `benchmarks` has the other libraries.
+eps; a sweep of more and more images; and verdicts that depend on the batch size. The extra `benchmarks` has the other
+libraries.
 """
 
 import argparse
@@ -32,6 +33,7 @@ from timing import interleaved, table
 
 STEPS = 20
 PLAN = AttackPlan((AttackConfig("pgd", "cross_entropy", STEPS),))
+PARTS = ("one", "sweep", "scaling", "batches")
 Model = tuple[nn.Module, Tensor, Tensor, float]  # in eval mode, images it has not seen, labels, reference eps
 
 
@@ -117,6 +119,18 @@ def scaling(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> None:
         print(f"{count:6d}{each:8.2f}{held:10.0f}", flush=True)
 
 
+def batches(model: nn.Module, x: Tensor, y: Tensor, eps: list[float]) -> None:
+    """Count the verdicts that depend on the batch size, which changes how logits are rounded."""
+    found = {size: attack_sweep(model, x, y, eps=eps, preset="fast", batch_size=size).robust for size in (256, 64, 17)}
+    again = attack_sweep(model, x, y, eps=eps, preset="fast", batch_size=256).robust
+    first = found.pop(256)
+    print(
+        f"\nverdicts of {first.numel()} that differ from those with batches of 256: again {int((again != first).sum())}"
+    )
+    for size, robust in found.items():
+        print(f"batches of {size:3d}: {int((robust != first).sum())}", flush=True)
+
+
 def trained(model: Path, data: Path, count: int) -> Model:
     """A network of a study, with its test images."""
     test = load_test(data, count)
@@ -152,7 +166,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of its data stage")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--images", type=int, default=128)
-    parser.add_argument("--parts", nargs="+", choices=("one", "sweep", "scaling"), default=["one", "sweep", "scaling"])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     options = parser.parse_args()
     torch.set_num_threads(1)
     given = options.model is not None and options.data is not None
@@ -168,6 +182,8 @@ def main() -> None:
         sweeps(model, x[: options.images], y[: options.images], [eps * k / 4 for k in range(1, 9)])
     if "scaling" in options.parts:
         scaling(model, x, y, eps)
+    if "batches" in options.parts:
+        batches(model, x, y, [eps * k / 4 for k in range(1, 9)])
 
 
 @torch.no_grad()

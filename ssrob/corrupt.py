@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,12 +30,14 @@ class Corrupted:
     seed: int = 0
     frost: Path | None = None  # folder of photographs
     official: Path | None = None  # folder of the published files
+    table: str | None = None  # name of the severity table; by default by the images' size
 
     def at(self, name: str, severity: int) -> np.ndarray:
         """Return the corrupted images, (N, H, W, C) uint8."""
         if self.official is not None:
             return official(self.official, name, severity, self.index)
-        return corrupt(self.images, name, severity, seed=self.seed, index=self.index, frost=self.frost)
+        draws: dict[str, Any] = {"seed": self.seed, "index": self.index}
+        return corrupt(self.images, name, severity, **draws, table=self.table, frost=self.frost)
 
     def check(self, labels: np.ndarray) -> None:
         """Refuse published files that are not of these images; labels (N,) are those of the images."""
@@ -54,7 +57,7 @@ class Corrupted:
         """What the images were made with, for the record."""
         if self.official is not None:
             return {"images": "official files", "severities": "cifar", "frost": "official files"}
-        made = table_for(max(self.images.shape[1:3]))
+        made = self.table or table_for(max(self.images.shape[1:3]))
         frost = "photographs" if self.frost else "procedural texture"
         return {"images": "made here", "severities": made, "frost": frost}
 
@@ -65,7 +68,8 @@ def stage(context: Context) -> None:
     model = load_network(context.parent("model") / f"{spec.checkpoint}.safetensors").to(context.device)
     images, labels, index = open_test(context.parent("data"), spec.images)
     frost = Path(settings["frost"]) if spec.frost_photographs else None
-    source = Corrupted(images, index, spec.seed, frost, Path(settings["official"]) if spec.official else None)
+    published = Path(settings["official"]) if spec.official else None
+    source = Corrupted(images, index, spec.seed, frost, published, spec.table)
     source.check(labels)
     with context.progress(total=len(spec.names) * len(spec.severities), unit="test") as bar:
 

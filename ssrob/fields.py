@@ -10,6 +10,7 @@ from ssrob.catalog import LOSSES, known
 
 Norm = Literal["linf", "l2"]
 Precision = Literal["float32", "bfloat16"]
+SeverityTable = Literal["cifar", "imagenet"]
 Checkpoint = Literal["best", "last"]
 Tune = Literal["full", "head"]
 

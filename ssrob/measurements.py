@@ -26,7 +26,7 @@ def corrupt_spec(study: Study, checkpoint: Checkpoint) -> CorruptSpec:
         threads=study.finetune.threads,
         frost_photographs=study.corrupt.frost is not None,
         official=study.corrupt.official is not None,
-        **study.corrupt.model_dump(include={"names", "severities", "images"}),
+        **study.corrupt.model_dump(include={"names", "severities", "images", "table"}),
     )
 
 

@@ -26,6 +26,7 @@ from ssrob.fields import (
     Positive,
     Precision,
     Seed,
+    SeverityTable,
     Strict,
     Task,
     Tune,
@@ -183,9 +184,12 @@ class CorruptionTest(Strict):
     images: Count | None = None
     frost: Path | None = None  # folder of frost photographs; a procedural ice texture stands in without one
     official: Path | None = None  # folder of the CIFAR-10-C or CIFAR-100-C files, used instead of making the images
+    table: SeverityTable | None = None  # what severities mean; by default by the images' size
 
     @model_validator(mode="after")
     def _one_frost(self) -> Self:
+        if self.table is not None and self.official is not None:
+            raise ValueError("give either table or official (files that have severities of their own), found both")
         if self.frost is not None and self.official is not None:
             raise ValueError("give either frost (photographs) or official (files that have frost), found both")
         return self

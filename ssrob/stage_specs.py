@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from ssrob.catalog import Loss, Widths, loss_row
-from ssrob.fields import Checkpoint, Norm, Precision, Strict, Tune
+from ssrob.fields import Checkpoint, Norm, Precision, SeverityTable, Strict, Tune
 from ssrob.spec import Model, Training
 from ssrob.ways import Layout, Ramp
 
@@ -144,6 +144,7 @@ class CorruptSpec(Strict):
     images: int | None = None
     frost_photographs: bool = False
     official: bool = False  # the published files; where they lie is a setting
+    table: SeverityTable | None = None
     threads: int = 1
     seed: int = 0
 

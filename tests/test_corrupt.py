@@ -112,6 +112,19 @@ def test_files_of_other_images_are_refused(published: Path) -> None:
         corrupt.Corrupted(pixels[..., :1], index, official=published).check(labels)
 
 
+def test_a_severity_table_is_taken_by_name(tmp_path: Path, images: Path) -> None:
+    plan, store = planned(tmp_path, images, names=["contrast"], severities=[5], table="imagenet")
+    assert run(plan, store)[1]["severities"] == "imagenet"
+    usual, _ = planned(tmp_path, images, names=["contrast"], severities=[5])
+    assert usual.of_kind("corrupt").keys() != plan.of_kind("corrupt").keys()
+    pixels = np.full((2, 32, 32, 3), 200, np.uint8)
+    pixels[0, :16] = 20
+    named = corrupt.Corrupted(pixels, np.arange(2), table="imagenet").at("contrast", 5)
+    assert (named == make(pixels, "contrast", 5, table="imagenet")).all()
+    with pytest.raises(ConfigError, match=r"give either table or official"):
+        planned(tmp_path, images, table="cifar", official="/a")
+
+
 def test_photographs_and_files_are_not_given_both(tmp_path: Path, images: Path) -> None:
     with pytest.raises(ConfigError, match=r"give either frost .* or official"):
         planned(tmp_path, images, **TESTS, official="/a", frost="/b")

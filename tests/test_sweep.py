@@ -162,6 +162,44 @@ def test_results_do_not_depend_on_the_batch():
     assert part.distance.equal(whole.distance[rows])
 
 
+def test_verdicts_hardly_depend_on_the_batch_size():
+    """Another batch size rounds a float32 network's logits otherwise, which may move one verdict in a thousand."""
+    model, (x, y) = robust_cnn(), digits_test(200)
+    eps = [0.05 * k for k in range(1, 9)]
+    whole = attack_sweep(model, x, y, eps=eps, preset="fast")
+    assert attack_sweep(model, x, y, eps=eps, preset="fast").distance.equal(whole.distance)
+    for size in (64, 17):
+        other = attack_sweep(model, x, y, eps=eps, preset="fast", batch_size=size)
+        assert (other.robust != whole.robust).double().mean() <= 0.001
+
+
+def test_the_layout_is_used_and_given_back():
+    """Channels last during a sweep, unless a model's `view` cannot take that; the very storage afterwards."""
+    seen = []
+
+    class Viewing(nn.Module):
+        def __init__(self, view: bool) -> None:
+            super().__init__()
+            self.conv, self.linear, self.view = nn.Conv2d(3, 8, 3), nn.Linear(8 * 36, 4), view
+
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(self.conv.weight.is_contiguous())
+            features = self.conv(x)
+            return self.linear(features.view(len(x), -1) if self.view else features.reshape(len(x), -1))
+
+    x, y = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.zeros(6, dtype=torch.int64)
+    for view, layout, stays in ((False, "channels_last", False), (True, "channels_last", True), (False, "model", True)):
+        model = Viewing(view).eval()
+        before, data = model.conv.weight.data_ptr(), model.conv.weight.detach().clone()
+        attack_sweep(model, x, y, eps=[0.1], preset="fast", layout=layout)
+        assert seen[-1] == stays
+        assert model.conv.weight.data_ptr() == before
+        assert model.conv.weight.equal(data)
+        assert model.conv.weight.is_contiguous()
+    with pytest.raises(ValueError, match="unknown layout 'first'"):
+        attack_sweep(model, x, y, eps=[0.1], layout="first")
+
+
 def test_draws_depend_on_seed_and_example_number():
     model, (x, y) = robust_cnn(), digits_test(60)
     plan = AttackPlan((AttackConfig("pgd", "margin", 2),))

@@ -17,7 +17,7 @@ def confirmed(model: nn.Module, geometry: Geometry, found: Found, batch_size: in
     x, adversarial, labels, distance = found
     agreed = torch.ones_like(labels, dtype=torch.bool)
     rows = ((distance > 0) & distance.isfinite()).nonzero().squeeze(1)
-    for part in torch.split(rows, batch_size):
+    for part in torch.split(rows, batch_size) if len(rows) else ():
         adv, claimed = adversarial[part], distance[part]
         near = geometry.norm(adv - x[part]) <= claimed * (1 + 1e-5) + 1e-6  # float32 rounding of x + delta
         inside = ((adv >= 0) & (adv <= 1)).flatten(1).all(1)  # False for NaN
