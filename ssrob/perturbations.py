@@ -80,7 +80,7 @@ def image_sets(network: Network, objective: Objective, batch: Batch, seed: int, 
 
 def perturbed(network: Network, objective: Objective, batch: Batch) -> Images:
     """Return the images of every set that the objective names: the clean ones and each perturbation's."""
-    images = {"clean": batch.x}
+    images, batch = {"clean": batch.x}, replace(batch, arguments=objective.arguments)
     with frozen(network, training=objective.attack_mode == "train"):
         for name in objective.perturb:
             for moving in movings(objective, name, batch):

@@ -18,7 +18,7 @@ from ssrob.config import family, load_study, parse_study
 from ssrob.corruptions.draws import Draws
 from ssrob.cost import step_passes
 from ssrob.models.network import Architecture, build
-from ssrob.models.saved import save_weights
+from ssrob.models.saved import load_network, save_weights
 from ssrob.plan import Plan, Stage, make_plan
 from ssrob.resolve import resolve_objective
 from ssrob.spec import Data
@@ -114,6 +114,17 @@ def test_the_variants_of_the_guide_train(tmp_path: Path) -> None:
     assert "loss/soft/rotation" in metrics(store, trained["at_ssl_gentle random"])
 
 
+def test_the_options_of_the_guide_train(tmp_path: Path) -> None:
+    plan, store = planned(tmp_path, EXTENDING["study options"])
+    stage = train(plan, store)["at_ssl_streams random"]
+    told = stage.spec["objective"]
+    assert told["perturb"]["adv"]["step_size"] == 0.05
+    assert told["arguments"] == {"jigsaw": {"grid": 3, "permutations": 24}}
+    network = load_network(store.output(stage.path, "last.safetensors"))
+    assert (network.architecture.heads["jigsaw"], network.architecture.branches) == (24, ["clean"])
+    assert {"loss/adv/jigsaw", "loss/clean/jigsaw"} <= metrics(store, stage)
+
+
 def test_weights_of_ones_own_are_a_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     network = build(Architecture("resnet", {"depth": 8, "width": 4}, (1, 8, 8), [0.5], [0.5], {}), seed=7)
@@ -137,6 +148,14 @@ def test_the_task_of_the_guide_is_attacked_trained_and_pretrained(plugins: Path)
     pretrain = next(iter(plan.of_kind("pretrain").values()))
     assert "validation/clean_mirror_accuracy" in metrics(store, pretrain)
     assert plan.study.findings.primary.task == "mirror"
+
+
+def test_perturbations_can_live_on_the_view_of_the_guide_s_task(plugins: Path) -> None:
+    config = yaml.safe_load(EXTENDING["study task"])
+    config["arms"] = [{"variant": ["at_ssl_copies", "at_ssl_single", "at_ssl_clean_views"], "norm": "linf"}]
+    plan, store = planned(plugins, yaml.safe_dump(config))
+    copies = train(plan, store)["at_ssl_copies random"]
+    assert {"loss/adv/mirror", "loss/adv/xent"} <= metrics(store, copies)
 
 
 def test_a_stage_of_its_own_process_knows_the_plugins(plugins: Path) -> None:
