@@ -38,7 +38,7 @@ test: $(READY) ## Run the tests
 	pytest -n auto --dist loadgroup
 
 test-slurm: $(READY) ## Run a small study on a private SLURM: as root, on a Debian machine to throw away
-	pip install --quiet --editable ".[slurm]"
+	python -c "import snakemake_executor_plugin_slurm" 2>/dev/null || pip install --quiet --editable ".[slurm]"
 	tests/slurm/cluster.sh start
 	SSROB_TEST_SLURM=1 pytest tests/slurm; status=$$?; tests/slurm/cluster.sh stop; exit $$status
 

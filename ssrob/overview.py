@@ -20,6 +20,7 @@ from ssrob.stage_specs import CorruptSpec, DiagnoseSpec, EvaluateSpec, ProbeSpec
 from ssrob.store import Store
 
 WIDTH = 140
+LISTED = 100  # arms
 
 
 def plan_text(plan: Plan, store: Store) -> str:
@@ -53,7 +54,7 @@ def plan_text(plan: Plan, store: Store) -> str:
 def arms_text(plan: Plan, store: Store) -> str:
     """List the arms: what each is, what it costs, and whether it is trained."""
     table = Table("arm", "init", "norm", "eps", "w", "seed", "passes per image", "trained", box=None)
-    for arm in plan.arms:
+    for arm in plan.arms[:LISTED]:
         spec = TrainSpec.model_validate(plan.stages[arm.finetune].spec)
         cost = training_passes(spec)
         table.add_row(
@@ -66,7 +67,8 @@ def arms_text(plan: Plan, store: Store) -> str:
             f"{cost:,.0f}",
             "yes" if store.done(arm.finetune) else "no",
         )
-    return as_text(table)
+    more = len(plan.arms) - LISTED
+    return as_text(table) + (f"\n... and {more} more: ssrob ls" if more > 0 else "")
 
 
 def image_counts(plan: Plan, store: Store) -> dict[str, tuple[int, int] | None]:

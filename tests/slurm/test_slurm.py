@@ -23,7 +23,7 @@ pytestmark = [
 ]
 PROFILE = ROOT / "workflow/profiles/slurm"
 # For a node of this size; a requeued job is looked at soon.
-SMALL = [f"{rule}:mem_mb=1500" for rule in ("data", "finetune", "evaluate", "corrupt")]
+SMALL = [f"{rule}:mem_mb=1500" for rule in ("data", "finetune", "evaluate", "corrupt")] + ["corrupt:runtime=5"]
 LIMITS = ["--default-resources", "runtime=20", "mem_mb=1500", "--set-resources", *SMALL]
 SOON = ["--slurm-init-seconds-before-status-checks", "2"]
 
@@ -45,10 +45,10 @@ def planned(config: dict[str, Any]) -> tuple[Plan, Store]:
     return plan, Store(plan.study.results)
 
 
-def snakemake(folder: Path, *arguments: object) -> "subprocess.Popen[str]":
+def snakemake(folder: Path, *arguments: object, study: dict[str, Any] | None = None) -> "subprocess.Popen[str]":
     folder.mkdir(exist_ok=True)
     config = folder / "study.yaml"
-    config.write_text(yaml.safe_dump(slow_config(folder / "results")))
+    config.write_text(yaml.safe_dump(study or slow_config(folder / "results")))
     command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", "--configfile", config]
     with (folder / "workflow.log").open("w") as log:
         return subprocess.Popen(
@@ -106,6 +106,28 @@ def test_cancelled_preempted_and_timed_out_it_ends_with_the_same_bits(
     assert snakemake(tmp_path / "local").wait(300) == 0, (tmp_path / "local" / "workflow.log").read_text()
     assert list(here.stages) == list(plan.stages)
     compare(plan, store, here, local)
+
+
+def test_short_stages_share_jobs_and_a_gpu(tmp_path: Path) -> None:
+    study = tiny_config(tmp_path / "results", arms=[{"variant": "standard"}], seeds=[0, 1], findings={})
+    workflow = snakemake(tmp_path, "--workflow-profile", PROFILE, *LIMITS, *SOON, study=study)
+    told = tmp_path / "workflow.log"
+    try:
+        assert workflow.wait(600) == 0, told.read_text()
+    finally:
+        workflow.terminate()
+    name = re.search(r"SLURM run ID: (\S+)", told.read_text())
+    assert name
+    jobs = [line.split() for line in slurm("squeue", "-h", "-t", "all", "--name", name[1], "-o", "%i %k").splitlines()]
+    kinds = sorted(re.sub("_wildcards.*", "", comment) for _, comment in jobs)
+    # Seven jobs for ten: the corruption tests share one, and so do tables, report and the import into MLflow.
+    closing = [kind for kind in kinds if "closing" in kind]
+    assert len(closing) == 1
+    of_stages = ["rule_data", *2 * ["rule_evaluate"], *2 * ["rule_finetune"], "rule_tests_corrupt"]
+    assert sorted({*kinds} - {*closing}) == sorted({*of_stages})
+    assert len(kinds) == len(of_stages) + 1
+    [shared] = [job for job, comment in jobs if "tests_corrupt" in comment]
+    assert "TresPerJob=gres:gpu:1" in slurm("scontrol", "show", "job", shared)
 
 
 def disturb(store: Store, path: str, slow: Path) -> None:
