@@ -236,7 +236,7 @@ def test_a_hostile_checkpoint_is_refused_and_never_run(prepared: Study, tmp_path
     mark, buffer = tmp_path / "hacked", io.BytesIO()
     torch.save({"step": 1, "network": Payload(mark)}, buffer)
     store.work(stage.path).mkdir(parents=True)
-    for payload in (buffer.getvalue(), pickle.dumps(Payload(mark))):
+    for payload in (buffer.getvalue(), pickle.dumps(Payload(mark), protocol=2)):
         told = hashlib.sha256(payload).hexdigest().encode() + b"\n"
         (store.work(stage.path) / "checkpoint.pt").write_bytes(told + payload)
         with pytest.raises(checkpoint.DamagedCheckpoint, match="holds more than tensors"):
@@ -392,8 +392,7 @@ def test_results_of_before_there_was_a_second_manifest_are_read(prepared: Study,
     (other.folder(stage.path) / MANIFEST).unlink()
     assert other.done(stage.path)
     assert other.output(stage.path, "last.safetensors").is_file()
-    reopen_both = (other.folder(stage.path) / TOKEN).unlink
-    reopen_both()
+    (other.folder(stage.path) / TOKEN).unlink()
     assert not other.done(stage.path)
 
 
@@ -420,7 +419,7 @@ def test_a_hostile_folder_a_retried_stage_and_a_config_that_changed(prepared: St
     assert (store.folder(only(plan, "finetune").path) / "log.txt").read_text().count("ERROR failed") == 2
     assert not [path for path in tmp_path.rglob("*") if path.name == "hacked"]
     gone = store.folder(only(prepared[0], "finetune").path) / TOKEN
-    missing = snakemake(tmp_path / "run", told, str(gone))
+    missing = snakemake(tmp_path / "run", told, "--dry-run", str(gone))
     assert missing.returncode != 0
     assert "no such stage in the study tiny. If its config was changed" in missing.stderr
-    assert "Traceback" not in missing.stderr
+    assert "Traceback (most recent call last)" not in missing.stderr

@@ -3,13 +3,14 @@
 import contextlib
 import json
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,9 +30,10 @@ from ssrob.plan import make_plan
 from ssrob.store import Store
 from ssrob.tracking import follow
 plan = make_plan(parse_study(json.loads(sys.argv[1])))
-follow(plan, Store(plan.study.results), every=0.05)
+follow(plan, Store(plan.study.results), tracking_uri=(sys.argv[2:] or [None])[0], every=0.05)
 """
 METRICS = ("loss/total", "lr")
+STEPS = 1000  # of each stage, which makes 2,000 records
 NEW = Tracked(runs=1, created=1, points=1, files=0)
 NOTHING = Tracked(runs=1, created=0, points=0, files=0)
 Study = tuple[Plan, Store]
@@ -61,42 +63,52 @@ def wait_until(condition: Callable[[], bool], seconds: float = 90.0) -> None:
         time.sleep(0.05)
 
 
-def write_until(stop: threading.Event, path: Path) -> None:
+def write_records(path: Path) -> None:
     """Write records as a training does, four steps at a time."""
-    step = 0
     with Records(path) as records:
-        while not stop.is_set():
-            for _ in range(4):
-                step += 1
-                records.write(step, step / 25, dict.fromkeys(METRICS, step + 0.5))
-            records.flush()
-            time.sleep(0.05)
+        for step in range(1, STEPS + 1):
+            records.write(step, step / 25, dict.fromkeys(METRICS, step + 0.5))
+            if step % 4 == 0:
+                records.flush()
+                time.sleep(0.005)
+
+
+@contextlib.contextmanager
+def following(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A follower in a process of its own, killed at the end."""
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as follower:
+        try:
+            yield follower
+        finally:
+            follower.kill()
 
 
 @pytest.mark.study
-def test_every_record_arrives_once_although_the_follower_is_killed(study: Study) -> None:
-    plan, store = study
-    trained = list(plan.of_kind("finetune"))
-    stop = threading.Event()
+def test_every_record_of_eight_stages_arrives_once_whatever_server_and_follower_do(tmp_path: Path) -> None:
+    """The server accepts and stays silent; then there is a store, and its follower is killed twice."""
+    config = tiny_config(tmp_path, arms=[{"variant": ["at", "at_ssl_joint"], "norm": "linf", "seeds": [0, 1, 2, 3]}])
+    plan = make_plan(parse_study(config))
+    store, trained = Store(plan.study.results), list(plan.of_kind("finetune"))
     writers = []
     for key in trained:
         store.work(f"finetune/{key}").mkdir(parents=True)
-        records = store.work(f"finetune/{key}") / "records.jsonl"
-        writers.append(threading.Thread(target=write_until, args=(stop, records)))
-        writers[-1].start()
-    command = [sys.executable, "-c", FOLLOWER, json.dumps(tiny_config(store.root))]
-    try:
-        for _ in range(2):
-            before = len(in_store(store.root))
-            with subprocess.Popen(command, stderr=subprocess.DEVNULL) as follower:
-                try:
-                    wait_until(lambda n=before: len(in_store(store.root)) > n + 200)  # type: ignore[misc]
-                finally:
-                    follower.kill()
-    finally:
-        stop.set()
-        for writer in writers:
-            writer.join()
+        writers.append(threading.Thread(target=write_records, args=(store.work(f"finetune/{key}") / "records.jsonl",)))
+    (store.work(f"finetune/{trained[0]}") / "records.jsonl").touch()  # something to follow
+    command = [sys.executable, "-c", FOLLOWER, json.dumps(config)]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(90)
+        with following([*command, f"http://127.0.0.1:{silent.getsockname()[1]}"]) as follower:
+            connection, _ = silent.accept()
+            for writer in writers:
+                writer.start()
+            for writer in writers:
+                writer.join()
+            assert follower.poll() is None, "it waits for an answer; nobody has waited for it"
+            connection.close()
+    for _ in range(2):
+        before = len(in_store(store.root))
+        with following(command):
+            wait_until(lambda n=before: len(in_store(store.root)) > n + 500)  # type: ignore[misc]
     expected = Counter[tuple[str, str, int, float]]()
     for key in trained:
         path = f"finetune/{key}"
@@ -109,7 +121,7 @@ def test_every_record_arrives_once_although_the_follower_is_killed(study: Study)
     track(plan, store)
     assert in_store(store.root) == expected
     assert set(expected.values()) == {1}
-    assert sum(expected.values()) > 400
+    assert sum(expected.values()) == 8 * 2000
 
 
 def test_a_batch_and_the_tag_that_counts_it_are_stored_in_one_step(
