@@ -219,11 +219,11 @@ def collect(config: Config, override: Overrides = None) -> None:
 @app.command()
 def report(config: Config, override: Overrides = None) -> None:
     """Draw the figures and write report.html from a study's tables."""
-    from ssrob.collect import read_tables, samples
+    from ssrob.collect import class_names, read_tables, samples
     from ssrob.report import build_report
 
     plan, store = _plan_and_store(config, override)
-    written = build_report(plan.folder, plan.study, read_tables(plan), samples(plan, store))
+    written = build_report(plan.folder, plan.study, read_tables(plan), samples(plan, store), class_names(plan, store))
     typer.echo(f"report    {written}", err=True)
 
 

@@ -10,10 +10,10 @@ import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
 from ssrob import tables
-from ssrob.corruptions.names import FAMILIES
+from ssrob.corruptions.names import families
 from ssrob.cost import training_passes
 from ssrob.findings import findings
-from ssrob.plan import Arm, Plan
+from ssrob.plan import Arm, Plan, data_stage
 from ssrob.spec import Norm
 from ssrob.stage_specs import DiagnoseSpec, EvaluateSpec, TrainSpec
 from ssrob.store import Store, write_json
@@ -202,7 +202,7 @@ def _shares(table: pd.DataFrame) -> list[float]:
 
 
 def _corruptions(plan: Plan, store: Store) -> list[pd.DataFrame]:
-    family = {name: each for each, names in FAMILIES.items() for name in names}
+    family = {name: each for each, names in families().items() for name in names}
 
     def read(path: str) -> pd.DataFrame:
         table = tables.read_table(store.output(path, "corruptions.parquet"))
@@ -246,3 +246,9 @@ def samples(plan: Plan, store: Store) -> dict[str, Path]:
         path = next(iter(arm.evaluate.values()))
         found.setdefault(label(arm), store.output(path, "samples.npz"))
     return found
+
+
+def class_names(plan: Plan, store: Store) -> list[str]:
+    """Return the names of the study's classes in the order of their labels."""
+    about = json.loads(store.output(data_stage(plan.study.data).path, "data.json").read_text())
+    return list(about["classes"])

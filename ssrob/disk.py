@@ -11,8 +11,8 @@ from typing import Any
 from ssrob.catalog import LOSSES
 from ssrob.data.sources import count_images, image_shape
 from ssrob.models.sizes import network_numbers
-from ssrob.plan import Plan, Stage, canonical
-from ssrob.spec import ConfigError, Data
+from ssrob.plan import Plan, Stage, canonical, data_of
+from ssrob.spec import ConfigError
 from ssrob.stage_specs import CorruptSpec, EvaluateSpec, TrainSpec
 from ssrob.store import Store
 
@@ -161,7 +161,7 @@ def _images(stage: Stage, store: Store) -> Images | None:
         channels, height, width = about["shape"]
         counts = about["counts"]
         return Images(counts["train"], counts["test"], sum(counts.values()), (height, width, channels))
-    data = Data.model_validate(stage.spec | stage.settings)
+    data = data_of(stage)
     counts, shape = count_images(data), image_shape(data)
     if counts is None or shape is None:
         return None

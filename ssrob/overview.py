@@ -14,8 +14,7 @@ from ssrob.catalog import loss_row
 from ssrob.cost import training_passes
 from ssrob.data.sources import count_images
 from ssrob.disk import estimate
-from ssrob.plan import Plan, Stage
-from ssrob.spec import Data
+from ssrob.plan import Plan, Stage, data_of
 from ssrob.stage_specs import CorruptSpec, DiagnoseSpec, EvaluateSpec, ProbeSpec, TrainSpec
 from ssrob.store import Store
 
@@ -133,7 +132,7 @@ def _counted(stage: Stage, store: Store) -> tuple[int, int] | None:
     if store.done(stage.path):
         counts = json.loads(store.output(stage.path, "data.json").read_text())["counts"]
         return counts["train"], counts["test"]
-    return count_images(Data.model_validate(stage.spec | stage.settings))
+    return count_images(data_of(stage))
 
 
 def as_text(*shown: RenderableType) -> str:

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -171,10 +171,16 @@ def make_plan(study: Study) -> Plan:
     return Plan(study, {stage.path: stage for stage in ordered}, list(arms.values()))
 
 
-def data_stage(data: Data) -> Stage:
+def data_stage(data: Data, plugins: Sequence[str] = ()) -> Stage:
     """Return the stage that prepares a data set; where it lies is a setting, not part of its identity."""
-    settings = {name: str(value) for name in OPERATIONAL if (value := getattr(data, name)) is not None}
+    settings: dict[str, Any] = {"plugins": list(plugins)} if plugins else {}
+    settings |= {name: str(value) for name in OPERATIONAL if (value := getattr(data, name)) is not None}
     return _stage("data", data.name, data.model_copy(update=dict.fromkeys(OPERATIONAL)), {}, settings)
+
+
+def data_of(stage: Stage) -> Data:
+    """Return the data set of a data stage, with where it lies."""
+    return Data.model_validate(stage.spec | {name: stage.settings[name] for name in OPERATIONAL & set(stage.settings)})
 
 
 def canonical(value: object) -> str:
@@ -198,7 +204,7 @@ def _cells(study: Study, block: Arms) -> Iterator[Cell]:
 
 def _arm(study: Study, block: Arms, cell: Cell) -> tuple[list[Stage], Arm]:
     """Make the stages of one cell."""
-    data = data_stage(study.data)
+    data = data_stage(study.data, study.plugins)
     before = _init_stages(study, cell)
     spec = _finetune_spec(study, cell)
     if block.equal_passes:
@@ -257,7 +263,7 @@ def _init_stages(study: Study, cell: Cell) -> list[Stage]:
     if row is None or row.objective is None:
         return []
     source = study.pretrain_data or study.data
-    data = data_stage(source)
+    data = data_stage(source, study.plugins)
     objective = _objective(study, row.objective, cell, 1.0, row.eps_scale)
     spec = TrainSpec(
         data=source.name,

@@ -1,7 +1,7 @@
 """One self-contained page on a study: what was run, what follows from it, and the figures and numbers behind it."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -12,12 +12,13 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from ssrob import report_insights as insights
 from ssrob import report_tables as told
 from ssrob.figures.arms import NORM_NAMES, with_names
 from ssrob.figures.inputs import Inputs, Samples, Tables, headline_checkpoint, inputs
-from ssrob.figures.recipes import RECIPES, Recipe
+from ssrob.figures.recipe import Recipe
+from ssrob.figures.recipes import RECIPES
 from ssrob.figures.style import eps_text, save
-from ssrob.figures.training import pretraining_rows
 from ssrob.spec import Study
 
 LARGEST_SVG = 400_000  # bytes; a larger one slows the page down and is shown as a bitmap
@@ -27,6 +28,11 @@ CLAIMS = {
     "C4": "SSL in both the attack and the training loss is the strongest combination",
     "C5a": "SSL pre-training helps adversarial training",
     "C5b": "After SSL pre-training, SSL during adversarial training adds nothing",
+}
+MORE = {  # tables beside the main one, by the name of their files
+    "pretraining": insights.pretraining_numbers,
+    "corruptions_by_family": insights.corruption_numbers,
+    "diagnosis": insights.diagnosis_numbers,
 }
 SYMBOLS = {"supported": "✓", "contradicted": "✗", "inconclusive": "?"}
 
@@ -42,13 +48,20 @@ class Shown:
     norm: str = ""
 
 
-def build_report(folder: Path, study: Study, tables: Tables, samples: Mapping[str, Path | Mapping[str, Any]]) -> Path:
+def build_report(
+    folder: Path,
+    study: Study,
+    tables: Tables,
+    samples: Mapping[str, Path | Mapping[str, Any]],
+    classes: Sequence[str] = (),
+) -> Path:
     """Write figures, tables as CSV and LaTeX, and ``report.html`` below `folder`; returns the page's path.
 
     tables: by name as `collect` returns them (arms, training, robustness, corruptions, findings, stages, checks);
     all but `arms` may be missing. samples: arm label -> example images (`figures.pictures`), or their .npz file.
+    classes: their names in order, if known.
     """
-    given = inputs(study, {name: table for name, table in tables.items() if len(table)}, _opened(samples))
+    given = inputs(study, {name: table for name, table in tables.items() if len(table)}, _opened(samples), classes)
     figures = {name: _draw(recipe, given, folder / "figures") for name, recipe in RECIPES.items()}
     numbers = told.main_numbers(given)
     _write_tables(folder / "tables", given, numbers)
@@ -90,6 +103,12 @@ def _write_tables(folder: Path, given: Inputs, numbers: pd.DataFrame) -> None:
     rows = numbers.to_dict("records")
     cells = [[row["name"], str(row["seeds"]), *(told.with_interval(row, c.key) for c in columns)] for row in rows]
     told.write_latex(headings, cells, folder / "main.tex")
+    for name, table in MORE.items():
+        frame = table(given)
+        if len(frame):
+            frame.to_csv(folder / f"{name}.csv", index=False)
+            shown = insights.as_table(frame)
+            told.write_latex(shown["headings"], shown["rows"], folder / f"{name}.tex")
     verdicts = given.findings
     if verdicts.empty:
         return
@@ -125,7 +144,9 @@ def _context(given: Inputs, tables: Tables, numbers: pd.DataFrame) -> dict[str, 
         "numbers": _records(numbers),
         "checkpoint": headline_checkpoint(study),
         "checkpoints": told.checkpoints(given, robustness),
-        "warnings": told.pretraining_warnings(pretraining_rows(given.training)),
+        "warnings": insights.pretraining_warnings(given),
+        "more": {name: insights.as_table(table(given)) for name, table in MORE.items()},
+        "diagnosis": insights.diagnosis_words(given),
         "checks": _checks(checks, given.arms),
         "costs": _records(told.costs(given.arms)),
         "totals": _records(told.stage_totals(stages)) if len(stages) else [],

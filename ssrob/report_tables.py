@@ -15,7 +15,6 @@ from ssrob.figures.inputs import Inputs
 from ssrob.figures.summary import over_seeds
 
 SHOWN = (0.5, 1.0, 2.0)  # multiples of the reference eps in the main table
-LEARNT = 0.625  # rotation accuracy half-way between chance (four turns) and 1; below, the task was not learnt
 
 
 @dataclass(frozen=True)
@@ -118,18 +117,6 @@ def provenance(stages: pd.DataFrame) -> dict[str, str]:
         "commits": _distinct(pd.Series(commits)) or "not in a git checkout",
         "versions": ", ".join(f"{name} {' / '.join(sorted(found))}" for name, found in sorted(versions.items())),
     }
-
-
-def pretraining_warnings(rows: pd.DataFrame) -> list[str]:
-    """Name the pre-trainings that did not learn to tell rotations apart; rows as `training.pretraining_rows` gives."""
-    accuracies = rows[rows["metric"] == "validation/clean_rotation_accuracy"].sort_values("step")
-    last = accuracies.groupby(["pretraining", "seed"])["value"].last().groupby("pretraining").mean()
-    return [
-        f"Pre-training {name!r} ends at {share:.0%} rotation accuracy (chance 25%): it learnt little, and what is "
-        "concluded from it says nothing about self-supervision."
-        for name, share in last.items()
-        if share < LEARNT
-    ]
 
 
 def demonstration(findings: pd.DataFrame, threshold: float) -> str:

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from ssrob.attacks.names import PRESET_NAMES, REFERENCE
+from ssrob.attacks.names import REFERENCE
+from ssrob.attacks.presets import PRESETS
 from ssrob.catalog import BACKBONES, checked_arguments, known
-from ssrob.corruptions.names import BENCHMARK
-from ssrob.corruptions.names import NAMES as CORRUPTION_NAMES
+from ssrob.corruptions.names import BENCHMARK, all_names
 from ssrob.fields import (
     WEIGHT,
     Checkpoint,
@@ -40,11 +40,17 @@ from ssrob.ways import Pretraining, Ssl, Variant
 __all__ = ["WEIGHT", "Checkpoint", "ConfigError", "Norm", "Precision", "Strict", "Tune", "Variant", "parse_number"]
 
 
+def _source(name: str) -> str:
+    from ssrob.data.sources import SOURCES  # which needs this module
+
+    return known("data source", name, SOURCES)
+
+
 class Data(Strict):
     """A data set. Its name is its identity: where it lies (`path`) is not part of any result."""
 
     name: Name
-    source: Literal["digits", "cifar10", "cifar100", "parquet", "folder"]
+    source: Annotated[str, AfterValidator(_source)]
     path: Path | None = None  # parquet: folder of the files; folder: holds train/ and test/; cifar: download folder
     train: Annotated[list[str], BeforeValidator(as_list)] = ["train*.parquet"]  # parquet: file patterns in path
     test: Annotated[list[str], BeforeValidator(as_list)] = ["test*.parquet"]
@@ -155,7 +161,7 @@ class Arms(Strict):
 class Evaluation(Strict):
     """The attack sweep: an eps grid in multiples of each norm's reference eps."""
 
-    preset: Annotated[str, AfterValidator(lambda name: known("preset", name, PRESET_NAMES))] = "fast"
+    preset: Annotated[str, AfterValidator(lambda name: known("preset", name, PRESETS))] = "fast"
     eps: Annotated[list[NotNegative], AfterValidator(distinct)] = [0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2]
     restarts: Count = 1  # runs of each attack that starts at random, at every eps
     images: Count | None = None
@@ -177,7 +183,7 @@ class CorruptionTest(Strict):
     """The natural corruptions that every model is tested on."""
 
     names: Annotated[
-        list[Annotated[str, AfterValidator(lambda name: known("corruption", name, CORRUPTION_NAMES))]],
+        list[Annotated[str, AfterValidator(lambda name: known("corruption", name, all_names()))]],
         AfterValidator(distinct),
     ] = list(BENCHMARK)
     severities: Annotated[list[Annotated[int, Field(ge=1, le=5)]], AfterValidator(distinct)] = [1, 2, 3, 4, 5]
@@ -185,6 +191,7 @@ class CorruptionTest(Strict):
     frost: Path | None = None  # folder of frost photographs; a procedural ice texture stands in without one
     official: Path | None = None  # folder of the CIFAR-10-C or CIFAR-100-C files, used instead of making the images
     table: SeverityTable | None = None  # what severities mean; by default by the images' size
+    baseline: Name = "standard"  # the variant that mean corruption errors are relative to
 
     @model_validator(mode="after")
     def _one_frost(self) -> Self:

@@ -11,6 +11,7 @@ from ssrob.plan import Arm, Plan, make_plan
 from ssrob.spec import Study
 from ssrob.tables import (
     ALL_CHECKS,
+    ALL_EXAMPLES,
     ARMS,
     CORRUPTIONS,
     DIAGNOSTICS,
@@ -76,6 +77,7 @@ def tables(config: Study, *, n: int = 1000, seed: int = 0) -> Tables:
         "corruptions": _frame([row for arm in plan.arms for row in _corrupt_rows(arm, config, n, draw)], CORRUPTIONS),
         "checks": _frame([row for arm in plan.arms for row in _check_rows(arm, config)], ALL_CHECKS),
         "findings": _frame(_finding_rows(config, n), FINDINGS),
+        "examples": _frame([row for arm in plan.arms for row in _example_rows(arm, config, draw)], ALL_EXAMPLES),
         "probes": _frame(_probe_rows(plan), PROBES),
         "diagnostics": _frame([row for arm in plan.arms for row in _diagnosis_rows(arm, config)], DIAGNOSTICS),
         "stages": _frame(_stage_rows(plan), STAGES),
@@ -210,6 +212,17 @@ def _check_rows(arm: Arm, config: Study) -> list[dict[str, Any]]:
         broken = arm.variant == "standard" and norm == "linf" and arm.seed == 0
         detail = "4.1 % still right at eps = 1" if broken else "0.0 % right at eps = 1"
         rows.append(told | {"eval_norm": norm, "check": "falls_to_zero", "passed": not broken, "detail": detail})
+    return rows
+
+
+def _example_rows(arm: Arm, config: Study, draw: np.random.Generator, n: int = 40) -> list[dict[str, Any]]:
+    rows = []
+    for norm, threat in config.threat.items():
+        failed = draw.choice([0.0, *(multiple * threat.eps for multiple in config.evaluate.eps[1:]), np.inf], n)
+        for i, first in enumerate(failed):
+            told = {"arm": _arm_row(arm)["arm"], "checkpoint": config.evaluate.checkpoints[0], "eval_norm": norm}
+            told |= {"example": i, "label": i % 10, "clean_correct": first > 0, "distance": first}
+            rows.append(told | {"first_failed": first, "attack": "pgd"})
     return rows
 
 

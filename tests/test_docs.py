@@ -8,20 +8,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from ssrob import cli, stages
+from ssrob.attacks.names import ADDED_ATTACKS
 from ssrob.attacks.presets import PRESETS
 from ssrob.catalog import BACKBONES, LOSSES
-from ssrob.config import family, load_study, parse_study
+from ssrob.config import family, import_plugins, load_study, parse_study
 from ssrob.corruptions.draws import Draws
+from ssrob.corruptions.names import ADDED, BENCHMARK, families
 from ssrob.cost import step_passes
+from ssrob.data.prepared import Prepared
+from ssrob.data.sources import SOURCES
 from ssrob.models.network import Architecture, build
 from ssrob.models.saved import load_network, save_weights
 from ssrob.plan import Plan, Stage, make_plan
 from ssrob.resolve import resolve_objective
-from ssrob.spec import Data
+from ssrob.spec import ConfigError, Data
 from ssrob.store import Store
 from ssrob.tables import read_table
 from tests.conftest import ROOT, tiny_config
@@ -49,11 +54,12 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name, code in modules.items():
         (tmp_path / name).write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
-    before = dict(LOSSES), dict(BACKBONES)
+    registries: tuple[dict[str, Any], ...] = (LOSSES, BACKBONES, PRESETS, ADDED_ATTACKS, ADDED, SOURCES)
+    before = [dict(registry) for registry in registries]
     yield tmp_path
-    for registry, rows in zip((LOSSES, BACKBONES), before, strict=True):
+    for registry, rows in zip(registries, before, strict=True):
         registry.clear()
-        registry.update(rows)  # type: ignore[arg-type]
+        registry.update(rows)
     for name in modules:
         sys.modules.pop(Path(name).stem, None)
 
@@ -182,16 +188,64 @@ def test_the_data_sets_of_the_guide_are_understood() -> None:
     assert (parquet.source, parquet.train, parquet.test) == ("parquet", ["train*.parquet"], ["test*.parquet"])
 
 
-def test_the_corruption_of_the_guide_darkens_its_share() -> None:
-    names: dict[str, Any] = {}
-    exec(EXTENDING["corruption"], names)
+def test_the_corruption_of_the_guide_darkens_its_share(plugins: Path) -> None:
+    import_plugins(["dust_corruption"])
     x = torch.full((50, 3, 16, 16), 0.8, dtype=torch.float64)
     draws = Draws(seed=0, name="dust", severity=1, index=torch.arange(50))
-    out = names["dust"](x, (0.25, 0.5), draws)
+    out = sys.modules["dust_corruption"].dust(x, (0.25, 0.5), draws)
     darkened = out == 0.4
     assert torch.equal(darkened | (out == 0.8), torch.ones_like(darkened))
     assert torch.equal(darkened[:, :1].expand_as(darkened), darkened)
     assert darkened.double().mean().item() == pytest.approx(0.25, abs=0.02)  # 12,800 pixels: 5 standard errors
+
+
+def run_kind(plan: Plan, store: Store, kind: str) -> Path:
+    """Run the data stage, one training and its test; return the folder of the test."""
+    train(plan, store)
+    stage = next(iter(plan.of_kind(kind).values()))
+    stages.run(stage, store, device="cpu")
+    return store.folder(stage.path)
+
+
+def test_the_corruption_of_the_guide_is_tested_and_belongs_to_its_family(plugins: Path) -> None:
+    plan, store = planned(plugins, EXTENDING["study corruption"])
+    table = read_table(run_kind(plan, store, "corrupt") / "corruptions.parquet")
+    assert set(zip(table["corruption"], table["severity"], strict=True)) == {
+        (name, severity) for name in ("fog", "dust") for severity in (1, 5)
+    }
+    assert families()["weather"][-1] == "dust"
+    assert "dust" not in BENCHMARK
+    with pytest.raises(ConfigError, match=r"unknown corruption 'dusty' \(did you mean 'dust'\?\); known: brightness"):
+        planned(plugins, EXTENDING["study corruption"].replace("[fog, dust]", "[dusty]"))
+
+
+def test_the_attack_of_the_guide_is_a_preset_and_stays_in_its_budget(plugins: Path) -> None:
+    plan, store = planned(plugins, EXTENDING["study attack"])
+    table = read_table(run_kind(plan, store, "evaluate") / "robustness.parquet")
+    assert "momentum10-cross_entropy" in set(table["attack"])
+    assert table.loc[table["distance"] < float("inf"), "distance"].max() <= 0.5 + 1e-5
+    with pytest.raises(ConfigError, match=r"unknown preset 'momentun' \(did you mean 'momentum'\?\)"):
+        planned(plugins, EXTENDING["study attack"].replace("preset: momentum", "preset: momentun"))
+
+
+def test_the_data_source_of_the_guide_is_prepared(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(plugins)
+    folder = plugins / "squares"
+    folder.mkdir()
+    draw = np.random.default_rng(0)
+    for name, count in (("train", 60), ("test", 20)):
+        images = draw.integers(0, 256, (count, 8, 8), dtype=np.uint8)
+        np.savez(folder / f"{name}.npz", images=images, labels=np.arange(count) % 3)
+    plan, store = planned(plugins, EXTENDING["study data"])
+    (stage,) = plan.of_kind("data").values()
+    environment = os.environ | {"PYTHONPATH": f"{plugins}:{ROOT}", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "ssrob", "run", "--results", store.root, "--stage", stage.to_json()]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    prepared = Prepared(store.folder(stage.path))
+    assert (prepared.classes, prepared.shape, prepared.counts["test"]) == (("0", "1", "2"), (1, 8, 8), 20)
+    with pytest.raises(ConfigError, match=r"unknown data source 'npy'.*known: cifar10"):
+        planned(plugins, EXTENDING["study data"].replace("source: npz", "source: npy"))
 
 
 def test_the_attack_plan_of_the_guide_runs() -> None:

@@ -12,15 +12,18 @@ from matplotlib.figure import Figure
 from scipy import stats
 from ssrob.figures import arms as arm_names
 from ssrob.figures import summary
+from ssrob.figures.classes import class_accuracies, shown_classes
 from ssrob.figures.corruption import corruption_families, corruption_means
-from ssrob.figures.curves import difference_to_at, gain_from_pretraining, robust_accuracy
+from ssrob.figures.curves import difference_by_weight, difference_to_at, gain_from_pretraining, robust_accuracy
+from ssrob.figures.diagnosis import diagnosis
 from ssrob.figures.effects import effects
 from ssrob.figures.heatmaps import corruption_heatmap, sweep_heatmap
 from ssrob.figures.inputs import Inputs, inputs
 from ssrob.figures.pictures import adversarial_examples, in_norm
+from ssrob.figures.probes import probe_accuracies, probe_rows
 from ssrob.figures.style import eps_text, looks, save
 from ssrob.figures.trade_offs import at_reference, clean_against_robust, cost_against_robust
-from ssrob.figures.training import pretraining_curves, pretraining_rows, training_curves
+from ssrob.figures.training import chance, pretraining_curves, pretraining_rows, training_curves
 
 import synthetic
 
@@ -322,14 +325,14 @@ def test_effects_shows_primary_cells_and_survives_missing_ones(given: Inputs) ->
 @pytest.mark.parametrize("channels", [1, 3])
 def test_pictures_show_clean_perturbation_and_result(channels: int) -> None:
     samples = synthetic.samples(["at", "joint"], images=4, channels=channels)
-    figure = adversarial_examples(samples)
+    figure = adversarial_examples(samples, ["zero", "one"])
     shown = [axes for axes in figure.axes if axes.images]
     assert len(shown) == 4 + 2 * 4 * 2
     first = np.asarray(shown[4].images[0].get_array())  # a perturbation: grey is no change, stretched to 0..1
     assert first.min() >= 0
     assert first.max() <= 1
     assert max(first.max() - 0.5, 0.5 - first.min()) == pytest.approx(0.5)
-    assert shown[5].get_xlabel() == "0✓ → 1"
+    assert shown[5].get_xlabel() == "→ one"
 
 
 def test_pictures_of_different_images_are_refused() -> None:
@@ -380,3 +383,59 @@ def test_colours_differ_in_lightness_or_hue() -> None:
 @pytest.mark.parametrize(("eps", "text"), [(8 / 255, "8/255"), (0.5, "0.5"), (0.15, "0.15"), (1 / 3, "85/255")])
 def test_eps_text(eps: float, text: str) -> None:
     assert eps_text(eps) == text
+
+
+def test_differences_by_weight_have_a_panel_per_way_and_darken_with_the_weight(large: Inputs) -> None:
+    rows = differences_to_at(large.robustness, 5)
+    several = rows[(rows["variant"] == "at_ssl_joint") & (rows["init"] == "random") & rows["budget"].isna()]
+    shown = several[several["norm"] == "linf"]
+    figure = difference_by_weight(shown, large.looks, 5)
+    lines = {line.get_label(): line.get_color() for line in figure.axes[0].lines if "w=" in str(line.get_label())}
+    brightness = [sum(lines[f"at_ssl_joint rotation w={weight} linf"]) for weight in ("0.1", "0.5", "2")]
+    assert brightness == sorted(brightness, reverse=True)
+
+
+def test_accuracy_by_class_counts_what_no_attack_broke(large: Inputs) -> None:
+    rows = pd.DataFrame(
+        {
+            "name": "at",
+            "arm": "a",
+            "class": [0, 0, 1, 1],
+            "clean_correct": [True, True, True, False],
+            "first_failed": [0.1, 0.2, float("inf"), 0.0],
+        }
+    )
+    found = class_accuracies(rows, 0.1).set_index("class")
+    assert found["clean"].tolist() == [1, 0.5]
+    assert found["robust"].tolist() == [0.5, 0.5]  # broken at eps itself does not count as robust
+    many = pd.DataFrame({"class": range(100), "robust": np.linspace(0, 1, 100)})
+    assert shown_classes(many) == [*range(10), *range(90, 100)]
+
+
+def test_a_diagnosis_has_a_row_per_model_and_head(large: Inputs) -> None:
+    rows = large.diagnostics[large.diagnostics["norm"] == "linf"]
+    figure = diagnosis(rows, large.looks)
+    labels = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
+    assert "at linf" in labels
+    assert "at_ssl_joint rotation w=0.5 linf, own head" in labels
+    assert len(labels) == len(set(zip(rows["name"], rows["head"], strict=True)))
+
+
+def test_probes_are_shown_by_pre_training_with_the_untrained_network(large: Inputs) -> None:
+    found = probe_rows(large.probes)
+    assert set(found["features"]) == {"pretrained", "untrained"}
+    figure = probe_accuracies(large.probes)
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == list(dict.fromkeys(found["pretraining"]))
+    assert [axes.get_title() for axes in figure.axes] == ["clean", "attacked, l∞", "attacked, l2"]
+
+
+def test_chance_is_known_of_every_task_that_chooses() -> None:
+    levels = {task: chance(task) for task in ("rotation", "jigsaw", "jigsaw_3x3", "contrastive", "vicreg", "xent")}
+    assert levels == {
+        "rotation": 0.25,
+        "jigsaw": 1 / 12,
+        "jigsaw_3x3": 1 / 30,
+        "contrastive": None,
+        "vicreg": None,
+        "xent": None,
+    }

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from ssrob import report as report_module
-from ssrob import report_tables
+from ssrob import report_insights, report_tables
 from ssrob.figures.inputs import inputs
 from ssrob.figures.recipes import RECIPES
 from ssrob.report import build_report
@@ -22,6 +22,7 @@ SMALL: dict[str, Any] = {
     "evaluate": {"checkpoints": ["best", "last"], "eps": [0, 0.5, 1, 2]},
     "arms": [
         {"variant": ["standard", "at", "at_ssl_joint"], "norm": "linf"},
+        {"variant": "at_ssl_joint", "norm": "linf", "weight": 2},
         {"variant": "at", "norm": "linf", "init": "adversarial_ssl"},
     ],
 }
@@ -106,7 +107,7 @@ def test_the_page_needs_nothing_else(page: Page) -> None:
 def test_every_section_of_the_contents_exists(page: Page) -> None:
     targets = {str(attributes["href"])[1:] for tag, attributes in page.tags if tag == "a"}
     assert targets <= {attributes.get("id") for _, attributes in page.tags}
-    assert len(targets) == 12
+    assert len(targets) == 13
 
 
 def test_verdicts_come_with_effect_interval_n_and_why(page: Page) -> None:
@@ -120,8 +121,8 @@ def test_verdicts_come_with_effect_interval_n_and_why(page: Page) -> None:
 
 def test_the_summary_says_what_was_run(page: Page) -> None:
     text = " ".join(page.text.split())
-    assert "8 networks of type resnet (depth 8, width 8) were trained on digits in 3 ways" in text
-    assert "4 arms, 2 seeds (0, 1)" in text
+    assert "10 networks of type resnet (depth 8, width 8) were trained on digits in 3 ways" in text
+    assert "5 arms, 2 seeds (0, 1)" in text
     assert "l∞ with ε = 8/255" in text
     assert "attacked on 1000 test images with 4 sizes of perturbation up to 2 times the reference" in text
     assert "15 natural corruptions at 5 severities. Unless" in text
@@ -297,3 +298,40 @@ def test_samples_may_be_files(small: Study, tmp_path: Path) -> None:
     np.savez(tmp_path / "samples.npz", **arrays)
     opened = report_module._opened({"at linf": tmp_path / "samples.npz"})
     np.testing.assert_array_equal(opened["at linf"]["clean"], arrays["clean"])
+
+
+def test_warnings_cover_tasks_with_and_without_an_accuracy(small: Study) -> None:
+    tables = synthetic.tables(small)
+    renamed = {"rotation_accuracy": "vicreg_loss"}
+    training = tables["training"].assign(metric=lambda t: t["metric"].replace(renamed, regex=True))
+    (told,) = report_insights.pretraining_warnings(inputs(small, tables | {"training": training}, {}))
+    assert "'adversarial_ssl' did not lower its vicreg loss on validation images" in told
+    probes = tables["probes"].assign(accuracy=0.4)
+    found = report_insights.pretraining_warnings(inputs(small, tables | {"probes": probes}, {}))
+    assert any("has a linear probe of 40.0%, the same network untrained 40.0%" in each for each in found)
+
+
+def test_corruption_numbers_are_means_and_relative_errors(small: Study) -> None:
+    tables = synthetic.tables(small)
+    given = inputs(small, tables, {})
+    found = report_insights.corruption_numbers(given).set_index("arm")
+    assert list(found)[:2] == ["mean of 15", "noise"]
+    rows = given.corruptions[given.corruptions["name"] == "at linf"]
+    assert found.loc["at linf", "mean of 15"] == pytest.approx(100 * rows["accuracy"].mean())
+    assert found.loc["standard", "mCE to standard"] == pytest.approx(100)
+    other = small.model_copy(update={"corrupt": small.corrupt.model_copy(update={"baseline": "trades"})})
+    assert not any("mCE" in name for name in report_insights.corruption_numbers(inputs(other, tables, {})))
+
+
+def test_the_diagnosis_is_told_in_words_and_numbers(small: Study) -> None:
+    given = inputs(small, synthetic.tables(small), {})
+    (words,) = report_insights.diagnosis_words(given)
+    assert "Plain AT and rotation: mean cosine of the gradients +0.05 on clean images." in words
+    assert "noise takes 2.0 points" in words
+    assert "cross-entropy 40.0" in words
+    table = report_insights.diagnosis_numbers(given).set_index(["arm", "head"])
+    assert table.loc[("at_ssl_joint rotation w=0.5 linf", "own"), "cosine, clean"] == pytest.approx(0.25)
+    assert table.loc[("at linf", "fitted"), "robust overfitting (points)"] == pytest.approx(1.25)
+    probes = report_insights.pretraining_numbers(given)
+    assert list(probes["features"]) == ["pretrained", "untrained"]
+    assert probes.loc[0, "own task"].startswith("rotation 4")

@@ -5,6 +5,7 @@ REFERENCE = "autoattack"  # the preset that is run by AutoAttack's own code
 PRESET_NAMES = ("fast", "standard", "strong", REFERENCE)
 
 ATTACK_KINDS = ("pgd", "apgd", "fmn", "square")
+ADDED_ATTACKS: dict[str, str] = {}  # by plugins: kind -> "module:function" of (geometry, config), giving a Stepper
 UNTARGETED_LOSSES = ("cross_entropy", "margin", "dlr")
 TARGETED_LOSSES = ("targeted_margin", "targeted_dlr")
 STARTS = ("random", "warm", "clean")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from ssrob.attacks.names import ATTACK_KINDS, REFERENCE, STARTS, TARGETED_LOSSES, UNTARGETED_LOSSES
+from ssrob.attacks.names import ADDED_ATTACKS, ATTACK_KINDS, REFERENCE, STARTS, TARGETED_LOSSES, UNTARGETED_LOSSES
 from ssrob.catalog import known
 
 
@@ -27,7 +27,7 @@ class AttackConfig:
 
     def __post_init__(self) -> None:
         """Refuse what is unknown or would have no effect."""
-        known("attack kind", self.kind, ATTACK_KINDS)
+        known("attack kind", self.kind, [*ATTACK_KINDS, *ADDED_ATTACKS])
         known("attack loss", self.loss, UNTARGETED_LOSSES + TARGETED_LOSSES)
         known("attack start", self.start, STARTS)
         if self.steps < 1 or self.restarts < 1:

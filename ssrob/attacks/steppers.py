@@ -5,10 +5,12 @@ from collections.abc import Callable
 from ssrob.attacks.apgd import APGD
 from ssrob.attacks.fmn import FMN
 from ssrob.attacks.geometry import Geometry
+from ssrob.attacks.names import ADDED_ATTACKS
 from ssrob.attacks.pgd import PGD
 from ssrob.attacks.presets import AttackConfig
 from ssrob.attacks.square import L2Square, LinfSquare
 from ssrob.attacks.stepper import Stepper
+from ssrob.catalog import load
 
 STEP_RATIO = 2.5  # PGD can cross the ball and come back, whatever its number of steps
 
@@ -32,4 +34,5 @@ STEPPERS: dict[str, Callable[[Geometry, AttackConfig], Stepper]] = {
 
 def build(config: AttackConfig, geometry: Geometry) -> Stepper:
     """Return the attack of a plan's row, in one geometry."""
-    return STEPPERS[config.kind](geometry, config)
+    made: Stepper = (STEPPERS.get(config.kind) or load(ADDED_ATTACKS[config.kind]))(geometry, config)
+    return made

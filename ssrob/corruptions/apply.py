@@ -9,10 +9,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from ssrob.catalog import load
 from ssrob.corruptions import blur, digital, noise, weather
 from ssrob.corruptions.draws import Draws
 from ssrob.corruptions.levels import from_bytes, to_bytes
-from ssrob.corruptions.names import NAMES
+from ssrob.corruptions.names import ADDED, NAMES
 from ssrob.corruptions.parameters import Params, parameters, table_for
 
 Corruption = Callable[[Tensor, Params, Draws], Tensor]
@@ -67,7 +68,7 @@ def corrupt(
     table = table_for(max(images.shape[1:3])) if table is None else table
     params = parameters(name, severity, table)
     numbers = _numbers(index, len(images))
-    function = partial(weather.frost, photographs=frost) if name == "frost" else CORRUPTIONS[name]
+    function = partial(weather.frost, photographs=frost) if name == "frost" else _function(name)
     out = np.empty_like(images)
     chunk = max(1, _CHUNK_PIXELS // (images.shape[1] * images.shape[2]))
     for start in range(0, len(images), chunk):
@@ -75,6 +76,10 @@ def corrupt(
         draws = Draws(seed=seed, name=name, severity=int(severity), index=numbers[part])
         out[part] = to_bytes(function(from_bytes(images[part]), params, draws))
     return out
+
+
+def _function(name: str) -> Corruption:
+    return load(ADDED[name].function) if name in ADDED else CORRUPTIONS[name]
 
 
 def _check_images(images: NDArray[np.uint8]) -> None:

@@ -1,5 +1,7 @@
 """The names of the 19 corruptions of CIFAR-10-C, their order and their families. Imports no torch."""
 
+from dataclasses import dataclass
+
 from ssrob.catalog import known
 
 BENCHMARK = (
@@ -35,9 +37,39 @@ FAMILIES = {
 }
 
 
+@dataclass(frozen=True)
+class Added:
+    """A corruption of a plugin: "module:function" of (x, params, draws), its five severities, and its family."""
+
+    function: str
+    severities: tuple[tuple[float, ...], ...]
+    family: str = "other"
+
+    def __post_init__(self) -> None:
+        if len(self.severities) != len(SEVERITIES):
+            raise ValueError(f"a corruption has {len(SEVERITIES)} severities, found {len(self.severities)}")
+
+
+ADDED: dict[str, Added] = {}
+"""Corruptions of plugins by name; no part of the benchmark's averages."""
+
+
+def all_names() -> tuple[str, ...]:
+    """Return the names of all corruptions, those of plugins last."""
+    return (*NAMES, *ADDED)
+
+
+def families() -> dict[str, tuple[str, ...]]:
+    """Return the corruptions of each family, those of plugins included."""
+    found = dict(FAMILIES)
+    for name, row in ADDED.items():
+        found[row.family] = (*found.get(row.family, ()), name)
+    return found
+
+
 def check_name(name: str) -> None:
     """Raise a ValueError that lists the known names and suggests the nearest, unless `name` is one."""
-    known("corruption", str(name), NAMES)
+    known("corruption", str(name), all_names())
 
 
 def check_severity(severity: int) -> None:

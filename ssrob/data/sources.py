@@ -43,7 +43,6 @@ SOURCES: dict[str, Source] = {
     ),
     "folder": Source(folder, frozenset({"path", "label_column", "classes", "test_share"})),
 }
-_ALL_READ = frozenset[str]().union(*(source.reads for source in SOURCES.values()))
 
 
 def check_source(data: Data) -> None:
@@ -110,7 +109,8 @@ def _given(data: Data, field: str) -> bool:
 
 
 def _check_fields(data: Data) -> None:
-    for field in sorted(_ALL_READ - SOURCES[data.source].reads):
+    all_read = frozenset[str]().union(*(source.reads for source in SOURCES.values()))
+    for field in sorted(all_read - SOURCES[data.source].reads):
         if _given(data, field):
             raise refusal(data, field, f"source {data.source!r} does not read it, found {getattr(data, field)!s}")
     if data.label_column is None:

@@ -3,13 +3,13 @@
 import json
 
 from ssrob.data.prepare import check_same_name, prepare
-from ssrob.spec import Data
+from ssrob.plan import data_of
 from ssrob.stages import Context
 
 
 def stage(context: Context) -> None:
     """Prepare a data set; refuse a name that already means other data."""
-    prepare(Data.model_validate(context.stage.spec | context.stage.settings), context.out)
+    prepare(data_of(context.stage), context.out)
     check_same_name(context.out, context.store.root / "stages" / "data")
     about = json.loads((context.out / "data.json").read_text())
     counts = ", ".join(f"{count} {split}" for split, count in about["counts"].items())

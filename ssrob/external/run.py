@@ -14,7 +14,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ssrob.attacks.names import GRADIENT_DTYPES, NORMS, PRESET_NAMES
+from ssrob.attacks.names import GRADIENT_DTYPES, NORMS
+from ssrob.attacks.presets import PRESETS
 from ssrob.attacks.sweep import SweepResult
 from ssrob.attacks.sweep_input import check_eps
 from ssrob.blocks import BlockStore
@@ -90,7 +91,7 @@ def parse_request(*, eps: str, norm: str, preset: str, arguments: str, **told: A
         raise ValueError(f"--model-args: not JSON ({error}), found {arguments!r}") from None
     if not isinstance(parsed, dict):
         raise ValueError(f'--model-args: expected an object such as {{"num_classes": 10}}, found {arguments!r}')
-    known("preset", preset, PRESET_NAMES)
+    known("preset", preset, PRESETS)
     known("gradients_in", told.get("gradients_in", "float32"), GRADIENT_DTYPES)
     if told.get("official") and told.get("frost"):
         raise ValueError("--official, --frost: give one, the published files hold frost already")

@@ -1,9 +1,11 @@
 """Robust accuracy against the size of the test perturbation, and its difference to plain adversarial training."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -12,6 +14,7 @@ from ssrob.figures.style import INK, MUTED, Look, Looks, eps_axis, legend_beside
 from ssrob.figures.summary import interval_words, noise_of_difference, over_seeds
 
 X = "eps_multiple"
+Parts = list[tuple[str, pd.DataFrame]]  # what a row of panels shows, and its rows
 MOST_BANDS = 6  # in one panel; more blend into one grey
 NOISE = "one seed: the grey zone is the 95 % binomial noise of a difference between independent models"
 
@@ -24,9 +27,10 @@ def robust_accuracy(robustness: pd.DataFrame, looks: Looks) -> Figure:
     if is_frontier(robustness).any():
         note += " Thin grey lines: plain AT trained with another ε, each marked by a short tick on the axis."
     title = f"Robust accuracy over the size of the test perturbation{trained_on(robustness)}"
-    figure, rows = _grid(title, note, robustness)
+    parts = panels(robustness)
+    figure, rows = _grid(title, note, robustness, parts)
     top = min(1.0, 0.1 * np.ceil(10 * robustness["accuracy"].max() + 0.5))  # room above the highest curve
-    for (told, part), axes in zip(panels(robustness), rows, strict=True):
+    for (told, part), axes in zip(parts, rows, strict=True):
         for norm, ax in zip(_norms(robustness), axes[:-1], strict=True):
             sweep = part[part["eval_norm"] == norm]
             _describe(ax, sweep, norm, told)
@@ -43,7 +47,7 @@ def difference_to_at(differences: pd.DataFrame, looks: Looks, floor: float) -> F
     """Draw what each arm gains over plain AT, in points; rows as `summary.differences_to_at` returns them."""
     title = f"Gain or loss against plain adversarial training{trained_on(differences)}"
     note = "Paired with plain AT of the same seed, init and training norm; "
-    return _differences(differences, looks, title, note, floor)
+    return _differences(differences, looks, (title, note), floor, panels(differences))
 
 
 @styled
@@ -51,17 +55,49 @@ def gain_from_pretraining(differences: pd.DataFrame, looks: Looks, floor: float)
     """Draw what each pre-trained arm gains over its random twin; rows as `summary.differences_to_random` makes them."""
     title = f"Gain or loss from pre-training{trained_on(differences)}"
     note = "Paired with the same way of training, seed and norm from random initialisation; "
-    return _differences(differences, looks, title, note, floor)
+    return _differences(differences, looks, (title, note), floor, panels(differences))
 
 
-def _differences(differences: pd.DataFrame, looks: Looks, title: str, note: str, floor: float) -> Figure:
+@styled
+def difference_by_weight(differences: pd.DataFrame, looks: Looks, floor: float) -> Figure:
+    """Draw the same for ways with several SSL weights, a panel each, with plain AT's frontier in every one."""
+    title = f"Gain or loss against plain adversarial training by SSL weight{trained_on(differences)}"
+    note = "Darker: a larger weight. Paired with plain AT of the same seed, init and training norm; "
+    frontier = is_frontier(differences)
+    parts = [
+        (_way(rows), pd.concat([rows, differences[frontier]]))
+        for _, rows in differences[~frontier].groupby(["variant", "task", "init"], sort=False)
+    ]
+    return _differences(differences, _by_weight(differences[~frontier], looks), (title, note), floor, parts)
+
+
+def _way(rows: pd.DataFrame) -> str:
+    """Name a way of training without its weight."""
+    row = rows.iloc[0]
+    return f"{row['variant']} {row['task']}" + (f" from {row['init']}" if row["init"] != "random" else "")
+
+
+def _by_weight(rows: pd.DataFrame, looks: Looks) -> Looks:
+    """Give the names of the rows colours from light to dark by weight; other looks stay."""
+    weights = sorted(set(rows["weight"]))
+    colours = colormaps["viridis_r"](np.linspace(0.15, 0.95, len(weights)))
+    chosen = rows.drop_duplicates("name").set_index("name")["weight"].map(weights.index)
+    return {
+        name: dataclasses.replace(look, colour=tuple(colours[chosen[name]][:3])) if name in chosen.index else look
+        for name, look in looks.items()
+    }
+
+
+def _differences(differences: pd.DataFrame, looks: Looks, words: tuple[str, str], floor: float, parts: Parts) -> Figure:
+    """Draw a row of panels per part; words: the figure's title, and what its note begins with."""
+    title, note = words
     note += interval_words(differences, ["name", "eval_norm"], single=NOISE)
     if is_frontier(differences).any():
         note += " Thin grey: plain AT trained with another ε, the frontier of what AT alone can trade."
         note += " It may leave the panel."
     note += f" Left out where what it is compared with is below {floor:g} %."
-    figure, rows = _grid(title, note, differences)
-    for (told, part), axes in zip(panels(differences), rows, strict=True):
+    figure, rows = _grid(title, note, differences, parts)
+    for (told, part), axes in zip(parts, rows, strict=True):
         for norm, ax in zip(_norms(differences), axes[:-1], strict=True):
             sweep = part[part["eval_norm"] == norm]
             _describe(ax, sweep, norm, told)
@@ -74,9 +110,9 @@ def _differences(differences: pd.DataFrame, looks: Looks, title: str, note: str,
     return figure
 
 
-def _grid(title: str, note: str, frame: pd.DataFrame) -> tuple[Figure, list[list[Axes]]]:
+def _grid(title: str, note: str, frame: pd.DataFrame, parts: Parts) -> tuple[Figure, list[list[Axes]]]:
     """Make a row of axes per panel: one per norm of the sweep, and one for the legend."""
-    parts, norms = panels(frame), len(_norms(frame))
+    norms = len(_norms(frame))
     heights = [max(2.9, 0.7 + 0.2 * part["name"].nunique()) for _, part in parts]
     figure = new_figure(title, note, 11.0 if norms > 1 else 8.6, 1.0 + sum(heights))
     ratios = [1.0] * norms + [0.62 if norms > 1 else 0.55]

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ssrob.corruptions.names import FAMILIES
+from ssrob.corruptions.names import families
 from ssrob.figures.arms import NORM_NAMES
 from ssrob.figures.style import INK, Looks, new_figure, styled
 
@@ -27,7 +27,7 @@ def sweep_heatmap(robustness: pd.DataFrame, looks: Looks) -> Figure:
         cells = sweep.pivot_table(index="name", columns="eps_multiple", values="accuracy", aggfunc="mean").reindex(
             names
         )
-        _heatmap(ax, cells)
+        heatmap(ax, cells)
         ax.set_xticklabels([f"{multiple:g} ×" for multiple in cells.columns], rotation=0)
         ax.set_xlabel(f"{NORM_NAMES[norm]} perturbation ε, in multiples of the reference")
         reference = np.flatnonzero(np.isclose(cells.columns.to_numpy(dtype=float), 1.0))
@@ -42,7 +42,7 @@ def corruption_heatmap(corruptions: pd.DataFrame, looks: Looks) -> Figure:
     """Draw accuracy by arm and corruption, the mean over severities and seeds; families are set apart."""
     names = [name for name in looks if name in set(corruptions["name"])]
     present = set(corruptions["corruption"])
-    columns = [kind for members in FAMILIES.values() for kind in members if kind in present]
+    columns = [kind for members in families().values() for kind in members if kind in present]
     cells = corruptions.pivot_table(index="name", columns="corruption", values="accuracy", aggfunc="mean")
     severities = ", ".join(str(severity) for severity in sorted(set(corruptions["severity"])))
     note = f"Mean over severities {severities} and over seeds, n = {int(corruptions['n'].max()):,} test images each."
@@ -53,9 +53,9 @@ def corruption_heatmap(corruptions: pd.DataFrame, looks: Looks) -> Figure:
     ax = figure.subplots()
     chosen = cells.reindex(index=names, columns=columns)
     low, high = np.floor(10 * np.nanmin(chosen)) / 10, np.ceil(10 * np.nanmax(chosen)) / 10
-    _heatmap(ax, chosen, (low, max(high, low + 0.1)))
+    heatmap(ax, chosen, (low, max(high, low + 0.1)))
     ax.set_xticklabels([kind.replace("_", " ") for kind in columns], rotation=40, ha="right", rotation_mode="anchor")
-    family = {kind: name for name, members in FAMILIES.items() for kind in members}
+    family = {kind: name for name, members in families().items() for kind in members}
     for i, kind in enumerate(columns):
         if i == 0 or family[kind] != family[columns[i - 1]]:
             ax.annotate(family[kind], (i + 0.1, 0), (0, 4), textcoords="offset points", fontsize=9)
@@ -63,7 +63,7 @@ def corruption_heatmap(corruptions: pd.DataFrame, looks: Looks) -> Figure:
     return figure
 
 
-def _heatmap(ax: Axes, cells: pd.DataFrame, ends: tuple[float, float] = (0.0, 1.0)) -> None:
+def heatmap(ax: Axes, cells: pd.DataFrame, ends: tuple[float, float] = (0.0, 1.0)) -> None:
     """Draw shares 0..1 as annotated per cents; a cell without a value stays white."""
     import seaborn as sns
 

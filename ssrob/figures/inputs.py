@@ -1,7 +1,7 @@
 """What the figures of a report are drawn from: a study's tables, with names and looks for the arms."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import pandas as pd
 from ssrob.figures.arms import name_arms, with_names
 from ssrob.figures.style import Looks, looks
 from ssrob.spec import Study
-from ssrob.tables import CORRUPTIONS, FINDINGS, ROBUSTNESS, TRAINING, Columns
+from ssrob.tables import ALL_EXAMPLES, CORRUPTIONS, DIAGNOSTICS, FINDINGS, PROBES, ROBUSTNESS, TRAINING, Columns
 
 Tables = Mapping[str, pd.DataFrame]
 Samples = Mapping[str, Mapping[str, Any]]
@@ -27,7 +27,11 @@ class Inputs:
     corruptions: pd.DataFrame
     training: pd.DataFrame
     findings: pd.DataFrame
+    examples: pd.DataFrame
+    probes: pd.DataFrame
+    diagnostics: pd.DataFrame
     samples: Samples
+    classes: Sequence[str]
     norm: str
 
     def trained_on(self, norm: str) -> "Inputs":
@@ -39,6 +43,8 @@ class Inputs:
             robustness=_of_norm(self.robustness, norm),
             corruptions=_of_norm(self.corruptions, norm),
             training=_of_norm(self.training, norm),
+            examples=self.examples[self.examples["arm"].isin(set(_of_norm(self.arms, norm)["arm"]))],
+            diagnostics=_of_norm(self.diagnostics, norm),
         )
 
     @property
@@ -49,14 +55,16 @@ class Inputs:
         return sorted(found, key=lambda norm: norm != primary) or [self.norm]
 
 
-def inputs(study: Study, tables: Tables, samples: Samples) -> Inputs:
+def inputs(study: Study, tables: Tables, samples: Samples, classes: Sequence[str] = ()) -> Inputs:
     """Name the arms and take the rows of the headline checkpoint; tables by name as collected, absent ones empty."""
     arms = name_arms(tables["arms"])
     checkpoint = headline_checkpoint(study)
 
     def named(name: str, columns: Columns) -> pd.DataFrame:
-        frame = with_names(tables.get(name, pd.DataFrame(columns=list(columns))), arms)
-        return frame[frame["checkpoint"] == checkpoint] if "checkpoint" in columns else frame
+        rows = tables.get(name, pd.DataFrame(columns=list(columns)))
+        frame = with_names(rows.rename(columns={"label": "class"}), arms)  # `label` is the arm's, in every figure
+        tested = "checkpoint" in columns and name != "diagnostics"  # which has one checkpoint alone
+        return frame[frame["checkpoint"] == checkpoint] if tested else frame
 
     return Inputs(
         study=study,
@@ -66,7 +74,11 @@ def inputs(study: Study, tables: Tables, samples: Samples) -> Inputs:
         corruptions=named("corruptions", CORRUPTIONS),
         training=named("training", TRAINING),
         findings=tables.get("findings", pd.DataFrame(columns=list(FINDINGS))),
+        examples=named("examples", ALL_EXAMPLES),
+        probes=tables.get("probes", pd.DataFrame(columns=list(PROBES))),
+        diagnostics=named("diagnostics", DIAGNOSTICS),
         samples=samples,
+        classes=classes,
         norm=study.findings.primary.norm if study.findings.primary.norm in study.threat else next(iter(study.threat)),
     )
 

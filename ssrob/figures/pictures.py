@@ -1,7 +1,7 @@
 """A grid of pictures: clean images, what was added to them, and what came out, for several arms."""
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,16 +30,18 @@ def in_norm(arrays: Mapping[str, Any], norm: str) -> dict[str, Any] | None:
 
 
 @styled
-def adversarial_examples(samples: Mapping[str, Sample], most: int = 6) -> Figure:
+def adversarial_examples(samples: Mapping[str, Sample], classes: Sequence[str] = (), most: int = 6) -> Figure:
     """Draw the first `most` images: a row of clean ones, then per arm perturbations and adversarial images.
 
     samples: arm name -> clean, adversarial (M, C, H, W) in [0, 1], C in {1, 3}; label, predicted_clean,
-    predicted_adversarial (M,); eps ([0, 1] pixel units), norm. Perturbations are drawn as 0.5 + d / (2 max |d|).
+    predicted_adversarial (M,); eps ([0, 1] pixel units), norm. classes: their names, if known.
+    Perturbations are drawn as 0.5 + d / (2 max |d|).
     """
     first = next(iter(samples.values()))
     count = min(most, len(first["label"]))
     note = "Perturbations are scaled to be seen: grey is no change, and each is stretched to its own largest change."
-    note += " Below each image: class predicted without → with the perturbation; ✓ marks a right answer."
+    note += " Below each image: ✓ still classified right, or → the class it is taken for (before it: a wrong class"
+    note += " that was predicted without a perturbation)."
     figure = new_figure(
         "What the attack adds, and what the models then see", note, 11.0, 1.1 + 1.0 * (len(samples) + 1)
     )
@@ -49,22 +51,29 @@ def adversarial_examples(samples: Mapping[str, Sample], most: int = 6) -> Figure
     grid = pairs[:, [column for column in range(3 * count - 1) if column % 3 != 2]]
     for i in range(count):
         grid[0][2 * i].axis("off")
-        _picture(grid[0][2 * i + 1], first["clean"][i], f"class {int(first['label'][i])}", INK)
+        _picture(grid[0][2 * i + 1], first["clean"][i], _class(first["label"][i], classes), INK)
     _name_row(grid[0][0], "clean image", "")
     for (name, sample), axes in zip(samples.items(), grid[1:], strict=True):
         if not np.array_equal(sample["label"][:count], first["label"][:count]):
             raise ValueError(f"example images of {name!r} are not those of {next(iter(samples))!r}")
-        _arm_row(axes, name, sample, count)
+        _arm_row(axes, name, sample, classes, count)
     return figure
 
 
-def _arm_row(axes: NDArray[Any], name: str, sample: Sample, count: int) -> None:
+def _class(label: Any, classes: Sequence[str]) -> str:
+    """Name a class, in no more letters than fit below a picture."""
+    number = int(label)
+    return classes[number][:9] if number < len(classes) else f"class {number}"
+
+
+def _arm_row(axes: NDArray[Any], name: str, sample: Sample, classes: Sequence[str], count: int) -> None:
     for i in range(count):
         change = np.asarray(sample["adversarial"][i]) - np.asarray(sample["clean"][i])
         _picture(axes[2 * i], 0.5 + change / (2 * max(float(np.abs(change).max()), 1e-12)), "", MUTED)
         label, before = int(sample["label"][i]), int(sample["predicted_clean"][i])
         after = int(sample["predicted_adversarial"][i])
-        told = " → ".join(f"{guess}{'✓' if guess == label else ''}" for guess in (before, after))
+        told = "✓" if after == label else f"→ {_class(after, classes)}"
+        told = told if before == label else f"{_class(before, classes)} {told}"
         _picture(axes[2 * i + 1], sample["adversarial"][i], told, RIGHT if after == label else WRONG)
     _name_row(axes[0], name, f"{NORM_NAMES[str(sample['norm'])]}, ε = {eps_text(float(sample['eps']))}")
 

@@ -1,8 +1,5 @@
 """Every figure of a report: what it is drawn from, how it is read, and what is missing where it cannot be drawn."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -12,24 +9,14 @@ from ssrob.figures.curves import difference_to_at, gain_from_pretraining, robust
 from ssrob.figures.effects import effects
 from ssrob.figures.heatmaps import corruption_heatmap, sweep_heatmap
 from ssrob.figures.inputs import Inputs
+from ssrob.figures.insights import INSIGHTS
 from ssrob.figures.pictures import adversarial_examples, in_norm
+from ssrob.figures.recipe import Recipe
 from ssrob.figures.summary import differences_to_at, differences_to_random
 from ssrob.figures.trade_offs import at_reference, clean_against_robust, cost_against_robust
 from ssrob.figures.training import pretraining_curves, pretraining_rows, training_curves
 
 MOST_PICTURED = 8  # arms in the grid of example images
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """One figure: its name, how to read it, what it comes from, and how to draw it (None: nothing to draw)."""
-
-    name: str
-    caption: str
-    source: str
-    missing: str
-    draw: Callable[[Inputs], Figure | None]
-    per_norm: bool = True  # one figure for each norm that arms were trained on
 
 
 def _robust_accuracy(i: Inputs) -> Figure | None:
@@ -91,7 +78,7 @@ def _pictures(i: Inputs) -> Figure | None:
     chosen = [name for name in names_in(arms, i.arms) if labels[name] in i.samples][:MOST_PICTURED]
     arrays = {name: in_norm(i.samples[labels[name]], i.norm) for name in chosen}
     found = {name: sample for name, sample in arrays.items() if sample is not None}
-    return adversarial_examples(found) if found else None
+    return adversarial_examples(found, i.classes) if found else None
 
 
 def _at_reference(i: Inputs) -> pd.DataFrame | None:
@@ -195,5 +182,6 @@ RECIPES = {
             _cost,
             per_norm=False,
         ),
+        *INSIGHTS,
     )
 }

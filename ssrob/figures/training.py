@@ -10,7 +10,12 @@ from ssrob.catalog import LOSSES
 from ssrob.figures.arms import panels, trained_on
 from ssrob.figures.style import MUTED, Looks, legend_beside, new_figure, per_cent, styled
 
-CHANCE = {"rotation": 0.25}  # four turns
+
+def chance(task: str) -> float | None:
+    """Return an SSL task's accuracy by guessing: one over its answers; None where it does not choose among K."""
+    row = LOSSES.get(task)
+    outputs = list(row.heads.values()) if row is not None and row.correct else []
+    return 1 / outputs[0] if len(outputs) == 1 and isinstance(outputs[0], int) else None
 
 
 @styled
@@ -78,8 +83,9 @@ def pretraining_curves(rows: pd.DataFrame) -> Figure:
         ax.set_xlabel("epoch")
         if title.endswith("accuracy"):
             per_cent(ax.yaxis)
-            for chance in (chance for task, chance in CHANCE.items() if task in title):
-                ax.axhline(chance, color=MUTED, linewidth=1, linestyle=":")
+            level = chance("_".join(title.split(" ")[1:-1]))  # "clean jigsaw 3x3 accuracy"
+            if level is not None:
+                ax.axhline(level, color=MUTED, linewidth=1, linestyle=":")
     for ax in axes[len(shown) :]:
         ax.axis("off")
     handles = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]

@@ -71,7 +71,7 @@ def model_of(plan: Plan, stage: Stage) -> Stage:
 
 def resolved(stage: Stage) -> dict[str, Any]:
     """Return a stage's spec with the defaults of its kind; a data set's needs its path, which is then left out."""
-    own = stage.settings if stage.kind == "data" else {}
+    own = {name: stage.settings[name] for name in OPERATIONAL & set(stage.settings)} if stage.kind == "data" else {}
     if stage.kind not in SPECS:
         return stage.spec
     spec = SPECS[stage.kind].model_validate(stage.spec | own)
