@@ -386,7 +386,7 @@ def test_eps_text(eps: float, text: str) -> None:
 
 
 def test_differences_by_weight_have_a_panel_per_way_and_darken_with_the_weight(large: Inputs) -> None:
-    rows = differences_to_at(large.robustness, 5)
+    rows = summary.differences_to_at(large.robustness, 5)
     several = rows[(rows["variant"] == "at_ssl_joint") & (rows["init"] == "random") & rows["budget"].isna()]
     shown = several[several["norm"] == "linf"]
     figure = difference_by_weight(shown, large.looks, 5)

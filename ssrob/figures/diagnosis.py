@@ -42,7 +42,7 @@ def diagnosis(diagnostics: pd.DataFrame, looks: Looks) -> Figure:
         axes[0].set_yticks(range(len(part)), [f"{name}, own head" if head == "own" else name for name, head in part])
         axes[0].set_ylim(len(part) - 0.5, -0.5)
     handles = [Line2D([], [], label=told, **_marker(mark, colour)) for told, mark, colour in ATTACKS.values()]
-    figure.legend(handles=handles, loc="outside lower right", ncols=4, fontsize=8)
+    figure.legend(handles=handles, loc="outside upper right", ncols=4, fontsize=8)
     return figure
 
 

@@ -40,8 +40,8 @@ def adversarial_examples(samples: Mapping[str, Sample], classes: Sequence[str] =
     first = next(iter(samples.values()))
     count = min(most, len(first["label"]))
     note = "Perturbations are scaled to be seen: grey is no change, and each is stretched to its own largest change."
-    note += " Below each image: ✓ still classified right, or → the class it is taken for (before it: a wrong class"
-    note += " that was predicted without a perturbation)."
+    note += " Below each image: ✓ still classified right, or → the class it is taken for; “anyway”: wrong"
+    note += " without a perturbation, too."
     figure = new_figure(
         "What the attack adds, and what the models then see", note, 11.0, 1.1 + 1.0 * (len(samples) + 1)
     )
@@ -73,7 +73,7 @@ def _arm_row(axes: NDArray[Any], name: str, sample: Sample, classes: Sequence[st
         label, before = int(sample["label"][i]), int(sample["predicted_clean"][i])
         after = int(sample["predicted_adversarial"][i])
         told = "✓" if after == label else f"→ {_class(after, classes)}"
-        told = told if before == label else f"{_class(before, classes)} {told}"
+        told = told if before == label else f"{_class(before, classes)} anyway"
         _picture(axes[2 * i + 1], sample["adversarial"][i], told, RIGHT if after == label else WRONG)
     _name_row(axes[0], name, f"{NORM_NAMES[str(sample['norm'])]}, ε = {eps_text(float(sample['eps']))}")
 

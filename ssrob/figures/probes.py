@@ -44,12 +44,12 @@ def probe_accuracies(probes: pd.DataFrame) -> Figure:
         for place in range(1, len(names)):
             ax.axhline(place - 0.5, color=FAINT, linewidth=0.8)
         ax.set_title("clean" if not norm else f"attacked, {NORM_NAMES[norm]}")
-        ax.set_xlim(0, 1)
+        ax.set_xlim(-0.03, 1.03)
         per_cent(ax.xaxis)
         ax.tick_params(axis="y", length=0)
     axes[0].set_yticks(range(len(names)), names)
     axes[0].set_ylim(len(names) - 0.5, -0.5)
     handles = [Line2D([], [], color=c, marker=m, linestyle="none", label=told) for m, c, told in MARKS.values()]
     handles.append(Line2D([], [], color=INK, marker="o", linestyle="none", markerfacecolor="white", label="untrained"))
-    figure.legend(handles=handles, loc="outside lower right", ncols=3, fontsize=8)
+    figure.legend(handles=handles, loc="outside upper right", ncols=3, fontsize=8.5)
     return figure
