@@ -12,6 +12,7 @@ from typing import Any
 from ssrob.cost import epochs_passes
 from ssrob.measurements import corrupt_spec, diagnose_specs, evaluate_spec, probe_spec
 from ssrob.resolve import budget_label, resolve_objective
+from ssrob.slugs import slug
 from ssrob.spec import (
     Arms,
     Checkpoint,
@@ -216,7 +217,7 @@ def _arm(study: Study, block: Arms, cell: Cell) -> tuple[list[Stage], Arm]:
         spec = spec.model_copy(update={"init_sha256": file_sha256(weights)})
         settings["weights"] = str(weights)
     _refuse_without_effect(spec, "finetune")
-    train = _stage("finetune", _slug(spec), spec, parents, settings)
+    train = _stage("finetune", slug(spec), spec, parents, settings)
     tests = {
         kind: {
             checkpoint: _test_stage(study, kind, checkpoint, data, train) for checkpoint in study.evaluate.checkpoints
@@ -276,7 +277,7 @@ def _init_stages(study: Study, cell: Cell) -> list[Stage]:
         **_attack_columns(study, objective, cell.norm, row.eps_scale),
     )
     _refuse_without_effect(spec, "pretrain")
-    return [data, _stage("pretrain", _slug(spec), spec, {"data": data.path}, _settings(study))]
+    return [data, _stage("pretrain", slug(spec), spec, {"data": data.path}, _settings(study))]
 
 
 def _refuse_without_effect(spec: TrainSpec, section: str) -> None:
@@ -383,24 +384,6 @@ def _dump(value: Any) -> Any:
 def _digest(kind: str, spec: dict[str, Any], parents: dict[str, str]) -> str:
     told = {"kind": kind, "revision": REVISIONS[kind], "spec": spec, "parents": parents}
     return hashlib.sha256(canonical(told).encode()).hexdigest()[:10]
-
-
-def _slug(spec: TrainSpec) -> str:
-    parts = [spec.data, *([spec.init] if spec.init != "random" else []), spec.variant]
-    parts += [spec.tune] if spec.tune != "full" else []
-    parts += [spec.task] if spec.task else []
-    parts += [f"w{spec.weight:g}"] if spec.weight is not None else []
-    parts += [f"{spec.norm}{_eps_name(spec)}"] if spec.norm and spec.eps_train else []
-    parts += ["long"] if spec.budget else []
-    return "-".join([*parts, f"s{spec.seed}"])
-
-
-def _eps_name(spec: TrainSpec) -> str:
-    assert spec.eps_train is not None
-    pixels = spec.eps_train * 255
-    if spec.norm == "linf" and abs(pixels - round(pixels)) < 1e-6:
-        return f"{round(pixels)}"
-    return f"{spec.eps_train:.4g}"
 
 
 @functools.cache

@@ -220,7 +220,8 @@ def test_the_corruption_of_the_guide_is_tested_and_belongs_to_its_family(plugins
 
 
 def test_the_attack_of_the_guide_is_a_preset_and_stays_in_its_budget(plugins: Path) -> None:
-    plan, store = planned(plugins, EXTENDING["study attack"])
+    small = EXTENDING["study attack"].replace("{preset", "{images: 20, audit_images: 0, preset")
+    plan, store = planned(plugins, small)
     table = read_table(run_kind(plan, store, "evaluate") / "robustness.parquet")
     assert "momentum10-cross_entropy" in set(table["attack"])
     assert table.loc[table["distance"] < float("inf"), "distance"].max() <= 0.5 + 1e-5
