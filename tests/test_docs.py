@@ -22,6 +22,7 @@ from ssrob.corruptions.names import ADDED, BENCHMARK, families
 from ssrob.cost import step_passes
 from ssrob.data.prepared import Prepared
 from ssrob.data.sources import SOURCES
+from ssrob.evaluate import attack_sweep
 from ssrob.models.network import Architecture, build
 from ssrob.models.saved import load_network, save_weights
 from ssrob.plan import Plan, Stage, make_plan
@@ -223,7 +224,11 @@ def test_the_attack_of_the_guide_is_a_preset_and_stays_in_its_budget(plugins: Pa
     small = EXTENDING["study attack"].replace("{preset", "{images: 20, audit_images: 0, preset")
     plan, store = planned(plugins, small)
     table = read_table(run_kind(plan, store, "evaluate") / "robustness.parquet")
-    assert "momentum10-cross_entropy" in set(table["attack"])
+    assert set(table["attack"]) <= {"momentum10-cross_entropy", "clean", "none"}
+    linear = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)).eval()
+    x = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    broken = attack_sweep(linear, x, linear(x).argmax(1), norm="linf", eps=[0.5], preset="momentum")
+    assert set(broken.attack) == {"momentum10-cross_entropy"}
     assert table.loc[table["distance"] < float("inf"), "distance"].max() <= 0.5 + 1e-5
     with pytest.raises(ConfigError, match=r"unknown preset 'momentun' \(did you mean 'momentum'\?\)"):
         planned(plugins, EXTENDING["study attack"].replace("preset: momentum", "preset: momentun"))

@@ -426,7 +426,7 @@ def test_probes_are_shown_by_pre_training_with_the_untrained_network(large: Inpu
     assert set(found["features"]) == {"pretrained", "untrained"}
     figure = probe_accuracies(large.probes)
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == list(dict.fromkeys(found["pretraining"]))
-    assert [axes.get_title() for axes in figure.axes] == ["clean", "attacked, l∞", "attacked, l2"]
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["clean", "attacked, l∞", "attacked, l2"]
 
 
 def test_chance_is_known_of_every_task_that_chooses() -> None:

@@ -134,7 +134,7 @@ def twins(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def measured(task: str, network: Network, **changes: Any) -> pd.DataFrame:
-    spec = DIAGNOSIS.model_copy(update={"task": task} | changes)
+    spec = DIAGNOSIS.model_copy(update={"task": task, "eps": 0.3, "steps": 10} | changes)
     return diagnose.measure(network, spec, *images(40))
 
 
@@ -145,7 +145,7 @@ def test_a_loss_compared_with_itself_has_cosine_one_and_transfers_fully() -> Non
     assert rows["ssl_gradient"].to_numpy() == pytest.approx(rows["supervised_gradient"].to_numpy())
     losses = rows.groupby("images")["supervised_loss"].mean()
     assert losses["ssl"] == pytest.approx(losses["supervised"], rel=0.05)  # the same attack from another start
-    assert losses["ssl"] > losses["noise"] + 0.01
+    assert losses["ssl"] - losses["clean"] > 3 * abs(losses["noise"] - losses["clean"])
 
 
 @pytest.mark.usefixtures("twins")

@@ -232,6 +232,8 @@ def test_a_missing_table_is_said_and_does_not_stop_the_report(
 def _only_ask(recipe: Any, given: Any, folder: Path) -> list[report_module.Shown]:
     needed = {"tables/corruptions.parquet": given.corruptions, "tables/training.parquet": given.training}
     needed |= {"tables/robustness.parquet": given.robustness, "tables/findings.parquet": given.findings}
+    needed |= {"tables/examples.parquet": given.examples, "tables/probes.parquet": given.probes}
+    needed |= {"tables/diagnostics.parquet": given.diagnostics}
     rows = needed.get(recipe.source, pd.DataFrame())
     if rows.empty:
         assert recipe.draw(given) is None

@@ -34,11 +34,11 @@ def diagnosis(diagnostics: pd.DataFrame, looks: Looks) -> Figure:
         rows = diagnostics[diagnostics["ssl_task"] == task]
         for ax, where in zip(axes[:2], ("clean", "supervised"), strict=True):
             _cosines(ax, rows[rows["images"] == where], part, looks)
-            ax.set_title(f"{task}: cosine, {'clean images' if where == 'clean' else 'attacked images'}")
+            ax.set_title(f"{task}: cosine, clean" if where == "clean" else "cosine, attacked")
         _transfer(axes[2], rows, part, "class_accuracy")
-        axes[2].set_title("class accuracy under")
+        axes[2].set_title("class accuracy")
         _transfer(axes[3], rows, part, "ssl_accuracy")
-        axes[3].set_title(f"{task} accuracy under")
+        axes[3].set_title(f"{task} accuracy")
         axes[0].set_yticks(range(len(part)), [f"{name}, own head" if head == "own" else name for name, head in part])
         axes[0].set_ylim(len(part) - 0.5, -0.5)
     handles = [Line2D([], [], label=told, **_marker(mark, colour)) for told, mark, colour in ATTACKS.values()]

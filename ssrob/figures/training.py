@@ -12,9 +12,12 @@ from ssrob.figures.style import MUTED, Looks, legend_beside, new_figure, per_cen
 
 
 def chance(task: str) -> float | None:
-    """Return an SSL task's accuracy by guessing: one over its answers; None where it does not choose among K."""
+    """Return an SSL task's accuracy by guessing: one over its answers; None where it does not choose among K.
+
+    The task's default arguments are taken.
+    """
     row = LOSSES.get(task)
-    outputs = list(row.heads.values()) if row is not None and row.correct else []
+    outputs = list(row.widths.values()) if row is not None and row.correct else []
     return 1 / outputs[0] if len(outputs) == 1 and isinstance(outputs[0], int) else None
 
 
