@@ -48,7 +48,7 @@ BAD: list[tuple[dict[str, Any], list[str]]] = [
     ({"corrupt": {"severities": [6]}}, ["corrupt.severities.0", "less than or equal to 5", "6"]),
     ({"study": "a b; rm -rf $(x)"}, ["study", "pattern", "rm -rf"]),
     ({"data": {"name": "../up", "source": "digits"}}, ["data.name", "pattern", "../up"]),
-    ({"data": {"name": "x", "source": "imagenet"}}, ["data.source", "'digits'", "'imagenet'"]),
+    ({"data": {"name": "x", "source": "imagenet"}}, ["data.source", "digits", "'imagenet'"]),
     ({"data": {"name": "x", "source": "parquet"}}, ["data", "parquet", "needs a path"]),
     ({"variants": {"x": {"train": {}}}}, ["variants.x.train", "at least 1"]),
     ({"variants": {"x": {"train": {"adv": {"xent": 1}}}}}, ["variants.x", "train.adv", "no such perturbation"]),
