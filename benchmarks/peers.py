@@ -1,7 +1,8 @@
 """Other people's attacks behind one call: (model, images, labels, eps) -> images that may be misclassified.
 
-foolbox comes with the `dev` extra; torchattacks, adversarial-robustness-toolbox (ART) and pyautoattack with the extra
-`benchmarks`. What is not installed is left out, and said.
+foolbox, adversarial-robustness-toolbox (ART) and pyautoattack come with the extra `benchmarks`; torchattacks, which
+pins a version of requests that others refuse, by `pip install --no-deps torchattacks`. What is not installed is left
+out, and said.
 """
 
 import importlib.util
