@@ -115,14 +115,18 @@ def _section(title: str, lines: Sequence[str | tuple[str, str]], count: int) -> 
 
 
 def _outlook(plan: Plan, stages: Mapping[str, Standing]) -> Text:
+    spent = sum(each.seconds or 0.0 for each in stages.values())
     if all(each.state == "done" for each in stages.values()):
         page = plan.folder / "report.html"
-        return Text(f"All stages are done; report: {page if page.exists() else 'not made yet'}")
+        return Text(
+            f"All stages are done, after {duration(spent)} of work; report: {page if page.exists() else 'not made yet'}"
+        )
     left = expected(stages)
     if left is None:
         return Text("Expected time left: not known before a stage is finished")
     side = f"{left.at_once} at once" if any(each.state == "running" for each in stages.values()) else "one at a time"
     line = f"Expected time left: about {duration(left.wall)} ({side}; {duration(left.work)} of work)"
+    line += f"\nExpected in all: about {duration(spent + left.work)} of work, {duration(spent)} of it spent"
     if left.guessed:
         line += f"\nNo {' or '.join(left.guessed)} stage is finished yet: priced like the others, a rough guess"
     return Text(line)

@@ -230,7 +230,7 @@ def test_a_finished_study_says_so(study: Study) -> None:
         finish(study, stage, 3.0)
     found = status.standings(plan, store, status.work_of(plan, store), NOW)
     assert expected(found) == status.Expected(0, 0, 1)
-    assert "All stages are done; report: not made yet" in status_view.status_text(plan, store, NOW)
+    assert "All stages are done, after 45 s of work; report: not made yet" in status_view.status_text(plan, store, NOW)
     assert status.standings(plan, Store(Path("/nowhere")), dict.fromkeys(plan.stages), NOW, found) == found
     status_view.watch(plan, store)  # without a terminal it says it once
 
