@@ -34,7 +34,7 @@ def drawn(spec: TrainSpec, x: Tensor, y: Tensor, step: int, share: float = 0.0) 
     factors = spec.objective.factors(share)
     objective = spec.objective.keeping(factors)
     batch = draw_starts(objective, draw_views(objective, Batch(laid_out(x), y), spec.seed, step), spec.seed, step)
-    return replace(batch, factors={name: torch.tensor(value, device=device) for name, value in factors.items()})
+    return replace(batch, factors={name: torch.full((), value, device=device) for name, value in factors.items()})
 
 
 def descend(network: Network, spec: TrainSpec, batch: Batch, *, norms: bool = False) -> Tensors:
