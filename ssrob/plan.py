@@ -64,6 +64,11 @@ class Stage:
         return int(self.spec.get("threads", self._training.get("threads", 1)))
 
     @property
+    def cores(self) -> int:
+        """CPU cores that it keeps busy: its threads in each of its replicas."""
+        return self.threads * int(self._training.get("replicas", 1))
+
+    @property
     def gpus(self) -> int:
         """GPUs that it uses where there are any: as many as it trains replicas, none for a data stage."""
         return 0 if self.kind == "data" else int(self._training.get("replicas", 1))

@@ -122,7 +122,8 @@ class Training(Strict):
     precision: Precision = "float32"
     deterministic: bool = True  # on a GPU: the same bits at every run, for some speed
     compile: bool = False  # torch.compile the backbone: other bits, a minute or more at the start
-    threads: Count = 1
+    threads: Count = 1  # of each replica
+    replicas: Count = 1  # processes, each with a GPU of its own if there are any, that share every batch
     validate_every: Count = 1  # epochs
     validation_steps: Count = 10  # PGD steps on the validation split
     validation_images: Count | None = None
@@ -130,6 +131,12 @@ class Training(Strict):
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # decay of a weight average, which is judged and saved
     early_stop: Count | None = None  # stop after so many validations in a row without a better score
     label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.0  # of the cross-entropy that the parameters descend
+
+    @model_validator(mode="after")
+    def _replicas_share_a_batch(self) -> Self:
+        if self.batch_size % self.replicas:
+            raise ValueError(f"batch_size must be a multiple of replicas ({self.replicas}), found {self.batch_size}")
+        return self
 
 
 class EqualPasses(Strict):

@@ -82,7 +82,7 @@ def run(stage: Stage, store: Store, *, device: str = "auto") -> str:
         store.renew(stage.path)
         return "already done"
     torch.set_num_threads(stage.threads)
-    _keep_memory()
+    keep_memory()
     with _logging(store.folder(stage.path) / "log.txt") as log, _signals() as stopping:
         context = Context(stage, store, _device(device), log, stopping)
         shutil.rmtree(context.out, ignore_errors=True)
@@ -177,7 +177,7 @@ def _signals() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def _keep_memory() -> None:
+def keep_memory() -> None:
     """Let glibc keep freed blocks instead of returning them at every step: same bits, fewer page faults."""
     if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL("libc.so.6")

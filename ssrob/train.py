@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssrob import checkpoint
+from ssrob import checkpoint, replicas
 from ssrob.averaging import WeightAverage
 from ssrob.capture import Backend, CudaGraphs, Recorded
 from ssrob.catalog import LOSSES, Widths
@@ -27,7 +27,8 @@ from ssrob.stage_specs import TrainSpec
 from ssrob.stages import Context, Interrupted
 from ssrob.step import GRADIENT, as_tensors, descend, drawn, from_tensors
 from ssrob.tables import RECORDS, write_table
-from ssrob.validate import score, validate
+from ssrob.team import ALONE, Team
+from ssrob.validate import in_words, score, validate
 
 Metrics = dict[str, Tensor | float]
 FLUSH_STEPS = 50  # metrics stay on the device for so many steps
@@ -82,6 +83,7 @@ class Task:
     batches: Batches
     validation: tuple[Tensor, Tensor]
     backend: Backend | None = None  # records steps; None: they are launched one by one
+    team: Team = ALONE
 
     @property
     def steps(self) -> int:
@@ -100,7 +102,8 @@ def fit(state: State, task: Task) -> Iterator[Metrics]:
         state.step += 1
         if state.step % (task.spec.training.validate_every * per_epoch) == 0 or state.step == task.steps:
             epoch = state.step / per_epoch
-            validated = validate(state.judged, task.spec, *task.validation)
+            task.team.agree(state.network)
+            validated = validate(state.judged, task.spec, *task.validation, task.team)
             metrics |= validated | {"passes": training_passes(task.spec, epoch)}
             if not state.best or score(validated) > state.best["score"]:
                 weights = {name: tensor.clone() for name, tensor in state.judged.state_dict().items()}
@@ -137,9 +140,10 @@ def training_step(state: State, task: Task, compute: Recorded) -> Metrics:
     for group in state.optimizer.param_groups:
         group["lr"] = lr
     x, y, _ = task.batches.at(step)
-    batch = drawn(spec, x, y, step, (step + 0.5) / task.steps)
+    batch = task.team.part(drawn(spec, x, y, step, (step + 0.5) / task.steps))
     first = step % task.batches.steps_per_epoch == 0
     found = descend(network, spec, batch, norms=True) if first else compute(as_tensors(batch))
+    found = task.team.average(found, network)
     for name, parameter in network.named_parameters():
         parameter.grad = found.get(GRADIENT + name)
     state.optimizer.step()
@@ -184,14 +188,28 @@ def start(spec: TrainSpec, data: Prepared, init: Path | None, device: torch.devi
 
 
 def stage(context: Context) -> None:
-    """Run a pretrain or finetune stage: train with checkpoints in the work folder, then write weights and records."""
+    """Run a pretrain or finetune stage, in as many processes as its spec says."""
+    count = TrainSpec.model_validate(context.stage.spec).training.replicas
+    if count > 1:
+        replicas.run(context, count, train)
+    else:
+        train(context, ALONE)
+
+
+def train(context: Context, team: Team) -> None:
+    """Train with checkpoints in the work folder, then write weights and records; of a team, replica 0 does."""
     spec = TrainSpec.model_validate(context.stage.spec)
     data = Prepared(context.parent("data"))
     state = start(spec, data, _init_file(context), context.device, context.log)
     batches = Batches(*data.train(), spec.training.batch_size, spec.seed, context.device)
     replays = context.device.type == "cuda" and context.stage.settings.get("cuda_graphs", True)
     backend = CudaGraphs(context.device) if replays else None
-    task = Task(spec, batches, _validation(data, spec, context.device), backend)
+    task = Task(spec, batches, _validation(data, spec, context.device), backend, team)
+    if team.rank:
+        _resume(state, context)
+        for _ in fit(state, task):
+            pass
+        return
     with Records(context.work / "records.jsonl", _resume(state, context)) as records:
         _train(state, task, records, context)
     save_weights(state.judged.state_dict(), context.out / "last.safetensors")
@@ -221,7 +239,7 @@ def _train(state: State, task: Task, records: Records, context: Context) -> None
             if "passes" in metrics:
                 epoch_seconds.append(round(time.monotonic() - epoch_began, 3))
                 epoch_began = time.monotonic()
-                context.log.info("epoch %.4g: %s", state.step / task.batches.steps_per_epoch, _told(metrics))
+                context.log.info("epoch %.4g: %s", state.step / task.batches.steps_per_epoch, in_words(metrics))
             stop, last = context.stopping(), finished(state, task)
             save = (stop or interval.due()) and not last
             if save or last or len(pending) >= FLUSH_STEPS:
@@ -235,14 +253,6 @@ def _train(state: State, task: Task, records: Records, context: Context) -> None
             if stop and not last:
                 raise Interrupted(f"stopped at step {state.step} of {task.steps}; run it again to go on from there")
     records.flush()
-
-
-def _told(metrics: Metrics) -> str:
-    validated = {name.removeprefix("validation/"): value for name, value in metrics.items() if "validation/" in name}
-    return ", ".join(
-        f"{name.replace('_', ' ')} " + (f"{value:.3g}" if name.endswith("_loss") else f"{100 * value:.1f} %")
-        for name, value in validated.items()
-    )
 
 
 def _write(pending: list[tuple[int, Metrics]], steps_per_epoch: int, records: Records) -> None:

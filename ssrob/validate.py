@@ -1,6 +1,7 @@
 """Validation while training: accuracies (or losses) of every task on held-out images, clean and under attack."""
 
 import re
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -12,32 +13,39 @@ from ssrob.losses.batch import Batch
 from ssrob.models.network import Forward, Network
 from ssrob.perturbations import draw_views, image_sets
 from ssrob.stage_specs import Objective, Perturbation, TrainSpec
+from ssrob.team import ALONE, Team
 
 BATCH = 500
 
 
-def validate(network: Network, spec: TrainSpec, images: Tensor, labels: Tensor) -> dict[str, float]:
+def validate(network: Network, spec: TrainSpec, images: Tensor, labels: Tensor, team: Team = ALONE) -> dict[str, float]:
     """Return ``validation/{clean,robust}_[task_]accuracy`` on images (N, C, H, W) in [0, 1], labels (N,).
 
     An SSL task that has no accuracy gives its loss, ``validation/{clean,robust}_task_loss``. The attack climbs
     cross-entropy, or the SSL loss where there are no labels to learn, at the training eps.
-    Draws depend on the seed and the batch alone, so that epochs are compared on the same attacks.
+    Draws depend on the seed and the batch alone, so that epochs are compared on the same attacks. Replicas share the
+    batches; each of them returns all.
     """
-    measured: dict[str, list[Tensor]] = {}
+    measured: dict[int, dict[str, Tensor]] = {}
     attack = _attack(spec)
     with frozen(network), precision(spec.training.precision, images.device):
         sizes = _batch_sizes(len(images))
         for number, (x, y) in enumerate(
             zip(torch.split(laid_out(images), sizes), torch.split(labels, sizes), strict=True)
         ):
+            if number % team.size != team.rank:
+                continue
             batch = draw_views(spec.objective, Batch(x, y), spec.seed, "validation", number)
             sets = {"clean": x}
             if attack is not None:
                 sets["robust"] = image_sets(network, attack, batch, spec.seed, number)["validation"]
-            for name, where in sets.items():
-                for task, values in _measured(network, spec.objective, where, batch).items():
-                    measured.setdefault(f"validation/{name}_{task}", []).append(values)
-    return {name: torch.cat(parts).float().mean().item() for name, parts in measured.items()}
+            measured[number] = {
+                f"validation/{name}_{task}": values.cpu() if team.size > 1 else values
+                for name, where in sets.items()
+                for task, values in _measured(network, spec.objective, where, batch).items()
+            }
+    everything = list(team.gathered(measured).values())
+    return {name: torch.cat([each[name] for each in everything]).float().mean().item() for name in everything[0]}
 
 
 def score(validated: dict[str, float]) -> float:
@@ -54,6 +62,15 @@ def score(validated: dict[str, float]) -> float:
             if tasks:
                 return sign * sum(tasks) / len(tasks)
     raise ValueError(f"nothing to select a checkpoint by: expected an accuracy or a loss, found {[*validated]}")
+
+
+def in_words(metrics: Mapping[str, float | Tensor]) -> str:
+    """Say what was validated; other metrics are left out."""
+    found = {name.removeprefix("validation/"): value for name, value in metrics.items() if "validation/" in name}
+    return ", ".join(
+        f"{name.replace('_', ' ')} " + (f"{value:.3g}" if name.endswith("_loss") else f"{100 * value:.1f} %")
+        for name, value in found.items()
+    )
 
 
 def _attack(spec: TrainSpec) -> Objective | None:

@@ -57,7 +57,7 @@ def stage_json(kind):
 
 
 def of_stage(kind, what):
-    """What a stage asks of the machine: threads or gpus."""
+    """What a stage asks of the machine: cores, threads or gpus."""
     return lambda wildcards: getattr(stage_of(kind, wildcards.key), what)
 
 

@@ -8,7 +8,7 @@ rule finetune:
         log_file("finetune"),
     conda:
         "../../envs/environment.yaml"
-    threads: of_stage("finetune", "threads")
+    threads: of_stage("finetune", "cores")
     resources:
         gpu=of_stage("finetune", "gpus"),
     params:

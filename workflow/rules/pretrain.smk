@@ -8,7 +8,7 @@ rule pretrain:
         log_file("pretrain"),
     conda:
         "../../envs/environment.yaml"
-    threads: of_stage("pretrain", "threads")
+    threads: of_stage("pretrain", "cores")
     resources:
         gpu=of_stage("pretrain", "gpus"),
     params:
