@@ -106,7 +106,7 @@ def gone(children: list[int]) -> bool:
     return not any(Path(f"/proc/{child}").exists() for child in children)
 
 
-LONG = PAIR | {"epochs": 40, "validation_steps": 1, "ema": 0.9, "validate_every": 2}
+LONG = PAIR | {"epochs": 12, "validation_steps": 1, "ema": 0.9, "validate_every": 2}
 
 
 @pytest.fixture(scope="module")
