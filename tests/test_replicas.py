@@ -88,10 +88,10 @@ def start(stage: Stage, store: Store) -> subprocess.Popen[str]:
 
 
 def until_it_trains(process: "subprocess.Popen[str]", store: Store, stage: Stage) -> list[int]:
-    """Wait for the first records; return the process ids of the replicas."""
-    file = store.work(stage.path) / "records.jsonl"
-    until = time.monotonic() + 60
-    while not (file.exists() and file.stat().st_size) and process.poll() is None and time.monotonic() < until:
+    """Wait for the first validation of many; return the process ids of the replicas."""
+    log = store.folder(stage.path) / "log.txt"
+    until = time.monotonic() + 120
+    while not (log.exists() and "epoch 1" in log.read_text()) and process.poll() is None and time.monotonic() < until:
         time.sleep(0.01)
     assert process.poll() is None, process.stderr and process.stderr.read()
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
@@ -106,19 +106,19 @@ def gone(children: list[int]) -> bool:
     return not any(Path(f"/proc/{child}").exists() for child in children)
 
 
-LONG = PAIR | {"epochs": 12, "validation_steps": 1, "ema": 0.9, "validate_every": 2}
+LONG = PAIR | {"epochs": 8, "validation_steps": 1, "ema": 0.9}
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Stage, Store]:
     """A training by two replicas that nobody disturbed."""
-    stage, store = prepared(tmp_path_factory.mktemp("whole"), LONG, arms=[JOINT])
+    stage, store = prepared(tmp_path_factory.mktemp("whole"), LONG, arms=[{"variant": "at", "norm": "linf"}])
     stages.run(stage, store, device="cpu")
     return stage, store
 
 
 def disturbed(folder: Path) -> tuple[Stage, Store, "subprocess.Popen[str]", list[int]]:
-    stage, store = prepared(folder, LONG, arms=[JOINT])
+    stage, store = prepared(folder, LONG, arms=[{"variant": "at", "norm": "linf"}])
     process = start(stage, store)
     return stage, store, process, until_it_trains(process, store, stage)
 
