@@ -35,6 +35,7 @@ from ssrob.team import LostReplica, Team
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 5.0  # for the replica that failed first to say why, after another one has noticed
+DECIDED_ELSEWHERE = (signal.SIGTERM, signal.SIGINT)  # sent to a whole group; the process that watches decides
 Work = Callable[[Context, Team], None]
 
 
@@ -63,7 +64,9 @@ class _Replica:
         self.rank = start.rank
         self.connection, theirs = spawn.Pipe()
         self.process: SpawnProcess = spawn.Process(target=_main, args=(work, start, theirs), daemon=True)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, DECIDED_ELSEWHERE)  # inherited, until it ignores them
         self.process.start()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         self.failure: BaseException | None = None
 
@@ -188,7 +191,7 @@ class _ReportingLog(logging.Handler):
 
 def _main(work: Work, start: _Start, connection: Connection) -> None:
     """Be one replica."""
-    for number in (signal.SIGTERM, signal.SIGINT):  # sent to a whole group; the process that watches decides
+    for number in DECIDED_ELSEWHERE:
         signal.signal(number, signal.SIG_IGN)
     _die_with(start.parent)
     try:
