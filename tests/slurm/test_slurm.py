@@ -118,15 +118,16 @@ def test_short_stages_share_jobs_and_a_gpu(tmp_path: Path) -> None:
         workflow.terminate()
     name = re.search(r"SLURM run ID: (\S+)", told.read_text())
     assert name
-    jobs = [line.split() for line in slurm("squeue", "-h", "-t", "all", "--name", name[1], "-o", "%i %k").splitlines()]
-    kinds = sorted(re.sub("_wildcards.*", "", comment) for _, comment in jobs)
+    listed = slurm("squeue", "-h", "-t", "all", "--name", name[1], "-o", "%i %k").splitlines()
+    jobs = {comment: job for job, comment in map(str.split, listed)}  # once each, whether it was tried again or not
+    kinds = sorted(re.sub("_wildcards.*", "", comment) for comment in jobs)
     # Seven jobs for ten: the corruption tests share one, and so do tables, report and the import into MLflow.
     closing = [kind for kind in kinds if "closing" in kind]
     assert len(closing) == 1
     of_stages = ["rule_data", *2 * ["rule_evaluate"], *2 * ["rule_finetune"], "rule_tests_corrupt"]
     assert sorted({*kinds} - {*closing}) == sorted({*of_stages})
     assert len(kinds) == len(of_stages) + 1
-    [shared] = [job for job, comment in jobs if "tests_corrupt" in comment]
+    [shared] = [job for comment, job in jobs.items() if "tests_corrupt" in comment]
     assert "TresPerJob=gres:gpu:1" in slurm("scontrol", "show", "job", shared)
 
 
