@@ -40,11 +40,42 @@ def main() -> None:
 
 
 @app.command()
-def plan(config: Config, override: Overrides = None) -> None:
-    """Print a study's stages, the work in each, and what is already there."""
-    from ssrob import overview
+def plan(
+    config: Config,
+    override: Overrides = None,
+    speed: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[KIND=]NUMBER", help="Passes per second to reckon with: of networks, or of a kind."),
+    ] = None,
+) -> None:
+    """Print a study's stages, the work and time in each, what is already there, and the order of a portion."""
+    from ssrob import plan_view
 
-    typer.echo(overview.plan_text(*_plan_and_store(config, override)))
+    typer.echo(plan_view.plan_text(*_plan_and_store(config, override), plan_view.parse_speeds(speed or [])))
+
+
+@app.command()
+def portion(
+    config: Config,
+    budget: Annotated[str, typer.Option(help="Time after which to stop, such as 8m, 90s or 1h30m.")],
+    override: Overrides = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Stages at a time; each takes a GPU of its own.")] = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Run what fits into a time budget, the central comparison first; call it again to go on."""
+    from ssrob import plan_view, portion
+    from ssrob.config import load_config
+    from ssrob.door import open_study
+    from ssrob.store import Store
+    from ssrob.worker import Workers
+
+    seconds = portion.parse_budget(budget)
+    plan = open_study(load_config(Path(config), override), starts=False)  # the disk need not hold all of it
+    store = Store(plan.study.results)
+    workers = Workers(store.root, device, quiet=jobs > 1)
+    found = portion.run_portion(plan, store, workers, budget=seconds, jobs=jobs, say=_told)
+    typer.echo(plan_view.portion_text(plan, store, found))
+    sys.exit(128 + found.signal if found.signal else int(bool(found.failed)))
 
 
 @app.command()
@@ -148,7 +179,7 @@ def run(
     from ssrob.plan import Stage
     from ssrob.store import Store
 
-    sys.exit(job.run(Stage.from_json(stage), Store(results), device, lambda line: typer.echo(line, err=True)))
+    sys.exit(job.run(Stage.from_json(stage), Store(results), device, _told))
 
 
 @app.command()
@@ -282,6 +313,10 @@ def schema() -> None:
     from ssrob.spec import Study
 
     typer.echo(json.dumps(Study.model_json_schema(), indent=2))
+
+
+def _told(line: str) -> None:
+    typer.echo(line, err=True)
 
 
 def _plan_and_store(config: str, overrides: list[str] | None) -> tuple[Any, Any]:

@@ -1,73 +1,21 @@
-"""What a study consists of and how much work it is, as text for a terminal. Imports no torch."""
+"""How much work the stages of a study are, in network passes; and tables as text. Imports no torch."""
 
 import io
 import json
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console, RenderableType
-from rich.table import Table
 
 from ssrob.attacks.presets import PRESETS
 from ssrob.catalog import loss_row
 from ssrob.cost import training_passes
 from ssrob.data.sources import count_images
-from ssrob.disk import estimate
 from ssrob.plan import Plan, Stage, data_of
 from ssrob.stage_specs import CorruptSpec, DiagnoseSpec, EvaluateSpec, ProbeSpec, TrainSpec
 from ssrob.store import Store
 
 WIDTH = 140
-LISTED = 100  # arms
-
-
-def plan_text(plan: Plan, store: Store) -> str:
-    """Say per kind how many stages there are, how many are done, and how much work is left."""
-    table = Table("stage", "number", "done", "to do", "network passes to do (millions)", box=None)
-    for column in table.columns[1:]:
-        column.justify = "right"
-    counts = image_counts(plan, store)
-    total = 0.0
-    for kind, count in Counter(stage.kind for stage in plan.stages.values()).items():
-        stages = plan.of_kind(kind).values()
-        left = [stage for stage in stages if not store.done(stage.path)]
-        work = [passes(stage, counts[stage.parents.get("data", stage.path)]) for stage in left]
-        known = sum(each for each in work if each is not None)
-        total += known
-        shown = "?" if None in work else f"{known / 1e6:,.1f}"
-        table.add_row(kind, str(count), str(count - len(left)), str(len(left)), "" if kind == "data" else shown)
-    seeds = len(plan.study.seeds)
-    models = f"{len(plan.arms)} trained models ({seeds} seed{'s' * (seeds > 1)})"
-    head = f"{plan.study.study}: {models}, results in {plan.folder}"
-    foot = (
-        f"In all {total / 1e6:,.1f} million passes of one image forward through the network (an input gradient costs"
-        " one more, a parameter gradient two);\nan attack sweep is counted at its most: it skips what is broken."
-    )
-    foot += (
-        f"\nWhat is to do takes {estimate(plan, store)}." if any(not store.done(path) for path in plan.stages) else ""
-    )
-    return f"{head}\n\n{as_text(table)}\n{foot}\n\n{arms_text(plan, store)}"
-
-
-def arms_text(plan: Plan, store: Store) -> str:
-    """List the arms: what each is, what it costs, and whether it is trained."""
-    table = Table("arm", "init", "norm", "eps", "w", "seed", "passes per image", "trained", box=None)
-    for arm in plan.arms[:LISTED]:
-        spec = TrainSpec.model_validate(plan.stages[arm.finetune].spec)
-        cost = training_passes(spec)
-        table.add_row(
-            f"{arm.variant} {arm.task or ''}".strip() + (f" ({arm.budget})" if arm.budget else ""),
-            arm.init + (", head alone" if arm.tune == "head" else ""),
-            arm.norm or "-",
-            "-" if arm.eps_train is None else f"{arm.eps_train:.4g}",
-            "-" if arm.weight is None else f"{arm.weight:g}",
-            str(arm.seed),
-            f"{cost:,.0f}",
-            "yes" if store.done(arm.finetune) else "no",
-        )
-    more = len(plan.arms) - LISTED
-    return as_text(table) + (f"\n... and {more} more: ssrob ls" if more > 0 else "")
 
 
 def image_counts(plan: Plan, store: Store) -> dict[str, tuple[int, int] | None]:

@@ -143,6 +143,7 @@ class Plan:
     study: Study
     stages: dict[str, Stage]
     arms: list[Arm]
+    parts: dict[str, str] = field(default_factory=dict)  # trained model -> the part of the study that it belongs to
 
     @functools.cached_property
     def digest(self) -> str:
@@ -167,14 +168,16 @@ def make_plan(study: Study) -> Plan:
     """Expand a study into its stages and arms."""
     stages: dict[str, Stage] = {}
     arms: dict[str, Arm] = {}
+    parts: dict[str, str] = {}
     for block in study.arms:
         for cell in _cells(study, block):
             new, arm = _arm(study, block, cell)
             stages.update((stage.path, stage) for stage in new)
             arms[arm.finetune] = arm
+            parts.setdefault(arm.finetune, block.part)
     order = {kind: i for i, kind in enumerate(REVISIONS)}
     ordered = sorted(stages.values(), key=lambda stage: order[stage.kind])
-    return Plan(study, {stage.path: stage for stage in ordered}, list(arms.values()))
+    return Plan(study, {stage.path: stage for stage in ordered}, list(arms.values()), parts)
 
 
 def data_stage(data: Data, plugins: Sequence[str] = ()) -> Stage:

@@ -163,6 +163,7 @@ class Arms(Strict):
     tune: Annotated[list[Tune], BeforeValidator(as_list), AfterValidator(distinct)] = ["full"]  # head: backbone frozen
     equal_passes: EqualPasses | None = None
     seeds: Annotated[list[Seed], BeforeValidator(as_list), AfterValidator(distinct)] | None = None
+    part: Name = "main"  # of the study: `ssrob portion` runs parts one after the other, in the order of first mention
 
 
 class Evaluation(Strict):

@@ -1,15 +1,20 @@
 """Small things that many tests need."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from ssrob.config import parse_study
 from ssrob.spec import Study
 from ssrob.store import MANIFEST, TOKEN, Store
 
 ROOT = Path(__file__).parents[1]
+Finished = tuple[Path, dict[str, Any]]
 
 
 def tiny_config(folder: Path, **changes: Any) -> dict[str, Any]:
@@ -36,6 +41,26 @@ def reopen(store: Store, path: str) -> None:
     """Take away what makes a stage finished; its outputs stay."""
     for name in (TOKEN, MANIFEST):
         (store.folder(path) / name).unlink()
+
+
+def snakemake(folder: Path, config: dict[str, Any], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the workflow on a config, in a folder of its own (Snakemake keeps its notes there)."""
+    folder.mkdir(exist_ok=True)
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump(config))
+    command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", "--directory", folder, "--configfile", path]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, env=environment)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """A tiny study, run to the end: its folder and its config."""
+    folder = tmp_path_factory.mktemp("study")
+    config = tiny_config(folder / "results")
+    done = snakemake(folder, config)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder, config
 
 
 @pytest.fixture(autouse=True)

@@ -17,19 +17,9 @@ from ssrob.plan import make_plan
 from ssrob.stages import KINDS
 from ssrob.store import Store, sha256
 from ssrob.tables import read_table
-from tests.conftest import ROOT, tiny_config
+from tests.conftest import ROOT, Finished, snakemake, tiny_config
 
 pytestmark = [pytest.mark.study, pytest.mark.xdist_group("workflow")]
-
-
-def snakemake(folder: Path, config: dict[str, Any], *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the workflow on a config, in a folder of its own (Snakemake keeps its notes there)."""
-    folder.mkdir(exist_ok=True)
-    path = folder / "study.yaml"
-    path.write_text(yaml.safe_dump(config))
-    command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", "--directory", folder, "--configfile", path]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, env=environment)
 
 
 def jobs(folder: Path, config: dict[str, Any]) -> dict[str, int]:
@@ -46,18 +36,7 @@ def jobs(folder: Path, config: dict[str, Any]) -> dict[str, int]:
     return counts
 
 
-Finished = tuple[Path, dict[str, Any]]
 CLOSING = {"collect": 1, "report": 1, "track": 1}
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """A tiny study, run to the end: its folder and its config."""
-    folder = tmp_path_factory.mktemp("study")
-    config = tiny_config(folder / "results")
-    done = snakemake(folder, config)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder, config
 
 
 def test_a_finished_study_has_everything(finished: Finished) -> None:
