@@ -25,6 +25,10 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. data.path=/data."),
 ]
 
+Partial = Annotated[
+    bool, typer.Option("--partial", help="Of an unfinished study: of the models that are trained and tested.")
+]
+
 
 def main() -> None:
     """Run the command line; every expected mistake ends in one message and exit code 2."""
@@ -238,22 +242,29 @@ def evaluate(
 
 
 @app.command()
-def collect(config: Config, override: Overrides = None) -> None:
+def collect(config: Config, override: Overrides = None, partial: Partial = False) -> None:
     """Gather a finished study's results into tables and findings."""
     from ssrob.collect import collect as gather
+    from ssrob.order import finished_part
 
     plan, store = _plan_and_store(config, override)
+    plan = finished_part(plan, store) if partial else plan
     made = gather(plan, store)
     typer.echo(f"collect   {plan.folder / 'tables'}: {sum(map(len, made.values()))} rows", err=True)
 
 
 @app.command()
-def report(config: Config, override: Overrides = None) -> None:
+def report(config: Config, override: Overrides = None, partial: Partial = False) -> None:
     """Draw the figures and write report.html from a study's tables."""
     from ssrob.collect import class_names, read_tables, samples
+    from ssrob.collect import collect as gather
+    from ssrob.order import finished_part
     from ssrob.report import build_report
 
     plan, store = _plan_and_store(config, override)
+    if partial:  # no workflow has collected what is finished by now
+        plan = finished_part(plan, store)
+        gather(plan, store)
     written = build_report(plan.folder, plan.study, read_tables(plan), samples(plan, store), class_names(plan, store))
     typer.echo(f"report    {written}", err=True)
 

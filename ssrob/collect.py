@@ -13,6 +13,7 @@ from ssrob import tables
 from ssrob.corruptions.names import families
 from ssrob.cost import training_passes
 from ssrob.findings import findings
+from ssrob.order import missing
 from ssrob.plan import Arm, Plan, data_stage
 from ssrob.spec import Norm
 from ssrob.stage_specs import DiagnoseSpec, EvaluateSpec, TrainSpec
@@ -221,6 +222,14 @@ def _stages(plan: Plan, store: Store) -> list[pd.DataFrame]:
     return [pd.DataFrame(rows)]
 
 
+def _not_run(plan: Plan, store: Store) -> list[pd.DataFrame]:
+    rows = [
+        arm_columns(arm) | {"label": label(arm), "part": plan.parts[arm.finetune], "finished": done, "stages": stages}
+        for arm, done, stages in missing(plan, store)
+    ]
+    return [pd.DataFrame(rows)] if rows else []
+
+
 def _passes(plan: Plan, path: str, facts: dict[str, Any]) -> float:
     spec = TrainSpec.model_validate(plan.stages[path].spec)
     return training_passes(spec, facts.get("stopped_epoch"))
@@ -236,6 +245,7 @@ _TABLES: dict[str, tuple[tables.Columns, Callable[[Plan, Store], list[pd.DataFra
     "probes": (tables.PROBES, _probes),
     "diagnostics": (tables.DIAGNOSTICS, _diagnostics),
     "stages": (tables.STAGES, _stages),
+    "not_run": (tables.NOT_RUN, _not_run),
 }
 
 

@@ -7,10 +7,10 @@ other and, within each, arm after arm, a training followed by its tests; so what
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ssrob.plan import Arm, Plan
-from ssrob.store import Store
+from ssrob.store import Store, StoreError
 
 TRAININGS = ("data", "pretrain", "finetune")
 
@@ -64,6 +64,28 @@ def complete(plan: Plan, store: Store, arms: Iterable[Arm]) -> list[Arm]:
     """Return the arms all of whose stages are finished: those that can be compared."""
     tests = _tests(plan)
     return [arm for arm in arms if all(map(store.done, stages_of(plan, arm, tests)))]
+
+
+def finished_part(plan: Plan, store: Store) -> Plan:
+    """Return a study's complete arms as a plan, with a folder of its own; the plan itself if nothing is left to run.
+
+    Raises StoreError if no arm is complete.
+    """
+    if all(map(store.done, plan.stages)):
+        return plan
+    arms = complete(plan, store, plan.arms)
+    if not arms:
+        raise StoreError(f"{store.root}: no model of the study {plan.study.study} is trained and tested yet")
+    stages = {path: stage for path, stage in plan.stages.items() if store.done(path)}
+    return replace(plan, arms=arms, stages=stages, whole=plan)
+
+
+def missing(plan: Plan, store: Store) -> list[tuple[Arm, int, int]]:
+    """Return the arms of the study that a finished part leaves out: arm, stages finished, stages in all."""
+    whole, here = plan.whole or plan, {arm.finetune for arm in plan.arms}
+    tests = _tests(whole)
+    left = [(arm, stages_of(whole, arm, tests)) for arm in whole.arms if arm.finetune not in here]
+    return [(arm, sum(map(store.done, stages)), len(stages)) for arm, stages in left]
 
 
 def _tests(plan: Plan) -> dict[str, list[str]]:

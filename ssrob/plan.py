@@ -37,7 +37,7 @@ REVISIONS = {
     "diagnose": 1,
     "evaluate": 1,
     "corrupt": 1,
-    "study": 1,
+    "study": 2,
 }
 LONGEST_KEY = 240  # characters; file systems take 255
 OPERATIONAL = {"path", "fingerprint"}  # fields of a data set that decide no result
@@ -144,10 +144,13 @@ class Plan:
     stages: dict[str, Stage]
     arms: list[Arm]
     parts: dict[str, str] = field(default_factory=dict)  # trained model -> the part of the study that it belongs to
+    whole: "Plan | None" = None  # of which this is the finished part
 
     @functools.cached_property
     def digest(self) -> str:
         """What the collected tables and the report depend on."""
+        if self.whole:
+            return self.whole.digest
         told = {
             name: getattr(self.study, name) for name in ("title", "seeds", "threat", "evaluate", "corrupt", "findings")
         }
@@ -156,8 +159,9 @@ class Plan:
 
     @property
     def folder(self) -> Path:
-        """Where the study's tables, figures and report go."""
-        return self.study.results / "studies" / self.study.study / self.digest
+        """Where the study's tables, figures and report go; those of its finished part are no result of the workflow."""
+        folder = self.study.results / "studies" / self.study.study / self.digest
+        return folder / "partial" if self.whole else folder
 
     def of_kind(self, kind: str) -> dict[str, Stage]:
         """Return the stages of a kind by key."""

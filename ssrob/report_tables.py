@@ -71,6 +71,15 @@ def _rows_of(inputs: Inputs, column: Column) -> pd.DataFrame:
     return chosen
 
 
+def not_run(missing: pd.DataFrame) -> pd.DataFrame:
+    """List what an unfinished study has not run: part, label, seeds in words and stages finished of all; by label."""
+    if missing.empty:
+        return missing
+    grouped = missing.groupby(["part", "label"], sort=False)
+    seeds = grouped["seed"].agg(lambda each: ", ".join(map(str, sorted(each))))
+    return pd.concat([seeds, grouped[["finished", "stages"]].sum()], axis=1).reset_index()
+
+
 def checkpoints(inputs: Inputs, robustness: pd.DataFrame) -> pd.DataFrame:
     """Compare checkpoints at the reference eps of the training norm: name, then mean accuracy (per cent) of each.
 

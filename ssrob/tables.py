@@ -150,6 +150,12 @@ DIAGNOSTICS: Columns = ARM | {
     "supervised_loss": (pa.float64(), "cross-entropy, nats, mean"),
     "ssl_loss": (pa.float64(), "the task's loss, mean"),
 }
+NOT_RUN: Columns = ARM | {
+    "label": ARMS["label"],
+    "part": (pa.string(), "part of the study"),
+    "finished": (pa.int64(), "stages of this model that are finished"),
+    "stages": (pa.int64(), "stages of this model: what it starts from, its training, its tests"),
+}
 FINDINGS: Columns = {
     "claim": (pa.string(), "C2, C3, C4, C5a, C5b"),
     "question": (pa.string(), "what was compared, in words"),

@@ -19,11 +19,6 @@ from ssrob import job
 from ssrob.plan import Stage
 from ssrob.store import Store
 
-READY = [
-    "ssrob.trouble",
-    *(f"ssrob.{name}" for name in ("stages", "data.stage", "train", "probe", "diagnose", "evaluate", "corrupt")),
-]
-
 
 @dataclass(frozen=True)
 class Running:
@@ -58,7 +53,7 @@ class Workers:
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy is first imported, by the server
         self.results, self.device, self.quiet = results, device, quiet
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(READY)
+        self._context.set_forkserver_preload(["ssrob.warm"])
 
     def start(self, stage: Stage) -> Running:
         """Start a stage."""

@@ -45,7 +45,17 @@ def test_a_finished_study_has_everything(finished: Finished) -> None:
     store = Store(plan.study.results)
     assert all(store.done(path) for path in plan.stages)
     names = {path.stem for path in (plan.folder / "tables").glob("*.parquet")}
-    assert names == {"arms", "training", "robustness", "examples", "checks", "corruptions", "stages", "findings"}
+    assert names == {
+        "arms",
+        "training",
+        "robustness",
+        "examples",
+        "checks",
+        "corruptions",
+        "stages",
+        "not_run",
+        "findings",
+    }
     assert (plan.folder / "report.html").stat().st_size > 10_000
     assert (plan.study.results / "mlflow.db").exists()
     assert not list(store.root.glob("work/*/*")), "nothing is left unfinished"
