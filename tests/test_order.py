@@ -41,7 +41,7 @@ def test_every_stage_comes_once_and_after_what_it_reads(study: str, tmp_path: Pa
 
 def test_a_model_is_tested_before_the_next_one_is_trained(tmp_path: Path) -> None:
     kinds = [path.partition("/")[0] for path in blocks(plan_of(tmp_path))[0].stages]
-    assert kinds == ["data", *["finetune", "evaluate", "corrupt"] * 4]
+    assert kinds == ["data", *["finetune", "diagnose", "evaluate", "corrupt"] * 4]
 
 
 def test_an_arm_is_complete_with_all_of_its_stages(tmp_path: Path) -> None:
