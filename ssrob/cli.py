@@ -270,6 +270,23 @@ def report(config: Config, override: Overrides = None, partial: Partial = False)
 
 
 @app.command()
+def publish(
+    config: Config,
+    to: Annotated[Path, typer.Option(help="Folder to write, such as docs/results/NAME; an earlier one is replaced.")],
+    override: Overrides = None,
+    partial: Partial = False,
+) -> None:
+    """Write a study's small results for a repository: tables, figures, report, and a page on what was run on what."""
+    from ssrob.order import finished_part
+    from ssrob.publish import publish as write
+
+    plan, store = _plan_and_store(config, override)
+    options = "".join(f" --set {shlex.quote(each)}" for each in override or [])
+    left_out = write(finished_part(plan, store) if partial else plan, store, to, f"ssrob portion {config}{options}")
+    typer.echo(f"publish   {to}, without {', '.join(left_out)}", err=True)
+
+
+@app.command()
 def track(
     config: Config,
     override: Overrides = None,

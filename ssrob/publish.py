@@ -1,0 +1,138 @@
+"""What a study leaves in the repository: small tables, figures, the report and a page that says what was run on what.
+
+Nothing is written by hand: verdicts and numbers come from the tables, all else from the stages' provenance.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from ssrob import report_tables, tables
+from ssrob.collect import read_tables
+from ssrob.plan import Plan
+from ssrob.spec import Study
+from ssrob.store import Store, StoreError
+
+MOST = 2_000_000  # bytes of a published study
+BULK = ("examples",)  # tables with a row per test image, left out
+HEADINGS = ("robust_accuracy", "difference_to_at", "effects")  # figures shown on the page
+
+
+def publish(plan: Plan, store: Store, to: Path, command: str) -> list[str]:
+    """Write a collected and reported study into the folder `to`, anew; return what was left out for its size.
+
+    command: what the study was run with, for the page. Raises StoreError if there is no report yet, or if the rest
+    is larger than `MOST` without it.
+    """
+    page = plan.folder / "report.html"
+    if not page.is_file():
+        raise StoreError(f"{page}: not made yet; run the workflow, or ssrob report --partial for what is finished")
+    made = read_tables(plan)
+    if (to / "README.md").is_file():
+        shutil.rmtree(to)  # an earlier one of ours
+    (to / "tables").mkdir(parents=True)
+    _write_tables(made, plan.folder / "tables", to / "tables")
+    _write_figures(plan.folder / "figures", to / "figures")
+    left_out = [f"`{name}` (a row per test image)" for name in BULK]
+    if _size(to) + page.stat().st_size <= MOST:
+        shutil.copyfile(page, to / page.name)
+    else:
+        left_out.append(f"`{page.name}` ({page.stat().st_size / 1e6:.1f} MB)")
+    (to / "config.yaml").write_text(yaml.safe_dump(plan.study.model_dump(mode="json"), sort_keys=False))
+    facts = _facts(plan, store, made, command) + f"\n| left out | {', '.join(left_out)} |"
+    page_text = "\n\n".join(_page(plan.study, made, facts, to / "figures"))
+    (to / "README.md").write_text(page_text + "\n", encoding="utf-8")
+    if _size(to) > MOST:
+        raise StoreError(f"{to}: {_size(to) / 1e6:.1f} MB, at most {MOST / 1e6:g} are for the repository")
+    return left_out
+
+
+def _write_tables(made: Mapping[str, pd.DataFrame], source: Path, to: Path) -> None:
+    """Copy the tables, of the training records validation alone, and the CSV and LaTeX of the main ones."""
+    for name, table in made.items():
+        if name == "training":
+            kept = table[table["metric"].str.startswith("validation/")].reset_index(drop=True)
+            tables.write_table(kept, tables.TRAINING, to / f"{name}.parquet")
+        elif name not in BULK:
+            shutil.copyfile(source / f"{name}.parquet", to / f"{name}.parquet")
+    for file in [*source.glob("*.csv"), *source.glob("*.tex")]:
+        shutil.copyfile(file, to / file.name)
+
+
+def _write_figures(source: Path, to: Path) -> None:
+    """Copy each figure as SVG or PNG, whichever is smaller."""
+    to.mkdir()
+    for vector in sorted(source.glob("*.svg")):
+        bitmap = vector.with_suffix(".png")
+        smaller = min((file for file in (vector, bitmap) if file.is_file()), key=lambda file: file.stat().st_size)
+        shutil.copyfile(smaller, to / smaller.name)
+
+
+def _page(study: Study, made: Mapping[str, pd.DataFrame], facts: str, figures: Path) -> Iterator[str]:
+    missing = made["not_run"]
+    yield f"# {study.title or study.study}"
+    yield "Written by `ssrob publish` from the study's tables and the records of its stages; not by hand."
+    yield facts
+    yield "## Verdicts\n\n" + _verdicts(made["findings"])
+    for name in HEADINGS:
+        for file in figures.glob(f"{name}.*"):
+            yield f"![{name.replace('_', ' ')}](figures/{file.name})"
+    if len(missing):
+        yield "## Not run\n\n" + _missing(report_tables.not_run(missing))
+    yield (
+        "## Files\n\n`tables/`: parquet, columns as `ssrob/tables.py` describes them, of the training records validation"
+        " alone; main table and verdicts as CSV and LaTeX. `config.yaml`: every setting."
+    )
+
+
+def _facts(plan: Plan, store: Store, made: Mapping[str, pd.DataFrame], command: str) -> str:
+    """List what was run on what."""
+    ran = report_tables.provenance(made["stages"])
+    arms, robustness = made["arms"], made["robustness"]
+    prepared = {
+        path: json.loads(store.output(path, "data.json").read_text())["fingerprint"]
+        for path, stage in plan.stages.items()
+        if stage.kind == "data" and store.done(path)
+    }
+    data = ", ".join(f"{plan.stages[path].spec['name']}, fingerprint `{told}`" for path, told in prepared.items())
+    whole = len(arms) + len(made["not_run"])
+    rows = {
+        "command": f"`{command}`",
+        "data": data,
+        "models": f"{len(arms)} of {whole} trained and tested; seeds {', '.join(map(str, sorted(set(arms['seed']))))}",
+        "test images": ", ".join(map(str, sorted(set(robustness["n"])))) + f", preset `{plan.study.evaluate.preset}`",
+        "checks of the evaluations": f"{int(made['checks']['passed'].sum())} of {len(made['checks'])} passed",
+        "dates": ran["dates"],
+        "hardware": f"{ran['devices']}; {ran['compute']} of computing",
+        "versions": ran["versions"],
+        "commits": ran["commits"],
+    }
+    return "| | |\n|---|---|\n" + "\n".join(f"| {name} | {told} |" for name, told in rows.items())
+
+
+def _verdicts(findings: pd.DataFrame) -> str:
+    """Lay out the primary cells."""
+    lines = ["| claim | effect in points (95 % interval) | seeds × images | verdict | why |", "|---|---|---|---|---|"]
+    for row in findings[findings["primary"].astype(bool)].to_dict("records"):
+        effect = "" if pd.isna(row["effect"]) else f"{row['effect']:+.1f} ({row['low']:+.1f} to {row['high']:+.1f})"
+        sizes = f"{row['seeds']} × {row['n']}" if row["seeds"] else ""
+        lines.append(f"| {row['claim']} | {effect} | {sizes} | {row['verdict']} | {_cell(row['note'])} |")
+    return "\n".join(lines)
+
+
+def _missing(rows: pd.DataFrame) -> str:
+    lines = [f"| {row['part']} | {_cell(row['label'])} | {row['seed']} |" for row in rows.to_dict("records")]
+    return "\n".join(["| part | arm | seeds |", "|---|---|---|", *lines])
+
+
+def _cell(text: Any) -> str:
+    return str(text).replace("|", "\\|").replace("\n", " ")
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

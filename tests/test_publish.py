@@ -1,0 +1,49 @@
+"""A published study: small, complete, and all of it from the study's own records."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from ssrob.config import parse_study
+from ssrob.plan import make_plan
+from ssrob.publish import MOST, publish
+from ssrob.store import Store, StoreError
+from ssrob.tables import read_table
+from tests.conftest import Finished
+
+pytestmark = [pytest.mark.study, pytest.mark.xdist_group("workflow")]
+
+
+def test_a_published_study_says_what_was_run_on_what(finished: Finished, tmp_path: Path) -> None:
+    plan = make_plan(parse_study(finished[1]))
+    store, to = Store(plan.study.results), tmp_path / "docs" / "tiny"
+    for _ in range(2):  # the second time over the first
+        left_out = publish(plan, store, to, "make study CONFIG=tiny.yaml")
+    page = (to / "README.md").read_text()
+    data = next(path for path in plan.stages if path.startswith("data/"))
+    stage = store.provenance(plan.arms[0].finetune)
+    told = [
+        "make study CONFIG=tiny.yaml",
+        "digits, fingerprint `",
+        "| models | 3 of 3 ",
+        stage["device"],
+        stage["commit"][:12],
+    ]
+    assert all(text in page for text in [*told, "| C5b | ", "torch ", data.partition("/")[0]]), page
+    assert "## Not run" not in page
+    shown = [line.partition("](")[2].rstrip(")") for line in page.splitlines() if line.startswith("![")]
+    assert shown
+    assert all((to / name).is_file() for name in shown)
+    assert not (to / "tables" / "examples.parquet").exists()
+    assert left_out[0].startswith("`examples`")
+    kept = read_table(to / "tables" / "training.parquet")
+    assert len(kept)
+    assert kept["metric"].str.startswith("validation/").all()
+    assert sum(file.stat().st_size for file in to.rglob("*") if file.is_file()) <= MOST
+
+
+def test_a_study_without_a_report_is_not_published(finished: Finished, tmp_path: Path) -> None:
+    shutil.copytree(Path(finished[1]["results"]) / "stages", tmp_path / "results" / "stages")
+    plan = make_plan(parse_study(finished[1] | {"results": str(tmp_path / "results")}))
+    with pytest.raises(StoreError, match=r"report.html: not made yet"):
+        publish(plan, Store(plan.study.results), tmp_path / "out", "make study")
