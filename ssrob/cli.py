@@ -282,7 +282,8 @@ def publish(
 
     plan, store = _plan_and_store(config, override)
     options = "".join(f" --set {shlex.quote(each)}" for each in override or [])
-    left_out = write(finished_part(plan, store) if partial else plan, store, to, f"ssrob portion {config}{options}")
+    command = f"ssrob portion {config} --budget 8m{options}"
+    left_out = write(finished_part(plan, store) if partial else plan, store, to, command)
     typer.echo(f"publish   {to}, without {', '.join(left_out)}", err=True)
 
 

@@ -85,8 +85,8 @@ def _page(study: Study, made: Mapping[str, pd.DataFrame], facts: str, figures: P
     if len(missing):
         yield "## Not run\n\n" + _missing(report_tables.not_run(missing))
     yield (
-        "## Files\n\n`tables/`: parquet, columns as `ssrob/tables.py` describes them, of the training records validation"
-        " alone; main table and verdicts as CSV and LaTeX. `config.yaml`: every setting."
+        "## Files\n\n`tables/`: parquet, columns as `ssrob/tables.py` describes them; of the training records"
+        " validation alone; main table and verdicts as CSV and LaTeX. `config.yaml`: every setting."
     )
 
 
@@ -102,7 +102,7 @@ def _facts(plan: Plan, store: Store, made: Mapping[str, pd.DataFrame], command: 
     data = ", ".join(f"{plan.stages[path].spec['name']}, fingerprint `{told}`" for path, told in prepared.items())
     whole = len(arms) + len(made["not_run"])
     rows = {
-        "command": f"`{command}`",
+        "to run it": f"`{command}`, as often as it takes",
         "data": data,
         "models": f"{len(arms)} of {whole} trained and tested; seeds {', '.join(map(str, sorted(set(arms['seed']))))}",
         "test images": ", ".join(map(str, sorted(set(robustness["n"])))) + f", preset `{plan.study.evaluate.preset}`",

