@@ -296,8 +296,8 @@ def test_links_and_paths_lead_somewhere(page: str) -> None:
 
 def test_quoted_commands_exist() -> None:
     text = "\n".join((ROOT / page).read_text() for page in PAGES)
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"(?:^|`)make ([a-z]+)", text, re.MULTILINE)) <= targets
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE)) <= targets
     commands = set(get_command(cli.app).commands)
     assert set(re.findall(r"(?:^|`)ssrob ([a-z]+)", text, re.MULTILINE)) <= commands
     configs = set(re.findall(r"config/[\w-]+\.yaml", text))
