@@ -19,7 +19,7 @@ from ssrob.figures.arms import is_plain_at, name_arms, panels, with_names
 from ssrob.figures.style import looks
 from ssrob.figures.summary import differences_to_at
 from ssrob.findings.sweeps import from_tables
-from ssrob.objective import perturbed
+from ssrob.perturbations import perturbed
 from ssrob.plan import Plan, Stage, make_plan
 from ssrob.spec import ConfigError
 from ssrob.stage_specs import TrainSpec
