@@ -13,11 +13,12 @@ from ssrob.data.sources import count_images, image_shape
 from ssrob.models.sizes import network_numbers
 from ssrob.plan import Plan, Stage, canonical, data_of
 from ssrob.spec import ConfigError
-from ssrob.stage_specs import CorruptSpec, EvaluateSpec, TrainSpec
+from ssrob.stage_specs import CorruptSpec, DiagnoseSpec, EvaluateSpec, TrainSpec
 from ssrob.store import Store
 
 SMALL = 20_000  # bytes: spec, provenance, log and manifest of a stage
 FLOAT = 4
+DIAGNOSED = 60  # bytes: a row of a diagnosis
 PER_IMAGE = 24  # bytes: label and row of an image; a row of an evaluation's table, at most
 SAMPLES = 8  # images that an evaluation keeps, clean and attacked in each norm
 RECORD, LIVE, POINT = 9, 80, 310  # bytes of one recorded value: in the table, while it runs, in MLflow's database
@@ -145,10 +146,22 @@ def _corruption(spec: dict[str, Any], images: Images) -> Need:
     return Need(stays, 0, stays)
 
 
+def _probe(spec: dict[str, Any], images: Images) -> Need:
+    return Need(SMALL)
+
+
+def _diagnosis(spec: dict[str, Any], images: Images) -> Need:
+    parsed = DiagnoseSpec.model_validate(spec)
+    sets, heads = 4, 1 + parsed.own_head
+    return Need(parsed.images * sets * heads * DIAGNOSED + SMALL)
+
+
 _KINDS: dict[str, Callable[[dict[str, Any], Images], Need | None]] = {
     "data": _data,
     "pretrain": _training,
+    "probe": _probe,
     "finetune": _training,
+    "diagnose": _diagnosis,
     "evaluate": _evaluation,
     "corrupt": _corruption,
 }

@@ -11,8 +11,8 @@ from ssrob.config import parse_study
 from ssrob.door import open_study
 from ssrob.models.network import Architecture, build
 from ssrob.models.sizes import SIZES, network_numbers
-from ssrob.overview import plan_text
 from ssrob.plan import make_plan
+from ssrob.plan_view import plan_text
 from ssrob.spec import ConfigError
 from ssrob.store import Store
 from tests.conftest import tiny_config
@@ -40,14 +40,14 @@ def test_what_a_study_takes_is_near_the_estimate(tmp_path: Path) -> None:
     plan = make_plan(parse_study(config))
     store = Store(plan.study.results)
     expected = disk.estimate(plan, store).by_kind
-    assert f"of disk (data {disk.size(expected['data'])}, finetune " in plan_text(plan, store)
+    assert f"of disk (data {disk.size(expected['data'])}, finetune " in plan_text(plan, store, {})
     for stage in plan.stages.values():
         stages.run(stage, store, device="cpu")
         taken = sum(file.stat().st_size for file in store.folder(stage.path).iterdir())
         assert taken < 1.2 * expected[stage.kind], stage.kind
         assert taken > 0.3 * (expected[stage.kind] - disk.SMALL), stage.kind
     assert disk.estimate(plan, store).by_kind.keys() == {"report", "MLflow"}
-    assert "of disk" not in plan_text(plan, store)
+    assert "of disk" not in plan_text(plan, store, {})
 
 
 def test_a_study_that_cannot_fit_is_refused_with_the_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,7 @@ def test_the_workflow_still_asks_for_everything(unfinished: Plan, finished: Fini
     part = finished_part(unfinished, store)
     collect(part, store)
     assert part.folder == unfinished.folder / "partial"
-    left = {"corrupt": 2, "evaluate": 1, "finetune": 1, "collect": 1, "report": 1, "track": 1}
+    left = {"corrupt": 2, "evaluate": 1, "finetune": 1, "diagnose": 1, "collect": 1, "report": 1, "track": 1}
     assert jobs(tmp_path, finished[1] | {"results": str(tmp_path / "results")}) == left
 
 

@@ -52,6 +52,8 @@ def test_a_finished_study_has_everything(finished: Finished) -> None:
         "examples",
         "checks",
         "corruptions",
+        "probes",
+        "diagnostics",
         "stages",
         "not_run",
         "findings",
