@@ -72,6 +72,10 @@ stop() {
     for daemon in slurmd slurmctld; do
         [ ! -e $STATE/$daemon.pid ] || kill "$(cat $STATE/$daemon.pid)" || true
     done
+    for _ in $(seq 20); do # they write to the folder until they have ended
+        pgrep -x "slurmd|slurmctld|slurmstepd" >/dev/null || break
+        sleep 1
+    done
     rm -rf $STATE /etc/slurm/slurm.conf /etc/slurm/gres.conf
 }
 
