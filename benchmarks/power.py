@@ -1,18 +1,23 @@
 """False support and power of the findings on simulated studies with a known truth.
 
-    python benchmarks/power.py [--studies 2000] [--processes 2]
+    python benchmarks/power.py [--studies 2000] [--power-studies 100] [--processes 2] [--figure power.svg]
 
-Prints two Markdown tables. False support: of studies whose claim is false, the share with a `supported` verdict, and
-its upper 95 % bound (Clopper-Pearson); at most 6.5 % is asked for. Power: of studies whose claim is true, the share
-that finds it, over effect and seeds, with the rule that a study too small to detect 2 points reads inconclusive.
+Prints two Markdown tables, and draws the second. False support: of studies whose claim is false, the share with a
+`supported` verdict, and its upper 95 % bound (Clopper-Pearson); at most 6.5 % is asked for. Power: of studies whose
+claim is true, the share that finds it, over effect and seeds, with the rule that a study too small to detect 2 points
+reads inconclusive. --studies 0 leaves the first table out.
 The simulated world is described in `ssrob/findings/simulate.py`.
 """
 
 import argparse
 import itertools
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+import seaborn as sns
 from ssrob.findings.simulate import Size, World, nulls, supported, truths
 from statsmodels.stats.proportion import proportion_confint
 
@@ -40,10 +45,11 @@ def false_support(pool: ProcessPoolExecutor, studies: int) -> None:
         print(f"| {claim} | {name} | {100 * found / studies:.2f} | {100 * upper:.2f} |", flush=True)
 
 
-def power(pool: ProcessPoolExecutor, studies: int) -> None:
+def power(pool: ProcessPoolExecutor, studies: int) -> pd.DataFrame:
     print(f"\n{studies} studies per cell, {POWER_IMAGES} images, seed s.d. {POWER_SD} points; supported, %\n")
     print("| claim | seeds | " + " | ".join(f"{effect:g} points" for effect in EFFECTS) + " |")
     print("|---|---|" + "---|" * len(EFFECTS))
+    rows = []
     for claim, seeds in itertools.product(truths(0.0), SEEDS):
         worlds = [truths(0.0 if claim == "C5b" else effect)[claim] for effect in EFFECTS]
         # For C5b, whose truth is no effect, the effect is the margin within which it is to be shown.
@@ -55,6 +61,23 @@ def power(pool: ProcessPoolExecutor, studies: int) -> None:
         print(
             f"| {claim} | {seeds} | " + " | ".join(f"{100 * each / studies:.0f}" for each in cells) + " |", flush=True
         )
+        rows += [(claim, seeds, *pair) for pair in zip(EFFECTS, cells, strict=True)]
+    return pd.DataFrame(rows, columns=["claim", "seeds", "effect", "found"])
+
+
+def draw(table: pd.DataFrame, studies: int, path: Path) -> None:
+    """Draw power over the effect, a panel per claim and a line per number of seeds, with 95 % intervals (Wilson)."""
+    low, high = proportion_confint(table["found"], studies, method="wilson")
+    table = table.assign(power=100 * table["found"] / studies, low=100 * low, high=100 * high)
+    sns.set_theme(style="whitegrid")
+    grid = sns.FacetGrid(table, col="claim", hue="seeds", palette="colorblind", height=2.6, aspect=0.85)
+    grid.map(plt.fill_between, "effect", "low", "high", alpha=0.2)
+    grid.map(plt.plot, "effect", "power", marker="o")
+    grid.set_titles("{col_name}").set(ylim=(-3, 103), xticks=[0, 1, 2, 3])
+    grid.set_axis_labels("", "").add_legend(title="seeds")
+    grid.axes.flat[0].set_ylabel("supported, % of studies")
+    grid.figure.supxlabel("true effect in points (C5b: margin of equivalence)", y=0.02, fontsize=11)
+    grid.figure.savefig(path, bbox_inches="tight")
 
 
 def main() -> None:
@@ -62,10 +85,14 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=2000, help="simulated studies per case of false support")
     parser.add_argument("--power-studies", type=int, default=100, help="simulated studies per cell of power")
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--figure", type=Path, help="draw the power there")
     asked = parser.parse_args()
     with ProcessPoolExecutor(asked.processes) as pool:
-        false_support(pool, asked.studies)
-        power(pool, asked.power_studies)
+        if asked.studies:
+            false_support(pool, asked.studies)
+        found = power(pool, asked.power_studies)
+    if asked.figure:
+        draw(found, asked.power_studies, asked.figure)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from ssrob import checkpoint, cli
 from ssrob.corrupt import Corrupted
+from ssrob.corruptions import BENCHMARK, NAMES
 from ssrob.external import run
 from ssrob.external.entry import as_text, summary
 from ssrob.external.images import find_data, has_test_split, prepared
@@ -118,10 +119,14 @@ def test_a_trained_model_is_measured_and_a_wrong_preprocessing_is_noticed(tmp_pa
     assert not found.warnings
     assert not any(line.startswith("warning") for line in said)
     assert found.corruptions is not None
-    assert len(found.corruptions) == 15
+    assert set(found.corruptions["corruption"]) == set(NAMES)
+    assert tuple(found.corruptions["corruption"][:15]) == tuple(BENCHMARK)
     assert found.facts["corruptions"] == {"images": "made here", "severities": "cifar", "frost": "procedural texture"}
-    assert "corruptions_acc" in summary(found)
-    assert "corruptions:" in as_text(found)
+    accuracies = found.corruptions[[1, 2, 3, 4, 5]].to_numpy()
+    assert float(summary(found)["corruptions_acc"]) == pytest.approx(100 * accuracies[:15].mean(), abs=0.01)
+    assert float(summary(found)["corruptions_acc_all"]) == pytest.approx(100 * accuracies.mean(), abs=0.01)
+    assert " over 15, " in as_text(found)
+    assert " over all 19, " in as_text(found)
     assert "severity table:" in write_page(found, tmp_path).read_text()
 
 

@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssrob.corruptions import SEVERITIES
+import pandas as pd
+
+from ssrob.corruptions import BENCHMARK, SEVERITIES
 from ssrob.figures.style import eps_text
 
 if TYPE_CHECKING:
@@ -35,12 +37,18 @@ def summary(found: "Evaluation") -> dict[str, Any]:
     if request.preset == "autoattack":
         entry["autoattack_acc"] = robust
     if found.corruptions is not None:
-        entry["corruptions_acc"] = _percent(found.corruptions[list(SEVERITIES)].to_numpy().mean())
+        entry["corruptions_acc"], entry["corruptions_acc_all"] = map(_percent, corruption_means(found.corruptions))
     points = zip(found.curve["eps"], found.curve["accuracy"], strict=True)
     entry["curve"] = {_eps(eps): _percent(accuracy) for eps, accuracy in points}
     entry |= {"attack": request.preset, "gradients_in": request.gradients_in}
     entry |= {"n": found.facts["n"], "seed": request.seed}
     return entry | {"failed_checks": list(found.failed["check"]), "unreliable": bool(len(found.failed))}
+
+
+def corruption_means(table: pd.DataFrame) -> tuple[float, float]:
+    """Return the mean accuracy over the benchmark's 15 corruptions, and over all of the table."""
+    means = table.set_index("corruption")[list(SEVERITIES)].mean(axis=1)
+    return float(means.loc[list(BENCHMARK)].mean()), float(means.mean())
 
 
 def as_text(found: "Evaluation") -> str:
@@ -49,8 +57,9 @@ def as_text(found: "Evaluation") -> str:
     lines = [f"{'eps':>8}  accuracy  95 % interval"]
     lines += [f"{_eps(row['eps']):>8}  {row['accuracy']:8.1%}  {row['low']:.1%} to {row['high']:.1%}" for row in rows]
     if found.corruptions is not None:
-        mean = float(found.corruptions[list(SEVERITIES)].to_numpy().mean())
-        lines.append(f"corruptions: {mean:.1%} over {len(found.corruptions)} at {len(SEVERITIES)} severities")
+        benchmark, every = corruption_means(found.corruptions)
+        counts = f"over {len(BENCHMARK)}, {every:.1%} over all {len(found.corruptions)}"
+        lines.append(f"corruptions: {benchmark:.1%} {counts}, at {len(SEVERITIES)} severities")
     failed = found.failed.to_dict("records")
     return "\n".join([*lines, *(f"check failed: {row['check']}: {row['detail']}" for row in failed)])
 

@@ -8,7 +8,7 @@ import jinja2
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ssrob.corruptions import SEVERITIES
+from ssrob.corruptions import BENCHMARK, SEVERITIES
 from ssrob.external.run import Evaluation
 from ssrob.figures.arms import NORM_NAMES
 from ssrob.figures.style import INK, eps_text, new_figure, per_cent, save, styled
@@ -60,7 +60,7 @@ def _draw(found: Evaluation) -> Figure:
 
 
 def _rows(corruptions: pd.DataFrame | None) -> list[dict[str, object]]:
-    """Return a row per corruption with its accuracies and their mean, and the mean of all at the end."""
+    """Return a row per corruption with its accuracies and their mean; at the end the means of the 15 and of all."""
     if corruptions is None:
         return []
     columns = list(SEVERITIES)
@@ -68,5 +68,8 @@ def _rows(corruptions: pd.DataFrame | None) -> list[dict[str, object]]:
         {"name": row["corruption"], "values": [row[s] for s in columns], "mean": sum(row[s] for s in columns) / 5}
         for row in corruptions.to_dict("records")
     ]
-    means = corruptions[columns].mean()
-    return [*rows, {"name": "mean", "values": means.tolist(), "mean": float(means.mean())}]
+    benchmark = corruptions["corruption"].isin(BENCHMARK)
+    for name, part in ((f"mean of {len(BENCHMARK)}", corruptions[benchmark]), ("mean of all", corruptions)):
+        means = part[columns].mean()
+        rows.append({"name": name, "values": means.tolist(), "mean": float(means.mean())})
+    return rows

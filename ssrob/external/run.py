@@ -21,7 +21,7 @@ from ssrob.attacks.sweep_input import check_eps
 from ssrob.blocks import BlockStore
 from ssrob.catalog import known
 from ssrob.corrupt import Corrupted, predict, run_tests, shares
-from ssrob.corruptions import BENCHMARK, SEVERITIES
+from ssrob.corruptions import BENCHMARK, NAMES, SEVERITIES
 from ssrob.data.prepared import Prepared
 from ssrob.data.test_split import open_test
 from ssrob.evaluate import TestImages, check_rows, example_rows, load_test, run_sweep
@@ -208,10 +208,11 @@ def _corrupted(folder: Path, request: Request) -> Corrupted | None:
 
 
 def _corruptions(model: nn.Module, source: Corrupted, labels: np.ndarray, out: Path) -> pd.DataFrame:
-    """Test the 15 corruptions at all severities; returns a row per corruption, a column per severity."""
-    tests = list(itertools.product(BENCHMARK, SEVERITIES))
+    """Test all corruptions; returns a row for each, the benchmark's 15 first, and a column per severity."""
+    names = [*BENCHMARK, *(name for name in NAMES if name not in BENCHMARK)]
+    tests = list(itertools.product(names, SEVERITIES))
     with tqdm(total=len(tests), unit="test", desc="corruptions", disable=None, leave=False) as bar:
         table = run_tests(model, source, labels, tests, bar.update)
     write_table(table, CORRUPTED, out / "corruptions.parquet")
     wide = table.assign(accuracy=shares(table)).pivot_table(index="corruption", columns="severity", values="accuracy")
-    return wide.loc[list(BENCHMARK)].reset_index()
+    return wide.loc[names].reset_index()
