@@ -99,9 +99,10 @@ def test_cancelled_preempted_and_timed_out_it_ends_with_the_same_bits(
         assert workflow.wait(300) == 0, (tmp_path / "cluster" / "workflow.log").read_text()
     finally:
         workflow.terminate()
-    resumed = re.findall(r"resumed at step (\d+)", (store.folder(path) / "log.txt").read_text())
-    assert len(resumed) == 1  # Snakemake removes the log of the attempt before
-    assert int(resumed[0]) >= 9  # each of the three attempts made three steps or more
+    resumed = [int(step) for step in re.findall(r"resumed at step (\d+)", (store.folder(path) / "log.txt").read_text())]
+    assert len(resumed) == 3  # cancelled, preempted, timed out: the log keeps every attempt
+    assert resumed == sorted(resumed)
+    assert resumed[-1] >= 9  # each of the three attempts made three steps or more
     here, local = planned(slow_config(tmp_path / "local" / "results"))
     assert snakemake(tmp_path / "local").wait(300) == 0, (tmp_path / "local" / "workflow.log").read_text()
     assert list(here.stages) == list(plan.stages)
