@@ -141,9 +141,10 @@ def _foot(speed: Speeds) -> str:
 def _blocks(plan: Plan, store: Store, work: Work, speed: Speeds) -> Table:
     """Lay out the order of a portion: every block with its models, and what is to do."""
     table = _table("in this order", "models", "complete", "stages to do", "million passes to do", "time to do")
+    whole = {arm.finetune for arm in complete(plan, store, plan.arms)}
     for block in blocks(plan):
         left = [path for path in block.stages if not store.done(path)]
-        counts = map(str, (len(block.arms), len(complete(plan, store, block.arms)), len(left)))
+        counts = map(str, (len(block.arms), sum(arm.finetune in whole for arm in block.arms), len(left)))
         table.add_row(str(block), *counts, _millions(work, left), _time(plan, work, left, speed))
     return table
 
