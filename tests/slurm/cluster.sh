@@ -73,7 +73,7 @@ stop() {
         [ ! -e $STATE/$daemon.pid ] || kill "$(cat $STATE/$daemon.pid)" || true
     done
     for _ in $(seq 20); do # they write to the folder until they have ended
-        pgrep -x "slurmd|slurmctld|slurmstepd" >/dev/null || break
+        pgrep -x slurmd >/dev/null || pgrep -x slurmctld >/dev/null || pgrep -x slurmstepd >/dev/null || break
         sleep 1
     done
     rm -rf $STATE /etc/slurm/slurm.conf /etc/slurm/gres.conf
