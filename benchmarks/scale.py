@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 import yaml
 from ssrob.config import parse_study
-from ssrob.plan import Plan, Stage, make_plan
+from ssrob.plan import Plan, make_plan
+from ssrob.stage import Stage
 from ssrob.store import Store, write_json
 from ssrob.tables import CHECKED, CORRUPTED, DIAGNOSED, EXAMPLES, PROBED, RECORDS, write_table
 

@@ -180,7 +180,7 @@ def run(
 ) -> None:
     """Run one stage (what the workflow's rules call)."""
     from ssrob import job
-    from ssrob.plan import Stage
+    from ssrob.stage import Stage
     from ssrob.store import Store
 
     sys.exit(job.run(Stage.from_json(stage), Store(results), device, _told))

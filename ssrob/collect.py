@@ -14,8 +14,9 @@ from ssrob.corruptions.names import families
 from ssrob.cost import training_passes
 from ssrob.findings import findings
 from ssrob.order import missing
-from ssrob.plan import Arm, Plan, data_stage
+from ssrob.plan import Arm, Plan
 from ssrob.spec import Norm
+from ssrob.stage import data_stage
 from ssrob.stage_specs import DiagnoseSpec, EvaluateSpec, TrainSpec
 from ssrob.store import Store, write_json
 

@@ -11,8 +11,9 @@ from typing import Any
 from ssrob.catalog import LOSSES
 from ssrob.data.sources import count_images, image_shape
 from ssrob.models.sizes import network_numbers
-from ssrob.plan import Plan, Stage, canonical, data_of
+from ssrob.plan import Plan
 from ssrob.spec import ConfigError
+from ssrob.stage import Stage, canonical, data_of
 from ssrob.stage_specs import CorruptSpec, DiagnoseSpec, EvaluateSpec, TrainSpec
 from ssrob.store import Store
 

@@ -10,8 +10,9 @@ from ssrob.attacks.names import REFERENCE
 from ssrob.config import parse_study
 from ssrob.data.sources import check_source
 from ssrob.disk import check_disk
-from ssrob.plan import Plan, data_stage, make_plan
+from ssrob.plan import Plan, make_plan
 from ssrob.spec import ConfigError
+from ssrob.stage import data_stage
 from ssrob.store import Store
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from ssrob import gpus
 from ssrob.claim import claimed
 from ssrob.config import import_plugins
-from ssrob.plan import Stage
+from ssrob.stage import Stage
 from ssrob.store import Store
 
 STOPPED = 143  # the exit code of a process that SIGTERM has ended

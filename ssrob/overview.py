@@ -11,7 +11,8 @@ from ssrob.attacks.presets import PRESETS
 from ssrob.catalog import loss_row
 from ssrob.cost import training_passes
 from ssrob.data.sources import count_images
-from ssrob.plan import Plan, Stage, data_of
+from ssrob.plan import Plan
+from ssrob.stage import Stage, data_of
 from ssrob.stage_specs import CorruptSpec, DiagnoseSpec, EvaluateSpec, ProbeSpec, TrainSpec
 from ssrob.store import Store
 

@@ -1,11 +1,9 @@
-"""From a study to its stages. A stage's key says everything that decides its result; imports no torch."""
+"""From a study to its stages and arms. Imports no torch."""
 
 import functools
-import hashlib
 import itertools
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,82 +15,15 @@ from ssrob.spec import (
     Arms,
     Checkpoint,
     ConfigError,
-    Data,
     EqualPasses,
     Norm,
-    Strict,
     Study,
     Training,
     Tune,
     Variant,
 )
+from ssrob.stage import REVISIONS, Stage, canonical, data_stage, digest, dump, file_sha256, make_stage
 from ssrob.stage_specs import Objective, TrainSpec
-
-# Raised by hand when code changes what a kind of stage computes, or a default of its spec changes.
-REVISIONS = {
-    "data": 1,
-    "pretrain": 2,
-    "probe": 1,
-    "finetune": 2,
-    "diagnose": 1,
-    "evaluate": 1,
-    "corrupt": 1,
-    "study": 2,
-}
-LONGEST_KEY = 240  # characters; file systems take 255
-OPERATIONAL = {"path", "fingerprint"}  # fields of a data set that decide no result
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One unit of cached work: a spec, the stages it reads, and settings that cannot change its result."""
-
-    kind: str
-    key: str
-    spec: dict[str, Any]
-    parents: dict[str, str] = field(default_factory=dict)  # role -> "kind/key"
-    settings: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def path(self) -> str:
-        """The stage's place below ``results/stages``."""
-        return f"{self.kind}/{self.key}"
-
-    @property
-    def threads(self) -> int:
-        """CPU threads that it computes with; part of its spec, as sums over other numbers of threads differ in bits."""
-        return int(self.spec.get("threads", self._training.get("threads", 1)))
-
-    @property
-    def cores(self) -> int:
-        """CPU cores that it keeps busy: its threads in each of its replicas."""
-        return self.threads * int(self._training.get("replicas", 1))
-
-    @property
-    def gpus(self) -> int:
-        """GPUs that it uses where there are any: as many as it trains replicas, none for a data stage."""
-        return 0 if self.kind == "data" else int(self._training.get("replicas", 1))
-
-    @property
-    def _training(self) -> dict[str, Any]:
-        training: dict[str, Any] = self.spec.get("training", {})
-        return training
-
-    def to_json(self) -> str:
-        """Write the stage as canonical JSON, the form in which a rule passes it on the command line."""
-        return canonical(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> "Stage":
-        """Read a stage and check that its key belongs to its contents."""
-        try:
-            stage = cls(**json.loads(text))
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"expected a stage as JSON, as a workflow rule passes it: {error}") from None
-        slug, _, _ = stage.key.rpartition("-")
-        if stage.key != f"{slug}-{_digest(stage.kind, stage.spec, stage.parents)}":
-            raise ConfigError(f"stage {stage.path}: its key does not belong to its spec; was it edited by hand?")
-        return stage
 
 
 @dataclass(frozen=True)
@@ -154,8 +85,8 @@ class Plan:
         told = {
             name: getattr(self.study, name) for name in ("title", "seeds", "threat", "evaluate", "corrupt", "findings")
         }
-        spec = {name: _dump(value) for name, value in told.items()}
-        return _digest("study", spec, {"arms": canonical([arm.told() for arm in self.arms])})
+        spec = {name: dump(value) for name, value in told.items()}
+        return digest("study", spec, {"arms": canonical([arm.told() for arm in self.arms])})
 
     @property
     def folder(self) -> Path:
@@ -182,23 +113,6 @@ def make_plan(study: Study) -> Plan:
     order = {kind: i for i, kind in enumerate(REVISIONS)}
     ordered = sorted(stages.values(), key=lambda stage: order[stage.kind])
     return Plan(study, {stage.path: stage for stage in ordered}, list(arms.values()), parts)
-
-
-def data_stage(data: Data, plugins: Sequence[str] = ()) -> Stage:
-    """Return the stage that prepares a data set; where it lies is a setting, not part of its identity."""
-    settings: dict[str, Any] = {"plugins": list(plugins)} if plugins else {}
-    settings |= {name: str(value) for name in OPERATIONAL if (value := getattr(data, name)) is not None}
-    return _stage("data", data.name, data.model_copy(update=dict.fromkeys(OPERATIONAL)), {}, settings)
-
-
-def data_of(stage: Stage) -> Data:
-    """Return the data set of a data stage, with where it lies."""
-    return Data.model_validate(stage.spec | {name: stage.settings[name] for name in OPERATIONAL & set(stage.settings)})
-
-
-def canonical(value: object) -> str:
-    """Write JSON in the one form that is hashed."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 def _cells(study: Study, block: Arms) -> Iterator[Cell]:
@@ -229,7 +143,7 @@ def _arm(study: Study, block: Arms, cell: Cell) -> tuple[list[Stage], Arm]:
         spec = spec.model_copy(update={"init_sha256": file_sha256(weights)})
         settings["weights"] = str(weights)
     _refuse_without_effect(spec, "finetune")
-    train = _stage("finetune", slug(spec), spec, parents, settings)
+    train = make_stage("finetune", slug(spec), spec, parents, settings)
     tests = {
         kind: {
             checkpoint: _test_stage(study, kind, checkpoint, data, train) for checkpoint in study.evaluate.checkpoints
@@ -289,7 +203,7 @@ def _init_stages(study: Study, cell: Cell) -> list[Stage]:
         **_attack_columns(study, objective, cell.norm, row.eps_scale),
     )
     _refuse_without_effect(spec, "pretrain")
-    return [data, _stage("pretrain", slug(spec), spec, {"data": data.path}, _settings(study))]
+    return [data, make_stage("pretrain", slug(spec), spec, {"data": data.path}, _settings(study))]
 
 
 def _refuse_without_effect(spec: TrainSpec, section: str) -> None:
@@ -344,25 +258,26 @@ def _probe(study: Study, data: Stage, before: list[Stage]) -> list[Stage]:
         return []
     pretrained = before[-1]
     spec = probe_spec(study, study.probe, TrainSpec.model_validate(pretrained.spec))
-    slug = pretrained.key.rpartition("-")[0]
-    return [_stage("probe", slug, spec, {"data": data.path, "model": pretrained.path}, _settings(study))]
+    return [make_stage("probe", pretrained.name, spec, {"data": data.path, "model": pretrained.path}, _settings(study))]
 
 
 def _diagnoses(study: Study, data: Stage, train: Stage, trained: TrainSpec) -> dict[str, Stage]:
     """Return a model's diagnoses by SSL task."""
     specs = diagnose_specs(study, study.diagnose, trained) if study.diagnose else []
-    slug, parents = train.key.rpartition("-")[0], {"data": data.path, "model": train.path}
-    return {spec.task: _stage("diagnose", f"{slug}-by-{spec.task}", spec, parents, _settings(study)) for spec in specs}
+    parents, settings = {"data": data.path, "model": train.path}, _settings(study)
+    return {
+        spec.task: make_stage("diagnose", f"{train.name}-by-{spec.task}", spec, parents, settings) for spec in specs
+    }
 
 
 def _test_stage(study: Study, kind: str, checkpoint: Checkpoint, data: Stage, train: Stage) -> Stage:
     """Return the sweep or the corruption test of one checkpoint of a trained model."""
-    slug = f"{train.key.rpartition('-')[0]}-{checkpoint}"
+    name = f"{train.name}-{checkpoint}"
     parents = {"data": data.path, "model": train.path}
     if kind == "evaluate":
-        return _stage(kind, slug, evaluate_spec(study, checkpoint), parents, _settings(study))
+        return make_stage(kind, name, evaluate_spec(study, checkpoint), parents, _settings(study))
     folders = {name: str(path) for name in ("frost", "official") if (path := getattr(study.corrupt, name))}
-    return _stage(kind, slug, corrupt_spec(study, checkpoint), parents, _settings(study) | folders)
+    return make_stage(kind, name, corrupt_spec(study, checkpoint), parents, _settings(study) | folders)
 
 
 def _settings(study: Study) -> dict[str, Any]:
@@ -371,38 +286,3 @@ def _settings(study: Study) -> dict[str, Any]:
     told |= {name: getattr(study, name) for name in ("jobs_per_gpu", "device") if name in study.model_fields_set}
     graphs = {} if study.cuda_graphs else {"cuda_graphs": False}
     return {name: value for name, value in told.items() if value not in ([], 1, "auto")} | graphs
-
-
-def _stage(
-    kind: str, slug: str, spec: Strict, parents: dict[str, str], settings: dict[str, Any] | None = None
-) -> Stage:
-    # Sorted, as it comes back from the command line: losses added up in another order would give other bits.
-    dumped = json.loads(canonical(_dump(spec)))
-    key = f"{slug}-{_digest(kind, dumped, parents)}"
-    if len(key) > LONGEST_KEY:
-        raise ConfigError(f"names: a folder called {key[:60]}... would have {len(key)} characters; shorten names in it")
-    return Stage(kind, key, dumped, parents, settings or {})
-
-
-def _dump(value: Any) -> Any:
-    """Dump a spec without its defaults, so that a new field with a default changes no key."""
-    if isinstance(value, Strict):
-        return value.model_dump(mode="json", exclude_defaults=True)
-    if isinstance(value, dict):
-        return {key: _dump(inner) for key, inner in value.items()}
-    return value
-
-
-def _digest(kind: str, spec: dict[str, Any], parents: dict[str, str]) -> str:
-    told = {"kind": kind, "revision": REVISIONS[kind], "spec": spec, "parents": parents}
-    return hashlib.sha256(canonical(told).encode()).hexdigest()[:10]
-
-
-@functools.cache
-def file_sha256(path: Path) -> str:
-    """Hash a file's content."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None

@@ -11,9 +11,10 @@ from ssrob.cost import training_passes
 from ssrob.disk import estimate
 from ssrob.order import blocks, complete
 from ssrob.overview import as_text
-from ssrob.plan import REVISIONS, Plan
+from ssrob.plan import Plan
 from ssrob.portion import Portion
 from ssrob.spec import ConfigError
+from ssrob.stage import REVISIONS
 from ssrob.stage_specs import TrainSpec
 from ssrob.status import LIKE, standing, work_of
 from ssrob.status_view import duration

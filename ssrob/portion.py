@@ -15,8 +15,9 @@ from multiprocessing.connection import wait
 
 from ssrob import heartbeat, job
 from ssrob.order import blocks
-from ssrob.plan import Plan, Stage
+from ssrob.plan import Plan
 from ssrob.spec import ConfigError
+from ssrob.stage import Stage
 from ssrob.store import Store, StoreError
 from ssrob.worker import Running, Workers
 

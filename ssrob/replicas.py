@@ -28,7 +28,7 @@ import torch.distributed as dist
 
 from ssrob import hardware, heartbeat
 from ssrob.config import import_plugins
-from ssrob.plan import Stage
+from ssrob.stage import Stage
 from ssrob.stages import Context, keep_memory
 from ssrob.store import Store
 from ssrob.team import LostReplica, Team

@@ -22,7 +22,7 @@ import torch
 
 from ssrob import hardware, heartbeat
 from ssrob.catalog import load
-from ssrob.plan import Stage
+from ssrob.stage import Stage
 from ssrob.store import Store
 
 KINDS = {

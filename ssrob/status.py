@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 from ssrob import heartbeat
 from ssrob.overview import image_counts, passes
-from ssrob.plan import Plan, Stage
+from ssrob.plan import Plan
 from ssrob.records import last_record
+from ssrob.stage import Stage
 from ssrob.stage_specs import TrainSpec
 from ssrob.store import Store, StoreError
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ssrob.durable import replacing, sync
-from ssrob.plan import Stage
+from ssrob.stage import Stage
 
 TOKEN = "stage.json"  # the manifest under the name that the workflow declares, and deletes before it starts a job
 MANIFEST = "manifest.json"  # the same, which stays: what is finished is not run again

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from ssrob import checkpoint
-from ssrob.plan import Stage
+from ssrob.stage import Stage
 
 GOES_ON = "run the workflow again: it goes on from where it was"
 DISK = {

@@ -9,7 +9,8 @@ from rich.table import Table
 
 from ssrob import heartbeat
 from ssrob.overview import as_text
-from ssrob.plan import REVISIONS, Plan
+from ssrob.plan import Plan
+from ssrob.stage import REVISIONS
 from ssrob.store import Store
 
 

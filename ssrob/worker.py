@@ -16,7 +16,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from ssrob import job
-from ssrob.plan import Stage
+from ssrob.stage import Stage
 from ssrob.store import Store
 
 

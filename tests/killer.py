@@ -80,7 +80,7 @@ def import_all() -> None:
 
 def main() -> None:
     from ssrob import job
-    from ssrob.plan import Stage
+    from ssrob.stage import Stage
     from ssrob.store import Store
 
     import_all()

@@ -24,9 +24,10 @@ from ssrob.claim import claimed
 from ssrob.collect import collect
 from ssrob.config import parse_study
 from ssrob.door import open_study
-from ssrob.plan import Plan, Stage, make_plan
+from ssrob.plan import Plan, make_plan
 from ssrob.records import begins_with
 from ssrob.spec import ConfigError
+from ssrob.stage import Stage
 from ssrob.status import standing
 from ssrob.store import MANIFEST, TOKEN, Store, StoreError, sha256
 from tests.conftest import tiny_config

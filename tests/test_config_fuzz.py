@@ -11,8 +11,9 @@ import pytest
 import yaml
 from ssrob.config import load_config
 from ssrob.door import open_study
-from ssrob.plan import Plan, Stage
+from ssrob.plan import Plan
 from ssrob.plan_view import plan_text
+from ssrob.stage import Stage
 from ssrob.stage_specs import CorruptSpec, DiagnoseSpec, EvaluateSpec, ProbeSpec, TrainSpec
 from ssrob.store import Store
 from tests.conftest import ROOT

@@ -25,9 +25,10 @@ from ssrob.data.sources import SOURCES
 from ssrob.evaluate import attack_sweep
 from ssrob.models.network import Architecture, build
 from ssrob.models.saved import load_network, save_weights
-from ssrob.plan import Plan, Stage, make_plan
+from ssrob.plan import Plan, make_plan
 from ssrob.resolve import resolve_objective
 from ssrob.spec import ConfigError, Data
+from ssrob.stage import Stage
 from ssrob.store import Store
 from ssrob.tables import read_table
 from tests.conftest import ROOT, tiny_config

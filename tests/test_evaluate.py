@@ -12,7 +12,8 @@ import torch
 from ssrob import checkpoint, evaluate, stages
 from ssrob.blocks import BlockStore
 from ssrob.config import parse_study
-from ssrob.plan import Stage, make_plan
+from ssrob.plan import make_plan
+from ssrob.stage import Stage
 from ssrob.store import Store
 from ssrob.tables import read_table
 from tests.conftest import reopen, tiny_config

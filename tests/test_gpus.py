@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from ssrob.gpus import jobs_per_gpu, lease, visible
-from ssrob.plan import Stage
+from ssrob.stage import Stage
 
 HOLD = "import sys, time; from pathlib import Path; from ssrob.gpus import lease\n"
 HOLD += "count, jobs, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])\n"

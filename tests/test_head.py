@@ -20,8 +20,9 @@ from ssrob.figures.style import looks
 from ssrob.figures.summary import differences_to_at
 from ssrob.findings.sweeps import from_tables
 from ssrob.perturbations import perturbed
-from ssrob.plan import Plan, Stage, make_plan
+from ssrob.plan import Plan, make_plan
 from ssrob.spec import ConfigError
+from ssrob.stage import Stage
 from ssrob.stage_specs import TrainSpec
 from ssrob.step import GRADIENT, descend, drawn
 from ssrob.store import Store, sha256

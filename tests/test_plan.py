@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from ssrob.config import load_study, parse_study
 from ssrob.cost import Passes, step_passes
-from ssrob.plan import Plan, Stage, make_plan
+from ssrob.plan import Plan, make_plan
 from ssrob.resolve import resolve_objective
 from ssrob.spec import ConfigError
+from ssrob.stage import Stage
 from tests.conftest import ROOT, tiny_config
 
 

@@ -16,9 +16,10 @@ from ssrob import stages
 from ssrob.catalog import load, loss_row
 from ssrob.config import parse_study
 from ssrob.losses.batch import Batch
-from ssrob.plan import Stage, make_plan
+from ssrob.plan import make_plan
 from ssrob.seeding import generator
 from ssrob.spec import ConfigError
+from ssrob.stage import Stage
 from ssrob.store import Store, sha256
 from ssrob.tables import read_table
 from ssrob.team import Team

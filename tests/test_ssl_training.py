@@ -12,8 +12,9 @@ from ssrob.cost import step_passes
 from ssrob.losses.batch import Batch
 from ssrob.models.saved import load_network
 from ssrob.perturbations import draw_views, image_sets
-from ssrob.plan import Plan, Stage, make_plan
+from ssrob.plan import Plan, make_plan
 from ssrob.resolve import resolve_objective
+from ssrob.stage import Stage
 from ssrob.stage_specs import TrainSpec
 from ssrob.store import Store, sha256
 from ssrob.tables import read_table

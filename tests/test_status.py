@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from ssrob import heartbeat, stages, status, status_view
 from ssrob.config import parse_study
-from ssrob.plan import Plan, Stage, make_plan
+from ssrob.plan import Plan, make_plan
 from ssrob.records import Records, last_record
+from ssrob.stage import Stage
 from ssrob.status import Standing, expected, last_message
 from ssrob.store import Store, StoreError, write_json
 from ssrob.train import Diverged

@@ -6,8 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from ssrob.config import parse_study
-from ssrob.plan import Stage, make_plan
+from ssrob.plan import make_plan
 from ssrob.records import Records, read_records, records_table
+from ssrob.stage import Stage
 from ssrob.store import MANIFEST, Store, StoreError
 from ssrob.tables import RECORDS, read_table, write_table
 from tests.conftest import reopen, tiny_config

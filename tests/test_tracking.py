@@ -19,8 +19,9 @@ import torch
 from ssrob.config import load_study
 from ssrob.models.network import Architecture, build
 from ssrob.models.saved import load_network, save_architecture, save_weights
-from ssrob.plan import Plan, Stage, make_plan
+from ssrob.plan import Plan, make_plan
 from ssrob.records import Records
+from ssrob.stage import Stage
 from ssrob.store import Store, sha256, write_json
 from ssrob.tables import CORRUPTED, DIAGNOSED, EXAMPLES, PROBED, RECORDS, read_table, write_table
 from ssrob.tracking import TrackingError, client, default_uri, points, serve, track, view

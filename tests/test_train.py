@@ -16,9 +16,10 @@ import torch
 from PIL import Image
 from ssrob import checkpoint, stages
 from ssrob.config import parse_study
-from ssrob.plan import Plan, Stage, make_plan
+from ssrob.plan import Plan, make_plan
 from ssrob.schedule import learning_rate
 from ssrob.spec import Training
+from ssrob.stage import Stage
 from ssrob.store import Store, sha256
 from ssrob.tables import read_table
 from ssrob.validate import score

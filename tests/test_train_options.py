@@ -18,8 +18,9 @@ from ssrob.data.prepared import Prepared
 from ssrob.losses.batch import Batch
 from ssrob.losses.supervised import xent
 from ssrob.models.network import Architecture, Network, build
-from ssrob.plan import Stage, make_plan
+from ssrob.plan import make_plan
 from ssrob.spec import ConfigError
+from ssrob.stage import Stage
 from ssrob.stage_specs import TrainSpec
 from ssrob.store import Store, sha256
 from ssrob.tables import read_table

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from ssrob import cli, heartbeat
 from ssrob.config import parse_study
-from ssrob.plan import Plan, Stage, make_plan
+from ssrob.plan import Plan, make_plan
+from ssrob.stage import Stage
 from ssrob.store import Store, write_json
 from ssrob.unused import delete, unused
 from tests.conftest import reopen, tiny_config

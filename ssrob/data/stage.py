@@ -3,7 +3,7 @@
 import json
 
 from ssrob.data.prepare import check_same_name, prepare
-from ssrob.plan import data_of
+from ssrob.stage import data_of
 from ssrob.stages import Context
 
 

@@ -9,7 +9,8 @@ from ssrob import heartbeat
 from ssrob.claim import LOCK
 from ssrob.exchange import bundle
 from ssrob.exchange.card import Tested, card
-from ssrob.plan import REVISIONS, Plan
+from ssrob.plan import Plan
+from ssrob.stage import REVISIONS
 from ssrob.store import MANIFEST, Store, StoreError, sha256
 
 TRAININGS = ("finetune", "pretrain")

@@ -13,8 +13,8 @@ from typing import Any
 from ssrob.claim import claimed
 from ssrob.exchange import bundle
 from ssrob.exchange.export import ABOUT, WEIGHTS, kept
-from ssrob.plan import REVISIONS, Stage
 from ssrob.spec import ConfigError
+from ssrob.stage import REVISIONS, Stage
 from ssrob.store import MANIFEST, Store, StoreError, sha256, write_json
 
 BESIDE = ("provenance.json", "log.txt")  # of a stage, without a checksum: no result is read from them

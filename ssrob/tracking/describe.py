@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ssrob.plan import OPERATIONAL, Plan, Stage
+from ssrob.plan import Plan
 from ssrob.spec import Data, Strict
+from ssrob.stage import OPERATIONAL, Stage
 from ssrob.stage_specs import CorruptSpec, DiagnoseSpec, EvaluateSpec, ProbeSpec, TrainSpec
 
 SPECS: dict[str, type[Strict]] = {

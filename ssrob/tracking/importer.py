@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ssrob.cost import training_passes
-from ssrob.plan import Plan, Stage
+from ssrob.plan import Plan
+from ssrob.stage import Stage
 from ssrob.stage_specs import TrainSpec
 from ssrob.store import Store, sha256
 from ssrob.tracking.client import BATCH, Experiment, LoggedRun, Point, default_uri, open_experiment

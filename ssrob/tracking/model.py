@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssrob.plan import Stage
+from ssrob.stage import Stage
 from ssrob.store import Store
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from ssrob.corruptions.names import BENCHMARK
-from ssrob.plan import Stage
 from ssrob.records import records_table
+from ssrob.stage import Stage
 from ssrob.store import Store
 from ssrob.tables import RECORDS, read_table
 from ssrob.tracking.client import Point
