@@ -149,7 +149,7 @@ def _of_checkpoints(plan: Plan, kind: str, read: Callable[[str], pd.DataFrame]) 
 
 def _probes(plan: Plan, store: Store) -> list[pd.DataFrame]:
     parts = []
-    for path, arm in {arm.probe: arm for arm in plan.arms if arm.probe}.items():
+    for path, arm in {arm.probe: arm for arm in plan.arms if arm.probe in plan.stages}.items():
         assert path is not None
         assert arm.pretrain is not None
         spec = TrainSpec.model_validate(plan.stages[arm.pretrain].spec)
@@ -164,6 +164,8 @@ def _diagnostics(plan: Plan, store: Store) -> list[pd.DataFrame]:
     parts = []
     for arm in plan.arms:
         for task, path in arm.diagnose.items():
+            if path not in plan.stages:  # of the finished part of a study
+                continue
             spec = DiagnoseSpec.model_validate(plan.stages[path].spec)
             told: dict[str, Any] = {
                 "checkpoint": spec.checkpoint,

@@ -3,6 +3,7 @@
 A study stage by stage has nothing to compare before nearly all of it is done. Here it falls into blocks: all arms of
 one part of the study (``part`` of a block of arms), one training norm and one seed. Blocks are run one after the
 other and, within each, arm after arm, a training followed by its tests; so whatever is finished is a paired comparison.
+What explains a comparison and is none itself, probes and diagnoses, comes last.
 """
 
 from collections import defaultdict
@@ -12,28 +13,23 @@ from dataclasses import dataclass, replace
 from ssrob.plan import Arm, Plan
 from ssrob.store import Store, StoreError
 
-TRAININGS = ("data", "pretrain", "finetune")
+TESTS = ("evaluate", "corrupt")
+EXPLANATIONS = ("probe", "diagnose")
 
 
 @dataclass(frozen=True)
 class Block:
     """Arms to be compared with each other, and their stages that no earlier block has, in the order to run them."""
 
-    part: str
-    norm: str  # that arms are trained on; those trained on none belong to the first
-    seed: int
-    arms: tuple[Arm, ...]
+    name: str  # for people
+    arms: tuple[Arm, ...]  # none: stages that explain what earlier blocks have compared
     stages: tuple[str, ...]
-
-    def __str__(self) -> str:
-        """Name it for people."""
-        return f"{self.part}, {self.norm}, seed {self.seed}"
 
 
 def blocks(plan: Plan) -> list[Block]:
     """Return a study's blocks: parts as the config first names them, then norms and seeds in the config's order.
 
-    Stages that belong to no arm come with the last block.
+    Arms that are trained on no norm belong to the first. Stages that belong to no arm come with the last block of arms.
     """
     members: dict[tuple[int, int, int], list[Arm]] = defaultdict(list)
     parts, norms = list(dict.fromkeys(plan.parts.values())), list(plan.study.threat)
@@ -41,18 +37,20 @@ def blocks(plan: Plan) -> list[Block]:
     for arm in plan.arms:
         norm = norms.index(arm.norm) if arm.norm else 0
         members[parts.index(plan.parts[arm.finetune]), norm, seeds.index(arm.seed)].append(arm)
-    tests, taken, found = _tests(plan), set[str](), []
+    explain = [path for path, stage in plan.stages.items() if stage.kind in EXPLANATIONS]
+    tests, taken, found = _tests(plan), set(explain), []
     for n, (key, arms) in enumerate(sorted(members.items())):
         order = [path for arm in arms for path in stages_of(plan, arm, tests)]
         order += plan.stages if n + 1 == len(members) else []
         new = [path for path in dict.fromkeys(order) if path not in taken]
         taken |= set(new)
-        found.append(Block(parts[key[0]], norms[key[1]], seeds[key[2]], tuple(arms), tuple(new)))
-    return found
+        name = f"{parts[key[0]]}, {norms[key[1]]}, seed {seeds[key[2]]}"
+        found.append(Block(name, tuple(arms), tuple(new)))
+    return [*found, Block("probes, diagnoses", (), tuple(explain))] if explain else found
 
 
 def stages_of(plan: Plan, arm: Arm, tests: dict[str, list[str]] | None = None) -> list[str]:
-    """Return all stages of an arm in an order in which they can run: what it is trained from, itself, its tests.
+    """Return what a comparison needs of an arm, in an order in which it can run: trainings, each with its tests.
 
     tests: by model, the stages that test it, for a caller who asks about many arms.
     """
@@ -61,7 +59,7 @@ def stages_of(plan: Plan, arm: Arm, tests: dict[str, list[str]] | None = None) -
 
 
 def complete(plan: Plan, store: Store, arms: Iterable[Arm]) -> list[Arm]:
-    """Return the arms all of whose stages are finished: those that can be compared."""
+    """Return the arms that are trained and tested: those that can be compared."""
     tests = _tests(plan)
     return [arm for arm in arms if all(map(store.done, stages_of(plan, arm, tests)))]
 
@@ -89,13 +87,11 @@ def missing(plan: Plan, store: Store) -> list[tuple[Arm, int, int]]:
 
 
 def _tests(plan: Plan) -> dict[str, list[str]]:
-    """Return for each training the stages that test it, each once: with the last of the trainings that it reads."""
+    """Return for each stage those that test the model of it."""
     found: dict[str, list[str]] = {path: [] for path in plan.stages}
-    place = {path: i for i, path in enumerate(plan.stages)}
     for path, stage in plan.stages.items():
-        read = [parent for parent in stage.parents.values() if plan.stages[parent].kind != "data"]
-        if stage.kind not in TRAININGS and read:
-            found[max(read, key=place.__getitem__)].append(path)
+        if stage.kind in TESTS:
+            found[stage.parents["model"]].append(path)
     return found
 
 

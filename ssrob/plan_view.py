@@ -145,8 +145,10 @@ def _blocks(plan: Plan, store: Store, work: Work, speed: Speeds) -> Table:
     whole = {arm.finetune for arm in complete(plan, store, plan.arms)}
     for block in blocks(plan):
         left = [path for path in block.stages if not store.done(path)]
-        counts = map(str, (len(block.arms), sum(arm.finetune in whole for arm in block.arms), len(left)))
-        table.add_row(str(block), *counts, _millions(work, left), _time(plan, work, left, speed))
+        models = [len(block.arms), sum(arm.finetune in whole for arm in block.arms)] if block.arms else ["", ""]
+        table.add_row(
+            block.name, *map(str, models), str(len(left)), _millions(work, left), _time(plan, work, left, speed)
+        )
     return table
 
 

@@ -14,6 +14,7 @@ import yaml
 
 from ssrob import report_tables, tables
 from ssrob.collect import read_tables
+from ssrob.order import EXPLANATIONS
 from ssrob.plan import Plan
 from ssrob.spec import Study
 from ssrob.store import Store, StoreError
@@ -101,12 +102,15 @@ def _facts(plan: Plan, store: Store, made: Mapping[str, pd.DataFrame], command: 
     }
     data = ", ".join(f"{plan.stages[path].spec['name']}, fingerprint `{told}`" for path, told in prepared.items())
     whole = len(arms) + len(made["not_run"])
+    explain = [path for path, stage in (plan.whole or plan).stages.items() if stage.kind in EXPLANATIONS]
+    done = sum(map(store.done, explain))
     rows = {
         "to run it": f"`{command}`, as often as it takes",
         "data": data,
         "models": f"{len(arms)} of {whole} trained and tested; seeds {', '.join(map(str, sorted(set(arms['seed']))))}",
         "test images": ", ".join(map(str, sorted(set(robustness["n"])))) + f", preset `{plan.study.evaluate.preset}`",
         "checks of the evaluations": f"{int(made['checks']['passed'].sum())} of {len(made['checks'])} passed",
+        "probes and diagnoses": f"{done} of {len(explain)} run",
         "dates": ran["dates"],
         "hardware": f"{ran['devices']}; {ran['compute']} of computing",
         "versions": ran["versions"],

@@ -23,10 +23,12 @@ def plan_of(folder: Path, **changes: Any) -> Plan:
 
 
 def test_the_parts_come_as_first_named_then_norms_then_seeds(tmp_path: Path) -> None:
-    found = [(block.part, block.norm, block.seed, len(block.arms)) for block in blocks(plan_of(tmp_path))]
-    central = [("central", "linf", 0, 4), ("central", "linf", 1, 4), ("central", "l2", 0, 3), ("central", "l2", 1, 3)]
-    rest = [("rest", "linf", 0, 1), ("rest", "linf", 1, 1), ("rest", "l2", 0, 2), ("rest", "l2", 1, 2)]
-    assert found == central + rest, "standard belongs to the first norm; at does not depend on the weight"
+    found = [(block.name, len(block.arms)) for block in blocks(plan_of(tmp_path))]
+    models = {"central, linf": 4, "central, l2": 3, "rest, linf": 1, "rest, l2": 2}
+    of_arms = [(f"{name}, seed {seed}", number) for name, number in models.items() for seed in (0, 1)]
+    assert found == [*of_arms, ("probes, diagnoses", 0)], (
+        "standard belongs to the first norm; at does not depend on the weight"
+    )
 
 
 @pytest.mark.parametrize("study", ["tiny", "quickstart", "cifar10"])
@@ -41,10 +43,18 @@ def test_every_stage_comes_once_and_after_what_it_reads(study: str, tmp_path: Pa
 
 def test_a_model_is_tested_before_the_next_one_is_trained(tmp_path: Path) -> None:
     kinds = [path.partition("/")[0] for path in blocks(plan_of(tmp_path))[0].stages]
-    assert kinds == ["data", *["finetune", "diagnose", "evaluate", "corrupt"] * 4]
+    assert kinds == ["data", *["finetune", "evaluate", "corrupt"] * 4]
 
 
-def test_an_arm_is_complete_with_all_of_its_stages(tmp_path: Path) -> None:
+def test_what_explains_comparisons_comes_last(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path)
+    kinds = [path.partition("/")[0] for block in blocks(plan) for path in block.stages]
+    explain = sum(kind in ("probe", "diagnose") for kind in kinds)
+    assert explain
+    assert set(kinds[-explain:]) == {"probe", "diagnose"}
+
+
+def test_an_arm_is_complete_when_trained_and_tested(tmp_path: Path) -> None:
     plan = plan_of(tmp_path)
     store, arm = Store(plan.study.results), plan.arms[1]
     stages = stages_of(plan, arm)

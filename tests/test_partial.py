@@ -36,12 +36,21 @@ def test_only_complete_models_are_compared_and_the_others_are_listed(unfinished:
     for name in ("arms", "robustness", "examples", "corruptions", "training"):
         assert set(made[name]["arm"]) == {first.finetune}, name
     missing = made["not_run"].set_index("arm")
-    assert missing[["finished", "stages"]].to_numpy().tolist() == [[4, 5], [4, 7]], "data, trainings, tests of both"
+    assert missing[["finished", "stages"]].to_numpy().tolist() == [[3, 4], [2, 5]], "data, trainings, tests of both"
     assert list(missing.index) == [second.finetune, third.finetune]
     assert len(made["stages"]) == len([path for path in unfinished.stages if store.done(path)])
     primary = made["findings"][made["findings"]["primary"]]
     assert set(primary["verdict"]) == {"inconclusive"}
     assert primary["note"].str.contains("not compared, missing: ").all()
+
+
+def test_a_diagnosis_that_was_not_run_keeps_no_model_out(unfinished: Plan) -> None:
+    store, first = Store(unfinished.study.results), unfinished.arms[0]
+    for path in first.diagnose.values():
+        reopen(store, path)
+    made = collect(finished_part(unfinished, store), store)
+    assert set(made["robustness"]["arm"]) == {first.finetune}
+    assert made["diagnostics"].empty
 
 
 def test_the_report_says_what_was_not_run(unfinished: Plan) -> None:
@@ -50,7 +59,7 @@ def test_the_report_says_what_was_not_run(unfinished: Plan) -> None:
     collect(part, store)
     page = build_report(part.folder, part.study, read_tables(part), samples(part, store)).read_text()
     assert "The study is not finished." in page
-    assert "<td>at_ssl_joint rotation w=0.5 linf</td><td>0</td><td>4 of 5</td>" in page
+    assert "<td>at_ssl_joint rotation w=0.5 linf</td><td>0</td><td>3 of 4</td>" in page
 
 
 def test_the_workflow_still_asks_for_everything(unfinished: Plan, finished: Finished, tmp_path: Path) -> None:
