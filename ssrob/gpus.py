@@ -21,6 +21,13 @@ WAIT_SECONDS = 0.5
 JOBS_PER_GPU = "SSROB_JOBS_PER_GPU"
 
 
+def device_name(name: str) -> str:
+    """Return the name of a device; raises ValueError unless it is auto, cpu, cuda or cuda:N."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise ValueError(f"device: expected auto, cpu, cuda or cuda:N, found {name!r}")
+    return name
+
+
 def visible() -> list[str]:
     """Return the indices of the GPUs that this process may use; empty on a machine without any."""
     told = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ssrob import gpus
 from ssrob.spec import Precision
 
 WORKSPACE = ":4096:8"  # the one of cuBLAS's two reproducible settings that costs memory (24 MB) rather than speed
@@ -22,6 +23,23 @@ _SETTINGS: list[tuple[Any, str]] = [
     (torch.backends.cudnn, "benchmark"),
     (torch.utils.deterministic, "fill_uninitialized_memory"),  # costs a write of every new tensor
 ]
+
+
+def device_of(name: str) -> torch.device:
+    """Return the device that is asked for: auto (a GPU if there is one), cpu, cuda or cuda:N.
+
+    Raises ValueError for another name, and for a GPU that is not there: nothing runs on a CPU unasked.
+    """
+    asked, found = gpus.device_name(name), torch.cuda.is_available()
+    if asked == "auto":
+        return torch.device("cuda" if found else "cpu")
+    device = torch.device(asked)
+    if device.type == "cuda" and not (found and (device.index or 0) < torch.cuda.device_count()):
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
+        there = f"{torch.cuda.device_count()} of them" if found else "no GPU"
+        told = f"{there} that PyTorch {torch.__version__} can use (CUDA_VISIBLE_DEVICES: {seen})"
+        raise ValueError(f"device {name!r} was asked for, found {told}; ask for auto or cpu to run without one")
+    return device
 
 
 @contextlib.contextmanager

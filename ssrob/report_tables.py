@@ -118,7 +118,7 @@ def provenance(stages: pd.DataFrame) -> dict[str, str]:
         for package, version in json.loads(text).items():
             versions.setdefault(package, set()).add(str(version))
     days = sorted({str(started)[:10] for started in stages["started"]})
-    commits = [commit[:12] for commit in stages["commit"] if commit]
+    commits = [commit[:12] + commit[40:] for commit in stages["commit"] if commit]  # 40 digits, perhaps -dirty
     return {
         "dates": days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}",
         "compute": duration(float(stages["seconds"].sum())),

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import functools
 import importlib.metadata
 import logging
 import os
@@ -84,7 +85,7 @@ def run(stage: Stage, store: Store, *, device: str = "auto") -> str:
     torch.set_num_threads(stage.threads)
     keep_memory()
     with _logging(store.folder(stage.path) / "log.txt") as log, _signals() as stopping:
-        context = Context(stage, store, _device(device), log, stopping)
+        context = Context(stage, store, hardware.device_of(device), log, stopping)
         shutil.rmtree(context.out, ignore_errors=True)
         context.out.mkdir(parents=True)
         began, started = time.monotonic(), datetime.now(UTC)
@@ -111,21 +112,12 @@ def run(stage: Stage, store: Store, *, device: str = "auto") -> str:
 def provenance(device: torch.device) -> dict[str, Any]:
     """Return what the stage ran on: commit, versions, device, peak memory."""
     return {
-        "commit": _commit(),
+        "commit": commit(),
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu(),
         "threads": torch.get_num_threads(),
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
     }
-
-
-def _device(name: str) -> torch.device:
-    found = torch.cuda.is_available()
-    if name.startswith("cuda") and not found:
-        seen = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
-        told = f"no GPU that PyTorch {torch.__version__} can use (CUDA_VISIBLE_DEVICES: {seen})"
-        raise ValueError(f"device {name!r} was asked for, found {told}; ask for auto or cpu to run without one")
-    return torch.device(("cuda" if found else "cpu") if name == "auto" else name)
 
 
 class _LogFile(logging.FileHandler):
@@ -185,10 +177,22 @@ def keep_memory() -> None:
         libc.mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
 
 
-def _commit() -> str:
-    here = Path(__file__).parent
-    asked = subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return asked.stdout.strip()
+@functools.cache
+def commit(folder: Path = Path(__file__).parent) -> str:
+    """Return the commit that the code in a folder is of, with "-dirty" if it has changed since.
+
+    Empty without git, or where git does not track the folder: a package may be installed below another checkout.
+    """
+
+    def git(*command: str) -> str:
+        told = ["git", "--no-optional-locks", "-C", folder, *command]
+        return subprocess.run(told, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "--", "__init__.py")
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--", ".") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 def _version(package: str) -> str:

@@ -180,7 +180,7 @@ STAGES: Columns = {
     "device": (pa.string(), "cpu or the GPU's name"),
     "peak_memory_mb": (pa.float64(), "largest resident set, MB"),
     "versions": (pa.string(), "JSON: package -> version"),
-    "commit": (pa.string(), "git commit of the code, empty outside a checkout"),
+    "commit": (pa.string(), "git commit of the code, with -dirty if changed since; empty outside a checkout"),
 }
 
 

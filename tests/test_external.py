@@ -218,6 +218,7 @@ def test_preprocessing_comes_before_the_model() -> None:
         ({"eps": (0.2, 0.1)}, "eps must be strictly ascending"),
         ({"eps": ()}, "eps must be one or more finite numbers"),
         ({"images": 10**6}, "test images: must be 1..449"),
+        ({"device": "foo", "data": "digitz"}, "device: expected auto, cpu, cuda or cuda:N, found 'foo'"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused_in_one_line(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

@@ -276,3 +276,22 @@ def test_a_state_is_built_as_the_spec_says(tmp_path: Path, monkeypatch: pytest.M
         state = start(spec, Prepared(store.folder(data.path)), None, CPU, logging.getLogger("test"))
         assert compiled == [("PreActResNet", {"dynamic": False})] * wanted
         assert state.optimizer.param_groups[0]["fused"] is None
+
+
+@pytest.mark.parametrize("name", ["foo", "CUDA", "cuda:", "cuda:-1", "cpu:0", "mps", ""])
+def test_a_device_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="device: expected auto, cpu, cuda or cuda:N, found"):
+        hardware.device_of(name)
+
+
+def test_a_device_is_found_or_missed_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert hardware.device_of("cpu") == CPU
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert hardware.device_of("auto") == CPU
+    with pytest.raises(ValueError, match=r"'cuda:0' was asked for, found no GPU that PyTorch .* ask for auto or cpu"):
+        hardware.device_of("cuda:0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [hardware.device_of(name) for name in ("auto", "cuda", "cuda:1")] == [CUDA, CUDA, torch.device("cuda:1")]
+    with pytest.raises(ValueError, match="'cuda:2' was asked for, found 2 of them that PyTorch"):
+        hardware.device_of("cuda:2")

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -243,3 +244,24 @@ def test_provenance_is_apart_from_results(family: tuple[dict[str, Stage], Store]
     manifest = store.manifest(trained["at"].path)
     assert "provenance.json" not in manifest["outputs"]
     assert dataclasses.asdict(trained["at"]) == {key: manifest[key] for key in dataclasses.asdict(trained["at"])}
+
+
+def test_the_commit_is_that_of_a_tracked_package_and_says_if_it_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package, other = tmp_path / "package", tmp_path / "site-packages"
+    for folder in (package, other):
+        folder.mkdir()
+        (folder / "__init__.py").write_text("")
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["add", "package"], ["commit", "-q", "-m", "one"]):
+        subprocess.run([*git, *command], check=True)
+    asked = stages.commit.__wrapped__
+    assert re.fullmatch(r"[0-9a-f]{40}", found := asked(package))
+    (tmp_path / "notes").write_text("not of the package")
+    assert asked(package) == found
+    assert asked(other) == "", "installed below a checkout of something else"
+    (package / "new.py").write_text("")
+    assert asked(package) == f"{found}-dirty"
+    monkeypatch.setenv("PATH", "")
+    assert asked(package) == "", "a machine without git"

@@ -30,6 +30,7 @@ from ssrob.external.images import find_data, has_test_split, prepared
 from ssrob.external.model import load_model, preprocessed
 from ssrob.external.remarks import assumptions, suspicions
 from ssrob.figures.summary import wilson
+from ssrob.hardware import device_of
 from ssrob.spec import Norm, Precision, parse_number
 from ssrob.stage_specs import EvaluateSpec
 from ssrob.stages import provenance
@@ -105,11 +106,11 @@ def evaluate(request: Request, out: Path, say: Callable[[str], None] = print) ->
     Says what was assumed before the attacks start. A call that was killed goes on with the images that were left.
     """
     check_eps(request.eps, request.norm)
+    device = device_of(request.device)
     data = find_data(request.data)
     raw = load_model(request.model, request.weights, request.arguments)
     folder = prepared(data, out / "data")
     about, test = Prepared(folder), load_test(folder, request.images)
-    device = torch.device("cuda" if request.device == "auto" and torch.cuda.is_available() else _named(request.device))
     model = preprocessed(raw, request.preprocess, about.shape[0]).to(device)
     clean = _clean_accuracy(model, folder, request, device)
     assumed = assumptions(about, request.preprocess, split=has_test_split(data), weights=request.weights)
@@ -141,10 +142,6 @@ def curve(result: SweepResult) -> pd.DataFrame:
     frame = pd.DataFrame(points.items(), columns=["eps", "accuracy"])
     low, high = wilson(frame["accuracy"], pd.Series(len(result.distance), index=frame.index))
     return frame.assign(low=low.clip(lower=0), high=high.clip(upper=1))
-
-
-def _named(device: str) -> str:
-    return "cpu" if device == "auto" else device
 
 
 def _audit() -> dict[str, int]:
