@@ -74,7 +74,7 @@ def portion(
     from ssrob.worker import Workers
 
     seconds = portion.parse_budget(budget)
-    plan = open_study(load_config(Path(config), override), starts=False)  # the disk need not hold all of it
+    plan = open_study(load_config(Path(config), override), config, starts=False)  # the disk need not hold all of it
     store = Store(plan.study.results)
     workers = Workers(store.root, device, quiet=jobs > 1)
     found = portion.run_portion(plan, store, workers, budget=seconds, jobs=jobs, say=_told)

@@ -18,7 +18,7 @@ from ssrob.plan import Arm, Plan
 from ssrob.spec import Norm
 from ssrob.stage import data_stage
 from ssrob.stage_specs import DiagnoseSpec, EvaluateSpec, TrainSpec
-from ssrob.store import Store, write_json
+from ssrob.store import Store, prepared_facts, write_json
 
 
 def collect(plan: Plan, store: Store) -> dict[str, pd.DataFrame]:
@@ -263,5 +263,5 @@ def samples(plan: Plan, store: Store) -> dict[str, Path]:
 
 def class_names(plan: Plan, store: Store) -> list[str]:
     """Return the names of the study's classes in the order of their labels."""
-    about = json.loads(store.output(data_stage(plan.study.data).path, "data.json").read_text())
+    about = prepared_facts(store, data_stage(plan.study.data).path)
     return list(about["classes"])

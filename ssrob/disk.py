@@ -15,7 +15,7 @@ from ssrob.plan import Plan
 from ssrob.spec import ConfigError
 from ssrob.stage import Stage, canonical, data_of
 from ssrob.stage_specs import CorruptSpec, DiagnoseSpec, EvaluateSpec, TrainSpec
-from ssrob.store import Store
+from ssrob.store import Store, prepared_facts
 
 SMALL = 20_000  # bytes: spec, provenance, log and manifest of a stage
 FLOAT = 4
@@ -171,7 +171,7 @@ _KINDS: dict[str, Callable[[dict[str, Any], Images], Need | None]] = {
 def _images(stage: Stage, store: Store) -> Images | None:
     """Ask the prepared data, before that its source; None where neither tells."""
     if store.done(stage.path):
-        about = json.loads((store.folder(stage.path) / "data.json").read_text())
+        about = prepared_facts(store, stage.path)
         channels, height, width = about["shape"]
         counts = about["counts"]
         return Images(counts["train"], counts["test"], sum(counts.values()), (height, width, channels))

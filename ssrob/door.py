@@ -16,13 +16,14 @@ from ssrob.stage import data_stage
 from ssrob.store import Store
 
 
-def open_study(config: Mapping[str, Any], *, starts: bool = True) -> Plan:
+def open_study(config: Mapping[str, Any], where: str = "config", *, starts: bool = True) -> Plan:
     """Check a config and its data, and return the plan; raises a ValueError that says what to change.
 
+    where: what the config is called in messages.
     starts: a study is about to start, and must fit on the disk; False within one of its jobs.
     Data that is already prepared is not asked for again: a finished study needs its source no more.
     """
-    plan = make_plan(parse_study(config))
+    plan = make_plan(parse_study(config, where))
     if plan.study.evaluate.preset == REFERENCE and find_spec("pyautoattack") is None:
         raise ConfigError("evaluate.preset: 'autoattack' needs AutoAttack's code: pip install 'ssrob[autoattack]'")
     store = Store(plan.study.results)
@@ -30,6 +31,7 @@ def open_study(config: Mapping[str, Any], *, starts: bool = True) -> Plan:
     for data in (plan.study.data, plan.study.pretrain_data):
         if data is not None and not store.done(data_stage(data).path):
             check_source(data)
+    _check_corruptions(plan, store)
     if starts:
         check_disk(plan, store)
     return plan
@@ -44,3 +46,19 @@ def _check_results(plan: Plan, store: Store) -> None:
         raise ConfigError(f"results: expected a folder, found the file {there}")
     if not os.access(there, os.W_OK | os.X_OK) and not all(store.done(path) for path in plan.stages):
         raise ConfigError(f"results: {there} cannot be written to; make it writable or set `results` to another folder")
+
+
+def _check_corruptions(plan: Plan, store: Store) -> None:
+    """Refuse folders of corruptions that are not there or lack files, while there are models to test with them."""
+    if all(store.done(stage.path) for stage in plan.of_kind("corrupt").values()):
+        return
+    asked = plan.study.corrupt
+    for name in ("frost", "official"):
+        folder = getattr(asked, name)
+        if folder is not None and not folder.is_dir():
+            raise ConfigError(f"corrupt.{name}: no such folder: {folder}")
+    if asked.official is not None:
+        wanted = [f"{name}.npy" for name in ("labels", *asked.names)]
+        if missing := [name for name in wanted if not (asked.official / name).is_file()]:
+            told = f"{asked.official} must hold labels.npy and a file for each of `names`"
+            raise ConfigError(f"corrupt.official: {told}, found no {', '.join(missing)}")

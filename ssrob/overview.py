@@ -1,7 +1,6 @@
 """How much work the stages of a study are, in network passes; and tables as text. Imports no torch."""
 
 import io
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,7 @@ from ssrob.data.sources import count_images
 from ssrob.plan import Plan
 from ssrob.stage import Stage, data_of
 from ssrob.stage_specs import CorruptSpec, DiagnoseSpec, EvaluateSpec, ProbeSpec, TrainSpec
-from ssrob.store import Store
+from ssrob.store import Store, prepared_facts
 
 WIDTH = 140
 
@@ -79,7 +78,7 @@ _COUNTED: dict[str, Callable[[dict[str, Any], int, int], float]] = {
 def _counted(stage: Stage, store: Store) -> tuple[int, int] | None:
     """Ask the prepared data, which may have outlived its source; before that the source."""
     if store.done(stage.path):
-        counts = json.loads(store.output(stage.path, "data.json").read_text())["counts"]
+        counts = prepared_facts(store, stage.path)["counts"]
         return counts["train"], counts["test"]
     return count_images(data_of(stage))
 

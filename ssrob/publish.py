@@ -3,7 +3,6 @@
 Nothing is written by hand: verdicts and numbers come from the tables, all else from the stages' provenance.
 """
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ from ssrob.collect import read_tables
 from ssrob.order import EXPLANATIONS
 from ssrob.plan import Plan
 from ssrob.spec import Study
-from ssrob.store import Store, StoreError
+from ssrob.store import Store, StoreError, prepared_facts
 
 MOST = 2_000_000  # bytes of a published study
 BULK = ("examples",)  # tables with a row per test image, left out
@@ -96,7 +95,7 @@ def _facts(plan: Plan, store: Store, made: Mapping[str, pd.DataFrame], command: 
     ran = report_tables.provenance(made["stages"])
     arms, robustness = made["arms"], made["robustness"]
     prepared = {
-        path: json.loads(store.output(path, "data.json").read_text())["fingerprint"]
+        path: prepared_facts(store, path)["fingerprint"]
         for path, stage in plan.stages.items()
         if stage.kind == "data" and store.done(path)
     }

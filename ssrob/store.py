@@ -113,6 +113,11 @@ class Store:
                 shutil.rmtree(folder)
 
 
+def prepared_facts(store: Store, path: str) -> dict[str, Any]:
+    """Read what a finished data stage says of its images: name, classes, shape (C, H, W), counts, fingerprint."""
+    return _read_json(store.output(path, "data.json"), "missing")
+
+
 def _read_json(file: Path, missing: str) -> dict[str, Any]:
     advice = f"remove the folder {file.parent} and run again"
     try:

@@ -11,7 +11,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from ssrob.corruptions.names import BENCHMARK
 from ssrob.stage_specs import TrainSpec
-from ssrob.store import Store
+from ssrob.store import Store, prepared_facts
 from ssrob.tables import read_table
 
 NORMS = {"linf": "l-inf", "l2": "l2"}
@@ -122,7 +122,7 @@ def _training(stage: dict[str, Any], spec: TrainSpec, facts: dict[str, Any], sto
     data = stage["parents"]["data"]
     trained = f"`{spec.data}`"
     if store.done(data):
-        about = json.loads(store.output(data, "data.json").read_text())
+        about = prepared_facts(store, data)
         counts = ", ".join(f"{count} {split}" for split, count in about["counts"].items())
         trained += f" ({about['source']}; images: {counts}; fingerprint `{about['fingerprint']}`)"
     versions = ", ".join(f"{name} {facts['versions'][name]}" for name in ("python", "torch", "ssrob"))

@@ -11,7 +11,7 @@ from ssrob.exchange import bundle
 from ssrob.exchange.card import Tested, card
 from ssrob.plan import Plan
 from ssrob.stage import REVISIONS
-from ssrob.store import MANIFEST, Store, StoreError, sha256
+from ssrob.store import MANIFEST, Store, StoreError, prepared_facts, sha256
 
 TRAININGS = ("finetune", "pretrain")
 ABOUT = "export.json"  # what an exported study holds, and the checksums of its unfinished work
@@ -126,8 +126,4 @@ def _told(rows: dict[str, Path]) -> dict[str, Any]:
 
 def _fingerprints(plan: Plan, store: Store) -> dict[str, str]:
     stages = (f"data/{key}" for key in plan.of_kind("data"))
-    return {
-        path: json.loads(store.output(path, "data.json").read_text())["fingerprint"]
-        for path in stages
-        if store.done(path)
-    }
+    return {path: prepared_facts(store, path)["fingerprint"] for path in stages if store.done(path)}

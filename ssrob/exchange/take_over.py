@@ -15,7 +15,7 @@ from ssrob.exchange import bundle
 from ssrob.exchange.export import ABOUT, WEIGHTS, kept
 from ssrob.spec import ConfigError
 from ssrob.stage import REVISIONS, Stage
-from ssrob.store import MANIFEST, Store, StoreError, sha256, write_json
+from ssrob.store import MANIFEST, Store, StoreError, prepared_facts, sha256, write_json
 
 BESIDE = ("provenance.json", "log.txt")  # of a stage, without a checksum: no result is read from them
 
@@ -207,7 +207,7 @@ def _copy(file: Path, to: Path, checksum: str | None) -> None:
 
 
 def _fingerprint(store: Store, path: str) -> str:
-    return str(json.loads(store.output(path, "data.json").read_text())["fingerprint"])
+    return str(prepared_facts(store, path)["fingerprint"])
 
 
 def _sum(outputs: dict[str, Any], name: str) -> str | None:

@@ -1,7 +1,6 @@
 """From a results folder to MLflow runs: one run per stage, any number of times with the same result."""
 
 import hashlib
-import json
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from ssrob.cost import training_passes
 from ssrob.plan import Plan
 from ssrob.stage import Stage
 from ssrob.stage_specs import TrainSpec
-from ssrob.store import Store, sha256
+from ssrob.store import Store, prepared_facts, sha256
 from ssrob.tracking.client import BATCH, Experiment, LoggedRun, Point, default_uri, open_experiment
 from ssrob.tracking.describe import model_of, provenance_tags, run_name, run_params, run_tags
 from ssrob.tracking.model import dataset, final_weights, model_name, write_model
@@ -165,7 +164,7 @@ class _Import:
         data = self.plan.stages[stage.parents.get("data", stage.path)]
         if not self.store.done(data.path):
             return
-        about = json.loads(self.store.output(data.path, "data.json").read_text())
+        about = prepared_facts(self.store, data.path)
         role = ROLES.get(stage.kind, "training")
         self.experiment.log_dataset(run, dataset(data.spec["name"], about, self.store.folder(data.path)), role)
         if stage is data:

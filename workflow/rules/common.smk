@@ -6,11 +6,11 @@ import sys
 from snakemake.exceptions import WorkflowError
 
 from ssrob.door import open_study
-from ssrob.store import Store
+from ssrob.store import Store, StoreError
 
 try:
     PLAN = open_study(config, starts=workflow.is_main_process)
-except ValueError as error:
+except (ValueError, StoreError) as error:
     raise WorkflowError(str(error)) from None
 
 PYTHON = sys.executable

@@ -1,0 +1,102 @@
+"""The door of the workflow: what would fail after hours of training is refused before any job starts."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ssrob.config import parse_study
+from ssrob.corruptions.names import ADDED, Added
+from ssrob.disk import estimate
+from ssrob.door import open_study
+from ssrob.plan import make_plan
+from ssrob.spec import ConfigError
+from ssrob.store import MANIFEST, Store, StoreError, write_json
+from tests.conftest import snakemake, tiny_config
+
+
+def finish(store: Store, stage: Any, **files: object) -> Path:
+    """Publish a stage with JSON files as its outputs; return its folder."""
+    out = store.work(stage.path) / "out"
+    out.mkdir(parents=True)
+    for name, value in files.items():
+        write_json(out / f"{name}.json", value)
+    store.publish(stage, out, {})
+    return store.folder(stage.path)
+
+
+def refused(folder: Path, **corruptions: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        open_study(tiny_config(folder / "results", corrupt=corruptions), "study.yaml")
+    return str(caught.value)
+
+
+def test_published_corruptions_are_looked_for_before_anything_is_trained(tmp_path: Path) -> None:
+    names = ["fog", "contrast"]
+    official = tmp_path / "cifar10c"
+    told = refused(tmp_path, names=names, official=str(official))
+    assert told == f"corrupt.official: no such folder: {official}"
+    official.mkdir()
+    (official / "fog.npy").touch()
+    told = refused(tmp_path, names=names, official=str(official))
+    assert told.endswith("must hold labels.npy and a file for each of `names`, found no labels.npy, contrast.npy")
+    for name in ("labels", "contrast"):
+        (official / f"{name}.npy").touch()
+    assert open_study(tiny_config(tmp_path / "results", corrupt={"names": names, "official": str(official)}))
+
+
+def test_a_corruption_of_a_plugin_has_no_published_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ADDED, "darken", Added("plugin:darken", ((0.1,),) * 5))
+    for name in ("labels", "fog"):
+        (tmp_path / f"{name}.npy").touch()
+    assert refused(tmp_path, names=["fog", "darken"], official=str(tmp_path)).endswith("found no darken.npy")
+
+
+def test_photographs_are_looked_for_until_every_model_is_tested(tmp_path: Path) -> None:
+    corruptions = {"names": ["frost"], "frost": str(tmp_path / "photos")}
+    assert refused(tmp_path, **corruptions) == f"corrupt.frost: no such folder: {tmp_path / 'photos'}"
+    config = tiny_config(tmp_path / "results", corrupt=corruptions)
+    plan = make_plan(parse_study(config))
+    for stage in plan.of_kind("corrupt").values():
+        finish(Store(plan.study.results), stage)
+    assert open_study(config), "a finished test needs its photographs no more"
+
+
+def test_messages_name_the_config(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^study\.yaml: seeds: "):
+        open_study(tiny_config(tmp_path, seeds=[]), "study.yaml")
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "no JSON"])
+def test_prepared_data_that_was_damaged_is_told(damage: str, tmp_path: Path) -> None:
+    config = tiny_config(tmp_path / "results")
+    plan = make_plan(parse_study(config))
+    store, (stage,) = Store(plan.study.results), plan.of_kind("data").values()
+    about = {"shape": [1, 8, 8], "counts": {"train": 360, "validation": 40, "test": 60}}
+    file = finish(store, stage, data=about) / "data.json"
+    assert estimate(plan, store).by_kind["finetune"] > 0
+    assert open_study(config)
+    if damage == "cut":
+        file.write_text(file.read_text()[:-9])
+    elif damage == "gone":
+        file.unlink()
+    else:
+        shutil.rmtree(file.parent)
+        (store.root / "text").mkdir()
+        (store.root / "text" / "data.json").write_text("[1]")
+        store.publish(stage, store.root / "text", {})
+    with pytest.raises(StoreError, match=r"data\.json: .*remove the folder .*data/digits-\w+ and run again"):
+        open_study(config)
+    assert (file.parent / MANIFEST).is_file()
+
+
+@pytest.mark.study
+def test_the_workflow_tells_damaged_results_without_a_traceback(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path / "results")
+    plan = make_plan(parse_study(config))
+    store, (stage,) = Store(plan.study.results), plan.of_kind("data").values()
+    (finish(store, stage, data={}) / "data.json").unlink()
+    done = snakemake(tmp_path / "run", config, "--dry-run")
+    assert done.returncode != 0
+    assert "data.json: missing, truncated or altered; remove the folder" in done.stderr
+    assert "Traceback" not in done.stderr
