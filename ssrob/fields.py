@@ -48,6 +48,13 @@ def as_list(value: object) -> object:
     return value if isinstance(value, list | tuple) or value is None else [value]
 
 
+def a_list(value: object) -> object:
+    """Refuse one number where only a list is clear: ``seeds: 3`` might be meant as three of them."""
+    if isinstance(value, int | float | str):
+        raise ValueError(f"expected a list such as [0, 1, 2] (one alone: [{value}]), found {value!r}")
+    return value
+
+
 def distinct(values: list[Any]) -> list[Any]:
     """Refuse a list that is empty or names something twice."""
     if not values:
@@ -68,6 +75,7 @@ Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]  # tables hold it in 64 bits
 Weight = Annotated[float | str, BeforeValidator(parse_weight), WithJsonSchema(_WEIGHT_SCHEMA)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+Seeds = Annotated[list[Seed], BeforeValidator(a_list), AfterValidator(distinct)]
 LossName = Annotated[str, AfterValidator(lambda name: known("loss or task", name, [*LOSSES, "ssl"]))]
 LossArgument = Annotated[int | float, BeforeValidator(parse_number), WithJsonSchema(_FRACTION)]
 Task = Annotated[

@@ -26,6 +26,7 @@ from ssrob.fields import (
     Positive,
     Precision,
     Seed,
+    Seeds,
     SeverityTable,
     Strict,
     Task,
@@ -162,7 +163,7 @@ class Arms(Strict):
     eps_scale: Annotated[list[Positive], BeforeValidator(as_list), AfterValidator(distinct)] = [1.0]
     tune: Annotated[list[Tune], BeforeValidator(as_list), AfterValidator(distinct)] = ["full"]  # head: backbone frozen
     equal_passes: EqualPasses | None = None
-    seeds: Annotated[list[Seed], BeforeValidator(as_list), AfterValidator(distinct)] | None = None
+    seeds: Seeds | None = None
     part: Name = "main"  # of the study: `ssrob portion` runs parts one after the other, in the order of first mention
 
 
@@ -182,6 +183,9 @@ class Evaluation(Strict):
     def _ascending(self) -> Self:
         if list(self.eps) != sorted(self.eps):
             raise ValueError(f"eps must be in ascending order, found {self.eps}")
+        if not {0.0, 1.0} <= set(self.eps):
+            told = "eps: multiples of the reference eps, with 0 (clean accuracy) and 1 (the reference) among them"
+            raise ValueError(f"{told}; found {self.eps}")
         if self.restarts > 1 and self.preset == REFERENCE:
             raise ValueError(f"restarts: preset {REFERENCE!r} brings its own, found {self.restarts}")
         return self
@@ -262,7 +266,7 @@ class Study(Strict):
     study: Name
     title: str = ""
     plugins: list[str] = []  # modules to import first: they add losses, backbones, ... of your own
-    seeds: Annotated[list[Seed], BeforeValidator(as_list), AfterValidator(distinct)] = [0]
+    seeds: Seeds = [0]
     data: Data
     pretrain_data: Data | None = None
     model: Model
@@ -307,6 +311,31 @@ class Study(Strict):
                 known(f"init in arms.{i}.equal_passes", block.equal_passes.init, ["random", *self.pretraining])
             for norm in block.norm or ():
                 known(f"norm in arms.{i}.norm", norm, self.threat)
+        self._refuse_without_effect()
+        self._linf_stays_in_the_box()
         if self.data.label_column is None:
             raise ValueError("data.label_column: the study's data needs labels, found null")
         return self
+
+    def _refuse_without_effect(self) -> None:
+        """Refuse a block's weights or tasks where nothing of it depends on them."""
+        for i, block in enumerate(self.arms):
+            like = [block.equal_passes] if block.equal_passes else []
+            ways = [self.variants[name] for name in (*block.variant, *(each.variant for each in like))]
+            inits = [self.pretraining.get(name) for name in (*block.init, *(each.init for each in like))]
+            before = [each.objective for each in inits if each is not None and each.objective is not None]
+            if block.weight is not None and not any(way.uses_weight for way in ways):
+                raise ValueError(f"arms.{i}.weight: no weight of {', '.join(block.variant)} depends on w; leave it out")
+            if block.task is not None and not any(way.uses_ssl for way in (*ways, *before)):
+                raise ValueError(f"arms.{i}.task: {', '.join(block.variant)} has no SSL task; leave it out")
+
+    def _linf_stays_in_the_box(self) -> None:
+        """Refuse budgets that change any pixel into any other: nobody means them, and no attack takes them."""
+        if "linf" not in self.threat:
+            return
+        eps, most = self.threat["linf"].eps, max(self.evaluate.eps)
+        units = "linf eps is in [0, 1] pixel units (8 grey levels are 8/255)"
+        if eps > 1:
+            raise ValueError(f"threat.linf.eps: {units}, found {eps:g}")
+        if eps * most > 1:
+            raise ValueError(f"evaluate.eps: {units}, found {most:g} times the reference {eps:g}")

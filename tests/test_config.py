@@ -27,6 +27,8 @@ BAD: list[tuple[dict[str, Any], list[str]]] = [
     ({"threat": {}}, ["threat", "at least 1"]),
     ({"seeds": []}, ["seeds", "at least one"]),
     ({"seeds": [0, 0]}, ["seeds", "every entry once", "[0, 0]"]),
+    ({"seeds": 3}, ["seeds: expected a list such as [0, 1, 2] (one alone: [3]), found 3"]),
+    ({"arms": [{"variant": "at", "seeds": 0}]}, ["arms.0.seeds", "(one alone: [0])"]),
     ({"seeds": ["a"]}, ["seeds.0", "valid integer", "'a'"]),
     ({"finetune": {"epochs": "many"}}, ["finetune.epochs", "'many'"]),
     ({"finetune": {"epochs": True}}, ["finetune.epochs", "expected a number", "true"]),
@@ -39,8 +41,22 @@ BAD: list[tuple[dict[str, Any], list[str]]] = [
     ({"arms": [{"variant": "att"}]}, ["arms.0.variant", "'att'", "did you mean 'at'"]),
     ({"arms": [{"variant": "at", "init": "ssll"}]}, ["arms.0.init", "'ssll'", "did you mean 'ssl'"]),
     ({"arms": [{"variant": "at", "norm": "linf", "equal_passes": "no"}]}, ["arms.0.equal_passes", "'no'"]),
+    (
+        {"arms": [{"variant": ["at", "standard"], "weight": 2}]},
+        ["arms.0.weight: no weight of at, standard depends on w"],
+    ),
+    ({"arms": [{"variant": "at", "task": "jigsaw"}]}, ["arms.0.task: at has no SSL task"]),
+    (
+        {"arms": [{"variant": "at", "init": "ssl", "task": "jigsaw", "weight": 1}]},
+        ["arms.0.weight: no weight of at depends on w"],
+    ),
     ({"evaluate": {"eps": [1, 0.5]}}, ["evaluate", "ascending", "[1.0, 0.5]"]),
     ({"evaluate": {"eps": []}}, ["evaluate.eps", "at least one"]),
+    ({"evaluate": {"eps": ["2/255", "8/255"]}}, ["evaluate: eps", "multiples of the reference eps", "0.0313"]),
+    ({"evaluate": {"eps": [0.5, 1]}}, ["evaluate: eps", "with 0 (clean accuracy) and 1", "[0.5, 1.0]"]),
+    ({"evaluate": {"eps": [0, 2]}}, ["evaluate: eps", "with 0 (clean accuracy) and 1", "[0.0, 2.0]"]),
+    ({"threat": {"linf": {"eps": 8}}}, ["threat.linf.eps", "[0, 1] pixel units (8 grey levels are 8/255)", "found 8"]),
+    ({"evaluate": {"eps": [0, 1, 11]}}, ["evaluate.eps", "[0, 1] pixel units", "11 times the reference 0.1"]),
     ({"evaluate": {"preset": "autoattack", "restarts": 2}}, ["evaluate", "restarts", "'autoattack'", "found 2"]),
     ({"evaluate": {"restarts": 0}}, ["evaluate.restarts", "greater than or equal to 1", "found 0"]),
     ({"evaluate": {"preset": "weak"}}, ["evaluate.preset", "'weak'", "fast"]),
@@ -122,7 +138,22 @@ def test_overrides_merge_into_the_file(tmp_path: Path) -> None:
     assert study.finetune.batch_size == 100
 
 
-@pytest.mark.parametrize("name", ["quickstart", "cifar10-mini", "cifar10"])
+def test_what_an_arm_is_compared_with_may_use_its_weight_and_task(tmp_path: Path) -> None:
+    arms = [
+        {"variant": "at", "task": "jigsaw", "weight": 2, "equal_passes": "at_ssl_joint"},
+        {"variant": "at", "task": "jigsaw", "equal_passes": {"variant": "at", "init": "ssl"}},
+        {"variant": "at", "task": "jigsaw", "init": "ssl"},
+        {"variant": ["at", "at_ssl_joint"], "task": "jigsaw", "weight": 2},
+    ]
+    assert len(parse_study(tiny_config(tmp_path, arms=arms)).arms) == 4
+
+
+def test_every_l2_budget_is_allowed(tmp_path: Path) -> None:
+    threat = {"l2": {"eps": 3}}
+    assert parse_study(tiny_config(tmp_path, threat=threat, arms=[{"variant": "at"}])).threat["l2"].eps == 3
+
+
+@pytest.mark.parametrize("name", ["quickstart", "cifar10-mini", "cifar10-small", "cifar10"])
 def test_the_configs_of_the_repository_are_valid(name: str) -> None:
     assert load_study(ROOT / "config" / f"{name}.yaml").study == name
 

@@ -98,5 +98,5 @@ def test_the_workflow_tells_damaged_results_without_a_traceback(tmp_path: Path) 
     (finish(store, stage, data={}) / "data.json").unlink()
     done = snakemake(tmp_path / "run", config, "--dry-run")
     assert done.returncode != 0
-    assert "data.json: missing, truncated or altered; remove the folder" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert "data.json: missing, truncated or altered; remove the folder" in done.stdout
+    assert "Traceback (most recent call last)" not in done.stdout + done.stderr

@@ -35,8 +35,8 @@ VARIANTS = [*sorted(parse_study(tiny_config(Path())).variants), *OWN]
 
 
 def spec_of(variant: str, norm: str = "linf", task: str = "rotation", **training: Any) -> TrainSpec:
-    arms = [{"variant": variant, "norm": norm, "task": task}]
-    config = tiny_config(Path("unused"), arms=arms, variants=OWN)
+    arms = [{"variant": variant, "norm": norm}]
+    config = tiny_config(Path("unused"), arms=arms, variants=OWN, ssl={"task": task})
     config["finetune"] |= training
     plan = make_plan(parse_study(config))
     return TrainSpec.model_validate(next(iter(plan.of_kind("finetune").values())).spec)

@@ -78,9 +78,10 @@ def test_where_data_lies_is_not_part_of_a_key(tmp_path: Path) -> None:
 
 
 def test_an_arm_carries_only_what_its_variant_uses(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, arms=[{"variant": ["standard", "at"], "weight": [0.1, 1]}])
+    plan = plan_of(tmp_path, arms=[{"variant": ["standard", "at", "at_ssl_joint"], "norm": "linf", "weight": [0.1, 1]}])
     told = [(arm.variant, arm.norm, arm.task, arm.weight) for arm in plan.arms]
-    assert told == [("standard", None, None, None), ("at", "linf", None, None), ("at", "l2", None, None)]
+    joint = [("at_ssl_joint", "linf", "rotation", weight) for weight in (0.1, 1)]
+    assert told == [("standard", None, None, None), ("at", "linf", None, None), *joint]
 
 
 def test_a_stage_survives_the_command_line_and_no_edit(tmp_path: Path) -> None:
