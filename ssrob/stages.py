@@ -185,7 +185,7 @@ def commit(folder: Path = Path(__file__).parent) -> str:
     """
 
     def git(*command: str) -> str:
-        told = ["git", "--no-optional-locks", "-C", folder, *command]
+        told = ["git", "--no-optional-locks", "-C", str(folder), *command]
         return subprocess.run(told, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
