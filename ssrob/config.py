@@ -15,6 +15,20 @@ from ssrob.spec import ConfigError, Study
 LINE = 300  # characters of a message, whatever stands in a config
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads YAML that says every key once; of two values PyYAML would silently take the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Refuse a key that is given twice, before merges (``<<``), which may override."""
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in seen:
+                raise yaml.YAMLError(f"line {key.start_mark.line + 1}: the key {key.value!r} is given twice")
+            seen.add((key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key))
+        return node
+
+
 @functools.cache
 def family() -> dict[str, Any]:
     """The ways of `ssrob/variants.yaml`, which every study can name and override."""
@@ -58,22 +72,31 @@ def import_plugins(names: Any, where: str = "config") -> None:
 def load_config(path: Path, overrides: list[str] | None = None) -> dict[str, Any]:
     """Read a YAML config and apply overrides such as ``data.path=/somewhere``."""
     try:
-        config = yaml.safe_load(Path(path).read_text())
+        config = _read(Path(path).read_text(), str(path))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such config file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {error}") from None
+    if config is None:
+        raise ConfigError(f"{path}: the file is empty")
     if not isinstance(config, dict):
         raise ConfigError(f"{path}: expected a mapping of settings, found {type(config).__name__}")
     for override in overrides or []:
         key, sign, value = override.partition("=")
         if not sign:
             raise ConfigError(f"--set {override}: expected KEY=VALUE")
-        nested: Any = yaml.safe_load(value)
+        nested = _read(value, f"--set {override}")
         for part in reversed(key.split(".")):
             nested = {part: nested}
         _merge(config, nested)
     return config
+
+
+def _read(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: cannot be read as YAML: {' '.join(str(error).split())}") from None
 
 
 def _merge(config: dict[str, Any], changes: Mapping[str, Any]) -> None:

@@ -20,12 +20,15 @@ class ConfigError(ValueError):
 
 
 def parse_number(value: object) -> object:
-    """Read ``8/255`` as a fraction; leave everything else to pydantic."""
-    if isinstance(value, str) and (match := re.fullmatch(r"\s*([\d.]+)\s*/\s*([\d.]+)\s*", value)):
-        above, below = map(float, match.groups())
-        if below == 0:
-            raise ValueError(f"cannot divide by zero in {value!r}")
-        return above / below
+    """Read ``8/255`` as a fraction; leave everything else that is a number to pydantic."""
+    if isinstance(value, str):
+        try:
+            above, *below = map(float, value.split("/", 1))
+            return above / below[0] if below else value
+        except ZeroDivisionError:
+            raise ValueError(f"cannot divide by zero in {value!r}") from None
+        except ValueError:
+            raise ValueError(f"expected a valid number such as 0.03 or 8/255, found {value!r}") from None
     if isinstance(value, bool):
         raise ValueError(f"expected a number, found {str(value).lower()}")
     return value
@@ -64,6 +67,21 @@ def distinct(values: list[Any]) -> list[Any]:
     return values
 
 
+def parse_name(value: object) -> object:
+    """Say in words what a name may be; it becomes part of folders and of commands."""
+    if isinstance(value, str) and not re.fullmatch(NAME, value):
+        told = "expected a name of letters, digits, '_', '.' and '-', beginning with a letter or digit, 64 at most"
+        raise ValueError(f"{told}; found {value!r}")
+    return value
+
+
+def eps_text(eps: float) -> str:
+    """Write an eps ([0,1] pixel units) as people do: ``8/255`` where it is a whole number of levels."""
+    levels = 255 * eps
+    return f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-4 else f"{eps:.4g}"
+
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 WEIGHT = re.compile(r"(?:(\d+(?:\.\d+)?)\s*\*\s*)?w(?:\s*/\s*(\d+(?:\.\d+)?))?")
 _FRACTION = {"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^[0-9.]+\s*/\s*[0-9.]+$"}]}
 _WEIGHT_SCHEMA = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": f"^{WEIGHT.pattern}$"}]}
@@ -74,7 +92,7 @@ NotNegative = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]  # tables hold it in 64 bits
 Weight = Annotated[float | str, BeforeValidator(parse_weight), WithJsonSchema(_WEIGHT_SCHEMA)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+Name = Annotated[str, Field(pattern=NAME), BeforeValidator(parse_name)]
 Seeds = Annotated[list[Seed], BeforeValidator(a_list), AfterValidator(distinct)]
 LossName = Annotated[str, AfterValidator(lambda name: known("loss or task", name, [*LOSSES, "ssl"]))]
 LossArgument = Annotated[int | float, BeforeValidator(parse_number), WithJsonSchema(_FRACTION)]

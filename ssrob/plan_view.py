@@ -9,6 +9,7 @@ from rich.table import Table
 from ssrob.catalog import known
 from ssrob.cost import training_passes
 from ssrob.disk import estimate
+from ssrob.fields import eps_text
 from ssrob.order import blocks, complete
 from ssrob.overview import as_text
 from ssrob.plan import Plan
@@ -84,7 +85,8 @@ def plan_text(plan: Plan, store: Store, told: Mapping[str, float]) -> str:
     work = work_of(plan, store)
     speed = speeds(plan, store, work, told)
     seeds = len(plan.study.seeds)
-    models = f"{len(plan.arms)} trained models ({seeds} seed{'s' * (seeds > 1)})"
+    left = sum(not store.done(arm.finetune) for arm in plan.arms)
+    models = f"{len(plan.arms)} models ({seeds} seed{'s' * (seeds > 1)}), {left or 'none'} still to train"
     tables = [as_text(_kinds(plan, store, work, speed)), as_text(_blocks(plan, store, work, speed))]
     head = f"{plan.study.study}: {models}, results in {plan.folder}"
     foot = _foot(speed)
@@ -153,16 +155,16 @@ def _blocks(plan: Plan, store: Store, work: Work, speed: Speeds) -> Table:
 
 
 def _arms(plan: Plan, store: Store) -> Table:
-    """List the first arms: what each is, what it costs, and whether it is trained."""
+    """List the first arms: what each is, what it costs with its pre-training, and whether it is trained."""
     table = Table("arm", "init", "norm", "eps", "w", "seed", "passes per image", "trained", box=None)
     for arm in plan.arms[:LISTED]:
-        spec = TrainSpec.model_validate(plan.stages[arm.finetune].spec)
-        cost = training_passes(spec)
+        trained = [plan.stages[path].spec for path in (arm.pretrain, arm.finetune) if path]
+        cost = sum(training_passes(TrainSpec.model_validate(spec)) for spec in trained)
         table.add_row(
             f"{arm.variant} {arm.task or ''}".strip() + (f" ({arm.budget})" if arm.budget else ""),
             arm.init + (", head alone" if arm.tune == "head" else ""),
             arm.norm or "-",
-            "-" if arm.eps_train is None else f"{arm.eps_train:.4g}",
+            "-" if arm.eps_train is None else eps_text(arm.eps_train),
             "-" if arm.weight is None else f"{arm.weight:g}",
             str(arm.seed),
             f"{cost:,.0f}",

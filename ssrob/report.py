@@ -14,11 +14,12 @@ import yaml
 
 from ssrob import report_insights as insights
 from ssrob import report_tables as told
+from ssrob.fields import eps_text
 from ssrob.figures.arms import NORM_NAMES, with_names
 from ssrob.figures.inputs import Inputs, Samples, Tables, headline_checkpoint, inputs
 from ssrob.figures.recipe import Recipe
 from ssrob.figures.recipes import RECIPES
-from ssrob.figures.style import eps_text, save
+from ssrob.figures.style import save
 from ssrob.spec import Study
 
 LARGEST_SVG = 400_000  # bytes; a larger one slows the page down and is shown as a bitmap

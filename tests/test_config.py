@@ -1,5 +1,6 @@
 """Configs: what is read, and what is refused with which words. Bad input stops before any job starts."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,9 @@ BAD: list[tuple[dict[str, Any], list[str]]] = [
     ({"threat": {"linf": {"eps": 0}}}, ["threat.linf.eps", "greater than 0", "found 0"]),
     ({"threat": {"linf": {"eps": -0.1}}}, ["threat.linf.eps", "greater than 0", "-0.1"]),
     ({"threat": {"linf": {"eps": "8/0"}}}, ["threat.linf.eps", "divide by zero"]),
+    ({"threat": {"linf": {"eps": "8/255px"}}}, ["threat.linf.eps", "such as 0.03 or 8/255, found '8/255px'"]),
+    ({"threat": {"linf": {"eps": "1/2/3"}}}, ["threat.linf.eps", "such as 0.03 or 8/255, found '1/2/3'"]),
+    ({"device": "foo"}, ["device", "'auto', 'cpu' or 'cuda'", "'foo'"]),
     ({"threat": {"linf": {"eps": "abc"}}}, ["threat.linf.eps", "valid number", "'abc'"]),
     ({"threat": {"linf": {"eps": ".inf"}}}, ["threat.linf.eps", "'.inf'"]),
     ({"threat": {"l1": {"eps": 1}}}, ["threat", "l1", "'linf' or 'l2'"]),
@@ -62,8 +66,8 @@ BAD: list[tuple[dict[str, Any], list[str]]] = [
     ({"evaluate": {"preset": "weak"}}, ["evaluate.preset", "'weak'", "fast"]),
     ({"corrupt": {"names": ["fogg"]}}, ["corrupt.names.0", "'fogg'", "did you mean 'fog'"]),
     ({"corrupt": {"severities": [6]}}, ["corrupt.severities.0", "less than or equal to 5", "6"]),
-    ({"study": "a b; rm -rf $(x)"}, ["study", "pattern", "rm -rf"]),
-    ({"data": {"name": "../up", "source": "digits"}}, ["data.name", "pattern", "../up"]),
+    ({"study": "a b; rm -rf $(x)"}, ["study", "letters, digits, '_', '.' and '-'", "64 at most", "rm -rf"]),
+    ({"data": {"name": "../up", "source": "digits"}}, ["data.name", "beginning with a letter or digit", "../up"]),
     ({"data": {"name": "x", "source": "imagenet"}}, ["data.source", "digits", "'imagenet'"]),
     ({"data": {"name": "x", "source": "parquet"}}, ["data", "parquet", "needs a path"]),
     ({"variants": {"x": {"train": {}}}}, ["variants.x.train", "at least 1"]),
@@ -117,6 +121,33 @@ def test_a_file_that_is_no_mapping_is_refused(text: str, tmp_path: Path) -> None
     with pytest.raises(ConfigError, match=r"study\.yaml"):
         load_config(path)
     assert not Path("hacked").exists()
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# only words\n"])
+def test_an_empty_file_is_called_empty(text: str, tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"study\.yaml: the file is empty$"):
+        load_config(tmp_path / "study.yaml")
+
+
+def test_a_key_that_is_given_twice_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text("study: a\nseeds: [0]\ndata: {name: x}\nseeds: [1]\n")
+    with pytest.raises(ConfigError, match=r"study\.yaml: .*line 4: the key 'seeds' is given twice$"):
+        load_config(path)
+    path.write_text("arms:\n  - {variant: at, norm: l2, variant: trades}\n")
+    with pytest.raises(ConfigError, match=r"line 2: the key 'variant' is given twice$"):
+        load_config(path)
+    path.write_text("a: &base {lr: 1, epochs: 2}\nb: {<<: *base, lr: 3}\nc: {<<: *base}\n")
+    assert load_config(path)["b"] == {"lr": 3, "epochs": 2}
+    assert load_config(path)["c"] == {"lr": 1, "epochs": 2}
+
+
+@pytest.mark.parametrize("override", ["data=[", "data={a: 1, a: 2}", "data"])
+def test_an_override_that_cannot_be_read_is_named(override: str, tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text("study: a")
+    with pytest.raises(ConfigError, match=f"^--set {re.escape(override)}: "):
+        load_config(tmp_path / "study.yaml", [override])
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

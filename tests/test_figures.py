@@ -10,6 +10,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
+from ssrob.fields import eps_text
 from ssrob.figures import arms as arm_names
 from ssrob.figures import summary
 from ssrob.figures.classes import class_accuracies, shown_classes
@@ -21,7 +22,7 @@ from ssrob.figures.heatmaps import corruption_heatmap, sweep_heatmap
 from ssrob.figures.inputs import Inputs, inputs
 from ssrob.figures.pictures import adversarial_examples, in_norm
 from ssrob.figures.probes import probe_accuracies, probe_rows
-from ssrob.figures.style import eps_text, looks, save
+from ssrob.figures.style import looks, save
 from ssrob.figures.trade_offs import at_reference, clean_against_robust, cost_against_robust
 from ssrob.figures.training import chance, pretraining_curves, pretraining_rows, training_curves
 

@@ -215,7 +215,7 @@ def test_the_plan_command_says_what_is_done(finished: Finished, tmp_path: Path) 
         ).stdout
         for command in ("plan", "ls")
     }
-    assert "tiny: 3 trained models (1 seed)" in told["plan"]
+    assert "tiny: 3 models (1 seed), none still to train" in told["plan"]
     assert re.search(r"finetune\s+3\s+3\s+0\s+0\.0", told["plan"])
     assert told["ls"].count("done") == 15
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ssrob.corruptions import BENCHMARK, SEVERITIES
-from ssrob.figures.style import eps_text
+from ssrob.fields import eps_text
 
 if TYPE_CHECKING:
     from ssrob.external.run import Evaluation

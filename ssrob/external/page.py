@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 
 from ssrob.corruptions import BENCHMARK, SEVERITIES
 from ssrob.external.run import Evaluation
+from ssrob.fields import eps_text
 from ssrob.figures.arms import NORM_NAMES
-from ssrob.figures.style import INK, eps_text, new_figure, per_cent, save, styled
+from ssrob.figures.style import INK, new_figure, per_cent, save, styled
 
 
 def write_page(found: Evaluation, out: Path) -> Path:

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ssrob.fields import eps_text
 from ssrob.figures.arms import NORM_NAMES
 from ssrob.figures.heatmaps import heatmap
-from ssrob.figures.style import Looks, eps_text, new_figure, styled
+from ssrob.figures.style import Looks, new_figure, styled
 
 MOST_CLASSES = 20  # more columns cannot be read
 

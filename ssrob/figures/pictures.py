@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from ssrob.fields import eps_text
 from ssrob.figures.arms import NORM_NAMES
-from ssrob.figures.style import INK, MUTED, eps_text, new_figure, styled
+from ssrob.figures.style import INK, MUTED, new_figure, styled
 
 RIGHT, WRONG = "#00795a", "#b84600"  # the palette's green and vermilion, darkened for small text
 Sample = Mapping[str, Any]

@@ -194,12 +194,6 @@ def eps_axis(axes: Axes, norm: str, multiples: list[float], reference: float) ->
     axes.set_xlabel(f"{NORM_NAMES[norm]} perturbation ε ({unit})")
 
 
-def eps_text(eps: float) -> str:
-    """Write an eps ([0,1] pixel units) as people do: ``8/255`` where it is a whole number of levels."""
-    levels = 255 * eps
-    return f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-4 else f"{eps:.4g}"
-
-
 def legend_beside(axes: Axes, entries: Looks, title: str = "", *, points: bool = False) -> None:
     """Write a legend of lines or points into an empty axes of its own, so that it covers no data."""
     axes.axis("off")

@@ -5,10 +5,13 @@ import sys
 
 from snakemake.exceptions import WorkflowError
 
+from ssrob.config import load_config
 from ssrob.door import open_study
 from ssrob.store import Store, StoreError
 
 try:
+    for file in workflow.configfiles:
+        load_config(file)  # says more than Snakemake's reader: a key that is given twice
     PLAN = open_study(config, starts=workflow.is_main_process)
 except (ValueError, StoreError) as error:
     raise WorkflowError(str(error)) from None

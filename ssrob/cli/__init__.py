@@ -1,0 +1,49 @@
+"""The ``ssrob`` command: parsing and wiring alone. Every command imports what it needs when it runs."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from ssrob import __version__
+from ssrob.cli import models, results, study
+from ssrob.cli.common import say
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"ssrob {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def ssrob(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version and exit.")
+    ] = False,
+) -> None:
+    """How does visual self-supervision change a model's robustness?"""
+
+
+for part in (study, results, models):  # the order of the help
+    app.add_typer(part.app)
+
+
+def main() -> None:
+    """Run the command line; every expected mistake ends in one message and exit code 2."""
+    from ssrob.spec import ConfigError
+    from ssrob.store import StoreError
+    from ssrob.tracking import TrackingError
+
+    try:
+        app()
+    except (ConfigError, StoreError, TrackingError, ValueError, OSError) as error:
+        say(f"ssrob: {error}")
+        sys.exit(2)

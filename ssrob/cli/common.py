@@ -1,0 +1,51 @@
+"""What the commands share: arguments, how a study is opened, and how something is said."""
+
+import json
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ssrob.plan import Plan
+    from ssrob.store import Store
+
+
+def _device(name: str) -> str:
+    from ssrob.gpus import device_name
+
+    return device_name(name)
+
+
+Config = Annotated[str, typer.Argument(help="A study's YAML file.", metavar="CONFIG")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. data.path=/data."),
+]
+Partial = Annotated[
+    bool, typer.Option("--partial", help="Of an unfinished study: of the models that are trained and tested.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", callback=_device)]
+
+
+def say(line: str) -> None:
+    """Write a line for people; what other programs may read goes to stdout."""
+    typer.echo(line, err=True)
+
+
+def plan_and_store(config: str, overrides: list[str] | None) -> "tuple[Plan, Store]":
+    """Read a config, a file's path or (from a workflow rule) the settings themselves as JSON."""
+    from ssrob.config import load_study, parse_study
+    from ssrob.plan import make_plan
+    from ssrob.store import Store
+
+    inline = config.lstrip().startswith("{")
+    study = parse_study(json.loads(config)) if inline else load_study(Path(config), overrides)
+    return make_plan(study), Store(study.results)
+
+
+def set_options(overrides: Iterable[str] | None) -> str:
+    """Write overrides as they stand on a command line, each after a space."""
+    return "".join(f" --set {shlex.quote(each)}" for each in overrides or [])

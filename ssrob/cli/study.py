@@ -1,0 +1,139 @@
+"""Commands about a study as a whole: what it is, what is done, running it by portions."""
+
+import contextlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ssrob.cli.common import Config, Device, Overrides, plan_and_store, say, set_options
+
+if TYPE_CHECKING:
+    from ssrob.plan import Plan
+
+app = typer.Typer()
+
+
+@app.command()
+def plan(
+    config: Config,
+    override: Overrides = None,
+    speed: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[KIND=]NUMBER", help="Passes per second to reckon with: of networks, or of a kind."),
+    ] = None,
+) -> None:
+    """Say what a study consists of and what it costs.
+
+    Stages, the work and time in each, what is already there, and the order of a portion.
+    """
+    from ssrob import plan_view
+
+    typer.echo(plan_view.plan_text(*plan_and_store(config, override), plan_view.parse_speeds(speed or [])))
+
+
+@app.command()
+def portion(
+    config: Config,
+    budget: Annotated[str, typer.Option(help="Time after which to stop, such as 8m, 90s or 1h30m.")],
+    override: Overrides = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Stages at a time; each takes a GPU of its own.")] = 1,
+    device: Device = "auto",
+) -> None:
+    """Run what fits into a time budget.
+
+    The central comparison comes first; call it again to go on.
+    """
+    from ssrob import plan_view, portion
+    from ssrob.config import load_config
+    from ssrob.door import open_study
+    from ssrob.store import Store
+    from ssrob.worker import Workers
+
+    seconds = portion.parse_budget(budget)
+    plan = open_study(load_config(Path(config), override), config, starts=False)  # the disk need not hold all of it
+    store = Store(plan.study.results)
+    workers = Workers(store.root, device, quiet=jobs > 1)
+    found = portion.run_portion(plan, store, workers, budget=seconds, jobs=jobs, say=say)
+    typer.echo(plan_view.portion_text(plan, store, found))
+    sys.exit(128 + found.signal if found.signal else int(bool(found.failed)))
+
+
+@app.command()
+def ls(config: Config, override: Overrides = None) -> None:
+    """List stages with their state, size and time."""
+    from ssrob import status_view
+
+    typer.echo(status_view.stages_text(*plan_and_store(config, override)))
+
+
+@app.command()
+def status(
+    config: Config,
+    override: Overrides = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep showing it on a terminal until all is done.")] = False,
+) -> None:
+    """Say what is done, running, failed and waiting.
+
+    It also says how long the rest will take.
+    """
+    from ssrob import status_view
+
+    plan, store = plan_and_store(config, override)
+    if watch:
+        with contextlib.suppress(KeyboardInterrupt):
+            status_view.watch(plan, store)
+    else:
+        typer.echo(status_view.status_text(plan, store, time.time()))
+
+
+@app.command()
+def gc(
+    configs: Annotated[list[str], typer.Argument(help="The YAML files of all studies to keep.", metavar="CONFIG...")],
+    override: Overrides = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete them; without it they are listed.")] = False,
+) -> None:
+    """List or delete stages that no config refers to.
+
+    Give the configs of all studies that are to stay.
+    """
+    from ssrob import unused
+
+    plans: dict[Path, list[Plan]] = {}
+    stores = {}
+    for config in configs:
+        plan, store = plan_and_store(config, override)
+        root = store.root.resolve()  # two configs may write the same folder in two ways
+        plans.setdefault(root, []).append(plan)
+        stores[root] = store
+    for root, store in stores.items():
+        found = unused.unused(plans[root], store)
+        if delete:
+            unused.delete(found, store)
+        typer.echo(unused.unused_text(found, store, deleted=delete))
+
+
+@app.command()
+def where(config: Config, override: Overrides = None) -> None:
+    """Say where a study's report and tables are.
+
+    It also says how to look at its runs.
+    """
+    plan, _ = plan_and_store(config, override)
+    page = plan.folder / "report.html"
+    typer.echo(f"\nReport:     {page.resolve() if page.exists() else 'not made yet'}")
+    typer.echo(f"Tables:     {plan.folder.resolve() / 'tables'}")
+    command = os.path.relpath(sys.argv[0]) if os.sep in sys.argv[0] else sys.argv[0]
+    typer.echo(f"MLflow UI:  {command} ui {config}{set_options(override)}   (then open the address it prints)")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of a study's config."""
+    from ssrob.spec import Study
+
+    typer.echo(json.dumps(Study.model_json_schema(), indent=2))
