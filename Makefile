@@ -11,9 +11,11 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export OMP_NUM_THREADS ?= 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-# DATA=folder takes the images from a folder of parquet files, under that folder's name.
-ifdef DATA
-OVERRIDE := data='{name: $(notdir $(abspath $(DATA))), source: parquet, path: $(abspath $(DATA))}'
+# DATA=folder, on the command line, takes the images from a folder of parquet files, under that folder's name.
+ifeq ($(origin DATA),command line)
+PLACE := $(shell realpath -ms -- "$(DATA)")
+NAMED := $(shell basename -- "$(PLACE)" | tr -c 'A-Za-z0-9_.\n-' _)
+OVERRIDE := data='{name: "$(NAMED)", source: parquet, path: "$(PLACE)"}'
 SNAKEMAKE_DATA := --config $(OVERRIDE)
 SSROB_DATA := --set $(OVERRIDE)
 endif
@@ -27,18 +29,18 @@ help: ## List the targets
 
 study: $(READY) ## Run a study (CONFIG=config/quickstart.yaml) and say where its report is
 	@test -f "$(CONFIG)" || { echo "$(CONFIG): no such config; there are: $$(ls config/*.yaml | xargs)" >&2; exit 1; }
-	@echo "In another terminal, with time left: $(VENV)/bin/ssrob status $(CONFIG) $(SSROB_DATA) --watch"
+	@echo 'In another terminal, with time left: $(VENV)/bin/ssrob status "$(CONFIG)" $(subst ','\'',$(SSROB_DATA)) --watch'
 	snakemake --configfile "$(CONFIG)" $(SNAKEMAKE_DATA) $(SNAKEMAKE_ARGS)
-	@ssrob where $(CONFIG) $(SSROB_DATA)
+	@ssrob where "$(CONFIG)" $(SSROB_DATA)
 
 gpu-study: CONFIG = config/cifar10.yaml
 gpu-study: BUDGET ?= 8m
 gpu-study: JOBS ?= 1
 gpu-study: $(READY) ## Run what fits into BUDGET=8m of config/cifar10.yaml, and go on with it when called again
-	ssrob portion $(CONFIG) --budget $(BUDGET) --jobs $(JOBS) $(SSROB_DATA)
+	ssrob portion "$(CONFIG)" --budget $(BUDGET) --jobs $(JOBS) $(SSROB_DATA)
 
 ui: $(READY) ## Open the MLflow UI of a study on 127.0.0.1
-	ssrob ui $(CONFIG) $(SSROB_DATA)
+	ssrob ui "$(CONFIG)" $(SSROB_DATA)
 
 test: $(READY) ## Run the tests
 	pytest -n auto --dist loadgroup
@@ -48,7 +50,7 @@ test-slurm: $(READY) ## Run a small study on a private SLURM: as root, on a Debi
 	tests/slurm/cluster.sh start
 	SSROB_TEST_SLURM=1 pytest tests/slurm; status=$$?; tests/slurm/cluster.sh stop; exit $$status
 
-check: $(READY) ## Lint, format, types, workflow and import contracts: all that CI asks for
+check: $(READY) ## The static checks: lint, format, types, workflow, import contracts, schema
 	ruff check .
 	ruff format --check .
 	mypy

@@ -10,13 +10,7 @@ if "study" not in config:
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/data.smk"
-include: "workflow/rules/pretrain.smk"
-include: "workflow/rules/probe.smk"
-include: "workflow/rules/finetune.smk"
-include: "workflow/rules/diagnose.smk"
-include: "workflow/rules/evaluate.smk"
-include: "workflow/rules/corrupt.smk"
+include: "workflow/rules/stages.smk"
 include: "workflow/rules/collect.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/track.smk"

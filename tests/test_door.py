@@ -1,6 +1,8 @@
 """The door of the workflow: what would fail after hours of training is refused before any job starts."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from ssrob.door import open_study
 from ssrob.plan import make_plan
 from ssrob.spec import ConfigError
 from ssrob.store import MANIFEST, Store, StoreError, write_json
-from tests.conftest import snakemake, tiny_config
+from tests.conftest import ROOT, snakemake, tiny_config
 
 
 def finish(store: Store, stage: Any, **files: object) -> Path:
@@ -99,4 +101,15 @@ def test_the_workflow_tells_damaged_results_without_a_traceback(tmp_path: Path) 
     done = snakemake(tmp_path / "run", config, "--dry-run")
     assert done.returncode != 0
     assert "data.json: missing, truncated or altered; remove the folder" in done.stdout
+    assert "Traceback (most recent call last)" not in done.stdout + done.stderr
+
+
+@pytest.mark.study
+def test_the_workflow_refuses_a_key_that_is_given_twice(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text((ROOT / "config" / "quickstart.yaml").read_text() + "seeds: [5]\n")
+    command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", "--directory", tmp_path, "--dry-run"]
+    done = subprocess.run([*command, "--configfile", path], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "the key 'seeds' is given twice" in done.stdout + done.stderr
     assert "Traceback (most recent call last)" not in done.stdout + done.stderr

@@ -7,15 +7,18 @@ from snakemake.exceptions import WorkflowError
 
 from ssrob.config import load_config
 from ssrob.door import open_study
+from ssrob.stage import REVISIONS
 from ssrob.store import Store, StoreError
 
 try:
+    # Refuses a key that is given twice; Snakemake's own reader takes the last.
     for file in workflow.configfiles:
-        load_config(file)  # says more than Snakemake's reader: a key that is given twice
+        load_config(file)
     PLAN = open_study(config, starts=workflow.is_main_process)
 except (ValueError, StoreError) as error:
     raise WorkflowError(str(error)) from None
 
+KINDS = [kind for kind in REVISIONS if kind != "study"]
 PYTHON = sys.executable
 RESULTS = str(PLAN.study.results)
 STORE = Store(PLAN.study.results)
