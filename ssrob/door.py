@@ -55,10 +55,10 @@ def _check_corruptions(plan: Plan, store: Store) -> None:
     asked = plan.study.corrupt
     for name in ("frost", "official"):
         folder = getattr(asked, name)
-        if folder is not None and not folder.is_dir():
+        if folder is not None and not os.path.isdir(folder):  # False for a name too long, too
             raise ConfigError(f"corrupt.{name}: no such folder: {folder}")
     if asked.official is not None:
         wanted = [f"{name}.npy" for name in ("labels", *asked.names)]
-        if missing := [name for name in wanted if not (asked.official / name).is_file()]:
+        if missing := [name for name in wanted if not os.path.isfile(asked.official / name)]:
             told = f"{asked.official} must hold labels.npy and a file for each of `names`"
             raise ConfigError(f"corrupt.official: {told}, found no {', '.join(missing)}")

@@ -38,6 +38,7 @@ def test_published_corruptions_are_looked_for_before_anything_is_trained(tmp_pat
     official = tmp_path / "cifar10c"
     told = refused(tmp_path, names=names, official=str(official))
     assert told == f"corrupt.official: no such folder: {official}"
+    assert "no such folder: xxx" in refused(tmp_path, names=names, official="x" * 5000)
     official.mkdir()
     (official / "fog.npy").touch()
     told = refused(tmp_path, names=names, official=str(official))
