@@ -16,7 +16,7 @@ from ssrob.data.test_split import open_test
 from ssrob.models.saved import load_network
 from ssrob.stage_specs import CorruptSpec
 from ssrob.stages import Context, Interrupted
-from ssrob.tables import CORRUPTED, write_table
+from ssrob.tables import CORRUPTED, shares, write_table
 
 BATCH = 1000  # images of 32x32, fewer of larger ones
 
@@ -98,13 +98,6 @@ def run_tests(
         rows.append((name, severity, len(hits), np.packbits(hits).tobytes()))
         tell()
     return pd.DataFrame(rows, columns=list(CORRUPTED))
-
-
-def shares(table: pd.DataFrame) -> pd.Series:
-    """Return the accuracy of each row of `tables.CORRUPTED`, 0..1."""
-    packed = zip(table["correct"], table["n"], strict=True)
-    bits = [np.unpackbits(np.frombuffer(correct, np.uint8), count=n) for correct, n in packed]
-    return pd.Series([float(each.mean()) for each in bits], index=table.index)
 
 
 @torch.no_grad()

@@ -104,6 +104,11 @@ def size(count: float) -> str:
     return f"{count:.0f} bytes"
 
 
+def folder_size(folder: Path) -> int:
+    """Return the bytes of all files below a folder; links count as links."""
+    return sum(file.lstat().st_size for file in folder.rglob("*") if file.is_file())
+
+
 @functools.lru_cache(maxsize=4096)
 def _need(kind: str, spec: str, images: Images) -> Need | None:
     """Estimate one stage; kinds that are not known here leave tables alone."""

@@ -21,7 +21,7 @@ from ssrob.seeding import example_keys, generator
 from ssrob.spec import Norm
 from ssrob.stage_specs import ProbeSpec
 from ssrob.stages import Context, Interrupted
-from ssrob.tables import PROBED, write_table
+from ssrob.tables import PROBED, shares, write_table
 
 BATCH = 500
 ABSENT = -1e4  # logit of a class without training images: never chosen, its loss finite
@@ -209,6 +209,5 @@ def _opened(pixels: np.ndarray, labels: np.ndarray, device: torch.device) -> Ima
 
 def _told(table: pd.DataFrame) -> str:
     clean = table[table["eval_norm"].isna()]
-    packed = zip(clean["features"], clean["probe"], clean["correct"], clean["n"], strict=True)
-    shares = [(f, p, np.unpackbits(np.frombuffer(bits, np.uint8), count=n).mean()) for f, p, bits, n in packed]
-    return ", ".join(f"{probe} {100 * share:.1f} % {features}" for features, probe, share in shares)
+    rows = zip(clean["features"], clean["probe"], shares(clean), strict=True)
+    return ", ".join(f"{probe} {100 * share:.1f} % {features}" for features, probe, share in rows)

@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from ssrob import disk
 from ssrob.overview import as_text
 from ssrob.plan import Plan
 from ssrob.status import STATES, Standing, State, expected, standings, work_of
@@ -63,7 +64,7 @@ def stages_text(plan: Plan, store: Store) -> str:
     for path, each in standings(plan, store, dict.fromkeys(plan.stages), time.time()).items():
         size = ""
         if each.state == "done":
-            size = f"{sum(row['bytes'] for row in store.manifest(path)['outputs'].values()) / 1e6:.1f} MB"
+            size = disk.size(sum(row["bytes"] for row in store.manifest(path)["outputs"].values()))
         table.add_row(each.state, size, "" if each.seconds is None else f"{each.seconds:.0f}", path)
     return as_text(table)
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -84,7 +85,7 @@ ARMS: Columns = ARM | {
     "label": (pa.string(), "short name for figures, without the seed"),
     "passes": (
         pa.float64(),
-        "training cost, forward-pass equivalents per training image, pre-training included",
+        "training cost, forward-pass equivalents per training image, pre-training included; null if it had other data",
     ),
     "passes_finetune": (pa.float64(), "the same for fine-tuning alone"),
     "seconds": (pa.float64(), "training time, pre-training included"),
@@ -192,6 +193,13 @@ def write_table(frame: pd.DataFrame, columns: Columns, path: Path) -> None:
     table = pa.Table.from_pandas(frame, schema=pa.schema(fields), preserve_index=False)
     with replacing(path) as file:
         pq.write_table(table.replace_schema_metadata(None), file, compression="zstd")
+
+
+def shares(table: pd.DataFrame) -> pd.Series:
+    """Return the share of bits that are set, 0..1, per row of a table with `correct` (bit-packed) and `n`."""
+    packed = zip(table["correct"], table["n"], strict=True)
+    means = [float(np.unpackbits(np.frombuffer(bits, np.uint8), count=n).mean()) for bits, n in packed]
+    return pd.Series(means, index=table.index, dtype=float)
 
 
 def read_table(path: Path) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.table import Table
 
 from ssrob import heartbeat
+from ssrob.disk import folder_size, size
 from ssrob.overview import as_text
 from ssrob.plan import Plan
 from ssrob.stage import REVISIONS
@@ -33,7 +34,7 @@ def unused(plans: Iterable[Plan], store: Store) -> list[Unused]:
         Unused(
             path,
             store.done(path),
-            sum(_size(folder) for folder in (store.folder(path), store.work(path))),
+            sum(folder_size(folder) for folder in (store.folder(path), store.work(path))),
             heartbeat.read(store.work(path) / heartbeat.FILE, now) is not None,
         )
         for path in paths
@@ -55,9 +56,9 @@ def unused_text(found: list[Unused], store: Store, *, deleted: bool) -> str:
     table = Table("state", "size", "stage", box=None)
     for each in found:
         state = "running" if each.running else "done" if each.done else "unfinished"
-        table.add_row(state, f"{each.size / 1e6:.1f} MB", each.path)
+        table.add_row(state, size(each.size), each.path)
     gone = [each for each in found if not each.running]
-    total = f"{len(gone)} stages, {sum(each.size for each in gone) / 1e6:.1f} MB"
+    total = f"{len(gone)} stages, {size(sum(each.size for each in gone))}"
     foot = f"Deleted {total}." if deleted else f"{total} that no config given here asks for; --delete removes them."
     kept = " A running stage is kept." if len(gone) < len(found) else ""
     return f"{as_text(table)}\n\n{store.root}: {foot}{kept}"
@@ -72,7 +73,3 @@ def _stages_in(area: Path) -> Iterator[str]:
                 for folder in sorted((area / kind).iterdir())
                 if folder.is_dir() and not folder.is_symlink()
             )
-
-
-def _size(folder: Path) -> int:
-    return sum(file.lstat().st_size for file in folder.rglob("*") if file.is_file())

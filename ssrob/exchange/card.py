@@ -5,14 +5,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
 from ssrob.corruptions.names import BENCHMARK
+from ssrob.fields import eps_text
 from ssrob.stage_specs import TrainSpec
 from ssrob.store import Store, prepared_facts
-from ssrob.tables import read_table
+from ssrob.tables import read_table, shares
 
 NORMS = {"linf": "l-inf", "l2": "l2"}
 
@@ -54,7 +54,9 @@ def _sentence(spec: TrainSpec, architecture: dict[str, Any], facts: dict[str, An
     network = f"{architecture['backbone']} ({settings})" if settings else architecture["backbone"]
     way = " ".join(part for part in (spec.variant, spec.task) if part)
     attack = (
-        f" against {NORMS[spec.norm]} perturbations of {_eps(spec.eps_train)}" if spec.norm and spec.eps_train else ""
+        f" against {NORMS[spec.norm]} perturbations of {eps_text(spec.eps_train)}"
+        if spec.norm and spec.eps_train
+        else ""
     )
     start = "random weights" if spec.init == "random" else f"the pre-training `{spec.init}`"
     size = f", {facts['parameters']:,} parameters" if "parameters" in facts else ""
@@ -82,7 +84,9 @@ def _robustness(test: Tested, store: Store) -> Iterator[str]:
     rows = []
     for norm, grid in test.spec["eps"].items():
         failed = examples[examples["eval_norm"] == norm]["first_failed"]
-        rows += [f"| {NORMS[norm]} | {_eps(eps) if eps else '0 (clean)'} | {_share(failed > eps)} |" for eps in grid]
+        rows += [
+            f"| {NORMS[norm]} | {eps_text(eps) if eps else '0 (clean)'} | {_share(failed > eps)} |" for eps in grid
+        ]
     n = len(examples) // max(1, len(test.spec["eps"]))
     yield f"## Accuracy under perturbations, `{test.checkpoint}`"
     yield "\n".join(["| norm | eps | % correct (95 % interval) |", "|---|---|---|", *rows])
@@ -103,11 +107,7 @@ def _checked(test: Tested, store: Store) -> str:
 
 def _corruptions(test: Tested, store: Store) -> Iterator[str]:
     table = read_table(store.output(test.path, "corruptions.parquet"))
-    hits = [
-        np.unpackbits(np.frombuffer(bits, np.uint8), count=n).mean()
-        for bits, n in zip(table.correct, table.n, strict=True)
-    ]
-    means = table.assign(accuracy=hits).groupby("corruption", sort=False)["accuracy"].mean()
+    means = table.assign(accuracy=shares(table)).groupby("corruption", sort=False)["accuracy"].mean()
     shared = means[means.index.isin(BENCHMARK)]
     severities = ", ".join(map(str, test.spec["severities"]))
     yield f"## Accuracy under natural corruptions, `{test.checkpoint}`"
@@ -141,9 +141,3 @@ def _training(stage: dict[str, Any], spec: TrainSpec, facts: dict[str, Any], sto
 def _share(hits: "pd.Series[bool]") -> str:
     low, high = proportion_confint(int(hits.sum()), len(hits), method="wilson")
     return f"{100 * hits.mean():.1f} ({100 * low:.1f} to {100 * high:.1f})"
-
-
-def _eps(eps: float | None) -> str:
-    assert eps is not None
-    grey = eps * 255
-    return f"{round(grey)}/255" if abs(grey - round(grey)) < 1e-6 else f"{eps:.4g}"

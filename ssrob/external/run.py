@@ -20,7 +20,7 @@ from ssrob.attacks.sweep import SweepResult
 from ssrob.attacks.sweep_input import check_eps
 from ssrob.blocks import BlockStore
 from ssrob.catalog import known
-from ssrob.corrupt import Corrupted, predict, run_tests, shares
+from ssrob.corrupt import Corrupted, predict, run_tests
 from ssrob.corruptions import BENCHMARK, NAMES, SEVERITIES
 from ssrob.data.prepared import Prepared
 from ssrob.data.test_split import open_test
@@ -35,7 +35,7 @@ from ssrob.spec import Norm, Precision, parse_number
 from ssrob.stage_specs import EvaluateSpec
 from ssrob.stages import provenance
 from ssrob.store import write_json
-from ssrob.tables import CHECKED, CORRUPTED, EXAMPLES, write_table
+from ssrob.tables import CHECKED, CORRUPTED, EXAMPLES, shares, write_table
 
 AHEAD = 0.05  # points of accuracy, as a share, by which another preprocessing must be better to be told
 

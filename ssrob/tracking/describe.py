@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ssrob.fields import eps_text
 from ssrob.plan import Plan
 from ssrob.spec import Data, Strict
 from ssrob.stage import OPERATIONAL, Stage
@@ -84,17 +85,11 @@ def _training_name(stage: Stage, *, seed: bool = True) -> str:
     spec = resolved(stage)
     parts = [spec["variant"], spec["task"]]
     parts += [f"w{spec['weight']:g}"] if spec["weight"] is not None else []
-    parts += [spec["norm"], pixels(spec["eps_train"])] if spec["eps_train"] else []
+    parts += [spec["norm"], eps_text(spec["eps_train"])] if spec["eps_train"] else []
     parts += ["head alone"] if spec["tune"] == "head" else []
     parts += ["long"] if spec["budget"] else []
     parts += [f"s{spec['seed']}"] if seed else []
     return " ".join(part for part in parts if part)
-
-
-def pixels(eps: float) -> str:
-    """Write an eps in [0, 1] pixel units the way people do: ``8/255``, ``0.15``."""
-    grey = eps * 255
-    return f"{round(grey)}/255" if abs(grey - round(grey)) < 1e-6 else f"{eps:.4g}"
 
 
 def _data_name(plan: Plan, stage: Stage) -> str:

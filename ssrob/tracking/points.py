@@ -10,7 +10,7 @@ from ssrob.corruptions.names import BENCHMARK
 from ssrob.records import records_table
 from ssrob.stage import Stage
 from ssrob.store import Store
-from ssrob.tables import RECORDS, read_table
+from ssrob.tables import RECORDS, read_table, shares
 from ssrob.tracking.client import Point
 
 DIGITS = 6  # of an accuracy; the UI shows every digit there is
@@ -68,11 +68,7 @@ def robust_points(examples: pd.DataFrame, spec: dict[str, Any]) -> list[Point]:
 
 def corruption_points(table: pd.DataFrame) -> list[Point]:
     """Return the accuracy on each corruption over its severities, and the mean over the benchmark's corruptions."""
-    accuracies = [
-        np.unpackbits(np.frombuffer(bits, np.uint8), count=n).mean()
-        for bits, n in zip(table.correct, table.n, strict=True)
-    ]
-    frame = table[["corruption", "severity"]].assign(accuracy=accuracies)
+    frame = table[["corruption", "severity"]].assign(accuracy=shares(table))
     by_name = frame.groupby("corruption", sort=False).accuracy.mean()
     points: list[Point] = [(f"corruption_accuracy/{name}", 0, float(mean)) for name, mean in by_name.items()]
     benchmark = frame[frame.corruption.isin(BENCHMARK)]
@@ -87,11 +83,10 @@ def corruption_points(table: pd.DataFrame) -> list[Point]:
 def probe_points(table: pd.DataFrame) -> list[Point]:
     """Return the probes' accuracies, e.g. ``probe/linear``, ``probe/knn_robust_linf``, ``probe_untrained/linear``."""
     points: list[Point] = []
-    for row in table.to_dict("records"):
+    for row in table.assign(accuracy=shares(table)).to_dict("records"):
         where = "probe" if row["features"] == "pretrained" else f"probe_{row['features']}"
         attack = f"_robust_{row['eval_norm']}" if isinstance(row["eval_norm"], str) else ""
-        accuracy = np.unpackbits(np.frombuffer(row["correct"], np.uint8), count=row["n"]).mean()
-        points.append((f"{where}/{row['probe']}{attack}", 0, float(accuracy)))
+        points.append((f"{where}/{row['probe']}{attack}", 0, float(row["accuracy"])))
     return points
 
 
