@@ -4,7 +4,7 @@ Nothing is written by hand: verdicts and numbers come from the tables, all else 
 """
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,14 @@ import yaml
 
 from ssrob import report_tables, tables
 from ssrob.collect import read_tables
+from ssrob.disk import folder_size, size
+from ssrob.fields import eps_text
+from ssrob.figures.arms import NORM_NAMES
+from ssrob.figures.inputs import Inputs, inputs
+from ssrob.figures.recipes import RECIPES
 from ssrob.order import EXPLANATIONS
 from ssrob.plan import Plan
+from ssrob.report_names import CLAIMS
 from ssrob.spec import Study
 from ssrob.store import Store, StoreError, prepared_facts
 
@@ -39,16 +45,16 @@ def publish(plan: Plan, store: Store, to: Path, command: str) -> list[str]:
     _write_tables(made, plan.folder / "tables", to / "tables")
     _write_figures(plan.folder / "figures", to / "figures")
     left_out = [f"`{name}` (a row per test image)" for name in BULK]
-    if _size(to) + page.stat().st_size <= MOST:
+    if folder_size(to) + page.stat().st_size <= MOST:
         shutil.copyfile(page, to / page.name)
     else:
-        left_out.append(f"`{page.name}` ({page.stat().st_size / 1e6:.1f} MB)")
+        left_out.append(f"`{page.name}` ({size(page.stat().st_size)})")
     (to / "config.yaml").write_text(yaml.safe_dump(plan.study.model_dump(mode="json"), sort_keys=False))
     facts = _facts(plan, store, made, command) + f"\n| left out | {', '.join(left_out)} |"
     page_text = "\n\n".join(_page(plan.study, made, facts, to / "figures"))
     (to / "README.md").write_text(page_text + "\n", encoding="utf-8")
-    if _size(to) > MOST:
-        raise StoreError(f"{to}: {_size(to) / 1e6:.1f} MB, at most {MOST / 1e6:g} are for the repository")
+    if folder_size(to) > MOST:
+        raise StoreError(f"{to}: {size(folder_size(to))}, at most {size(MOST)} are for the repository")
     return left_out
 
 
@@ -74,14 +80,22 @@ def _write_figures(source: Path, to: Path) -> None:
 
 
 def _page(study: Study, made: Mapping[str, pd.DataFrame], facts: str, figures: Path) -> Iterator[str]:
-    missing = made["not_run"]
+    missing, findings = made["not_run"], made["findings"]
+    primary = findings[findings["primary"].astype(bool)]
     yield f"# {study.title or study.study}"
     yield "Written by `ssrob publish` from the study's tables and the records of its stages; not by hand."
-    yield facts
-    yield "## Verdicts\n\n" + _verdicts(made["findings"])
+    if len(missing):
+        yield (
+            f"**The study is not finished:** {len(missing)} of {len(missing) + len(made['arms'])} models are"
+            " [not run](#not-run), and verdicts may change with them."
+        )
+    yield "## Outcome\n\n" + "\n".join(_outcome(primary))
+    yield _verdicts(primary)
     for name in HEADINGS:
         for file in figures.glob(f"{name}.*"):
-            yield f"![{name.replace('_', ' ')}](figures/{file.name})"
+            yield f"![{name.replace('_', ' ')}](figures/{file.name})\n\n{RECIPES[name].caption}"
+    yield "## Main numbers\n\n" + _numbers(inputs(study, {name: each for name, each in made.items() if len(each)}, {}))
+    yield "## What it ran on\n\n" + facts
     if len(missing):
         yield "## Not run\n\n" + _missing(report_tables.not_run(missing))
     yield (
@@ -118,24 +132,66 @@ def _facts(plan: Plan, store: Store, made: Mapping[str, pd.DataFrame], command: 
     return "| | |\n|---|---|\n" + "\n".join(f"| {name} | {told} |" for name, told in rows.items())
 
 
-def _verdicts(findings: pd.DataFrame) -> str:
+def _outcome(primary: pd.DataFrame) -> Iterator[str]:
+    """Say what came of each claim in one sentence; its cells' effects in their order."""
+    for claim, rows in primary.groupby("claim", sort=False):
+        verdicts = " and ".join(dict.fromkeys(rows["verdict"]))
+        effects = ", ".join(_effect(row) for row in rows.to_dict("records") if not pd.isna(row["effect"]))
+        found = f"{effects} points" if effects else "not compared"
+        yield f"- **{claim}: {verdicts}.** {CLAIMS.get(str(claim), claim)}: {found}."
+
+
+def _effect(row: Mapping[Any, Any]) -> str:
+    interval = "" if pd.isna(row["low"]) else f" ({row['low']:+.1f} to {row['high']:+.1f})"
+    return "" if pd.isna(row["effect"]) else f"{row['effect']:+.1f}{interval}"
+
+
+def _verdicts(primary: pd.DataFrame) -> str:
     """Lay out the primary cells."""
-    lines = ["| claim | effect in points (95 % interval) | seeds × images | verdict | why |", "|---|---|---|---|---|"]
-    for row in findings[findings["primary"].astype(bool)].to_dict("records"):
-        effect = "" if pd.isna(row["effect"]) else f"{row['effect']:+.1f} ({row['low']:+.1f} to {row['high']:+.1f})"
+    headings = [
+        "claim",
+        "compared",
+        "effect in points (95 % interval)",
+        "seeds × images",
+        "detectable",
+        "verdict",
+        "why",
+    ]
+    lines = []
+    for row in primary.to_dict("records"):
         sizes = f"{row['seeds']} × {row['n']}" if row["seeds"] else ""
-        lines.append(f"| {row['claim']} | {effect} | {sizes} | {row['verdict']} | {_cell(row['note'])} |")
-    return "\n".join(lines)
+        detectable = "" if pd.isna(row["detectable"]) else f"{row['detectable']:.1f}"
+        compared = row["cell"].partition(" | ")[0]
+        lines.append([row["claim"], compared, _effect(row), sizes, detectable, row["verdict"], row["note"]])
+    return _table(headings, lines) + "\n\nDetectable: the smallest effect in points found with 80 % power."
+
+
+def _numbers(given: Inputs) -> str:
+    """Lay out the main table: arms by clean, robust and corruption accuracy."""
+    columns = report_tables.main_columns(given)
+    headings = ["arm", "seeds", *(f"{each.group.removeprefix('robust, ')} {each.heading}".strip() for each in columns)]
+    rows = report_tables.main_numbers(given).to_dict("records")
+    lines = [
+        [row["name"], row["seeds"], *(report_tables.with_interval(row, each.key) for each in columns)] for row in rows
+    ]
+    words = (
+        "Per cent of test images, mean over seeds; in brackets the interval that the figures show. ε: the reference, "
+    )
+    words += ", ".join(f"{NORM_NAMES[norm]} {eps_text(threat.eps)}" for norm, threat in given.study.threat.items())
+    return f"{words}.\n\n{_table(headings, lines)}"
 
 
 def _missing(rows: pd.DataFrame) -> str:
-    lines = [f"| {row['part']} | {_cell(row['label'])} | {row['seed']} |" for row in rows.to_dict("records")]
-    return "\n".join(["| part | arm | seeds |", "|---|---|---|", *lines])
+    return _table(
+        ["part", "arm", "seeds"], [[row["part"], row["label"], row["seed"]] for row in rows.to_dict("records")]
+    )
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Lay out a table in Markdown."""
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
 
 
 def _cell(text: Any) -> str:
     return str(text).replace("|", "\\|").replace("\n", " ")
-
-
-def _size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
