@@ -109,14 +109,10 @@ def samples(labels: list[str], images: int = 6, size: int = 16, channels: int = 
 def arm_label(arm: Arm) -> str:
     """Name an arm without its seed, in the manner of the collected tables."""
     parts = [arm.variant, arm.task or "", f"w={arm.weight:g}" if arm.weight is not None else "", arm.norm or ""]
-    parts += [f"x{arm.eps_scale:g}" if arm.eps_scale != 1 else "", _origin(arm)]
+    parts += [f"x{arm.eps_scale:g}" if arm.eps_scale != 1 else ""]
+    parts += [f"from {arm.init}" if arm.init != "random" else ""]
     parts += ["head alone" if arm.tune == "head" else ""]
     return " ".join(part for part in parts if part) + (f" ({arm.budget})" if arm.budget else "")
-
-
-def _origin(arm: Arm) -> str:
-    task = f"{arm.init_task} " if arm.init_task and arm.init_task != arm.task else ""
-    return f"from {task}{arm.init}" if arm.init != "random" else ""
 
 
 def _arm_row(arm: Arm) -> dict[str, Any]:

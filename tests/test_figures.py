@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from scipy import stats
 from ssrob.fields import eps_text
@@ -22,7 +23,7 @@ from ssrob.figures.heatmaps import corruption_heatmap, sweep_heatmap
 from ssrob.figures.inputs import Inputs, inputs
 from ssrob.figures.pictures import adversarial_examples, in_norm
 from ssrob.figures.probes import probe_accuracies, probe_rows
-from ssrob.figures.style import looks, save
+from ssrob.figures.style import eps_axis, looks, save
 from ssrob.figures.trade_offs import at_reference, clean_against_robust, cost_against_robust
 from ssrob.figures.training import chance, pretraining_curves, pretraining_rows, training_curves
 
@@ -75,7 +76,7 @@ def test_names_are_unique_but_for_the_seed_and_ordered(large: Inputs) -> None:
     assert (arms.groupby("name")["seed"].nunique() == 3).all()
     names = list(dict.fromkeys(arms["name"]))
     assert names[:5] == ["standard", "at linf x0.5", "at linf x0.75", "at linf", "at linf x1.25"]
-    assert names.index("at linf from rotation ssl") > names.index("at_ssl_ensemble rotation w=0.5 linf")
+    assert names.index("at linf from ssl") > names.index("at_ssl_ensemble rotation w=0.5 linf")
 
 
 def test_a_label_that_says_too_little_is_extended() -> None:
@@ -100,6 +101,18 @@ def test_looks_tell_every_pair_of_arms_apart(large: Inputs) -> None:
         assert len(set(told)) == len(told)
 
 
+def test_controls_are_hollow_and_two_budgets_differ() -> None:
+    blocks = [{"variant": ["at", "at_ssl_clean", "at_ssl_clean_nograd"], "norm": "linf"}]
+    blocks += [{"variant": "at", "norm": "linf", "equal_passes": way} for way in ("at_ssl_clean", "at_ssl_joint")]
+    found = _given(arms=blocks).looks
+    one, other = (look for name, look in found.items() if "passes" in name)
+    assert one.fill == other.fill == "none"
+    assert one.marker != other.marker
+    twins = [look for name, look in found.items() if name.startswith("at_ssl_clean")]
+    assert twins[0].colour == twins[1].colour
+    assert [look.fill for look in twins] == ["full", "none"]
+
+
 def test_a_look_does_not_depend_on_the_other_ways_in_the_study(given: Inputs, large: Inputs) -> None:
     for name in ("standard", "at linf", "at_ssl_joint rotation w=0.5 linf"):
         assert given.looks[name] == large.looks[name]
@@ -116,15 +129,25 @@ def test_a_larger_weight_is_darker(large: Inputs) -> None:
 def test_every_arm_stands_in_a_panel_and_the_baselines_in_each(large: Inputs) -> None:
     panels = arm_names.panels(large.robustness)
     assert set().union(*(part["name"] for _, part in panels)) == set(large.arms["name"])
-    assert [told for told, _ in panels[:3]] == [
+    assert [told for told, _ in panels[:4]] == [
         "trained on l∞ · by way of training",
         "trained on l∞ · by initialisation",
         "trained on l∞ · by SSL weight",
+        "trained on l∞ · controls",
     ]
     for told, part in panels:
         norm = "linf" if "l∞" in told else "l2"
         assert f"at {norm}" in set(part["name"])
     assert all("standard" in set(part["name"]) for told, part in panels if told.endswith("by way of training"))
+
+
+def test_robust_accuracy_of_many_arms_shows_the_main_comparison_alone(large: Inputs) -> None:
+    figure = robust_accuracy(large.trained_on("linf").robustness, large.looks)
+    names = _legend(figure)
+    assert len(figure.axes) == 3
+    assert {"standard", "at linf", "at_ssl_joint rotation w=0.5 linf"} < set(names)
+    assert not any("w=2" in name or " from " in name or "passes" in name or "at_two" in name for name in names)
+    assert f"{large.trained_on('linf').arms['name'].nunique() - len(names)} other arms" in figure.get_supxlabel()
 
 
 def test_few_arms_need_one_panel(given: Inputs) -> None:
@@ -179,7 +202,7 @@ def test_the_floor_leaves_out_where_at_is_lost(given: Inputs) -> None:
 
 def test_gain_from_pretraining_is_against_the_same_way(given: Inputs) -> None:
     found = summary.differences_to_random(given.robustness, floor=0)
-    assert set(found["name"]) == {"at linf from rotation ssl", "at_ssl_joint rotation w=0.5 linf from ssl"}
+    assert set(found["name"]) == {"at linf from ssl", "at_ssl_joint rotation w=0.5 linf from ssl"}
     row = found.iloc[0]
     twin = given.robustness.query(
         "init == 'random' and variant == @row.variant and seed == @row.seed and eps_scale == 1"
@@ -253,7 +276,7 @@ def test_crowded_panels_show_one_interval_in_place_of_bands(large: Inputs) -> No
 
 def test_gain_from_pretraining_has_a_line_per_pretrained_arm(given: Inputs) -> None:
     figure = gain_from_pretraining(summary.differences_to_random(given.robustness, 5), given.looks, 5)
-    assert _legend(figure) == ["at linf from rotation ssl", "at_ssl_joint rotation w=0.5 linf from ssl"]
+    assert _legend(figure) == ["at linf from ssl", "at_ssl_joint rotation w=0.5 linf from ssl"]
 
 
 def test_sweep_heatmap_writes_every_value_in_per_cent(given: Inputs) -> None:
@@ -287,7 +310,7 @@ def test_corruption_families_has_a_point_per_arm_and_family(given: Inputs) -> No
 
 def test_training_curves_show_accuracies_and_losses(given: Inputs) -> None:
     figure = training_curves(given.training, given.looks)
-    assert len(_labels(_titled(figure, "robust accuracy"))) == 7
+    assert len(_labels(_titled(figure, "robust accuracy, each\nat its own training ε"))) == 7
     assert len(_labels(_titled(figure, "supervised loss"))) == 7
     assert len(_labels(_titled(figure, "SSL loss"))) == 2
 
@@ -296,7 +319,7 @@ def test_shared_pretraining_is_drawn_once(given: Inputs) -> None:
     rows = pretraining_rows(given.training)
     assert set(rows["pretraining"]) == {"ssl"}
     assert not rows.duplicated(["pretraining", "seed", "step", "metric"]).any()
-    axes = _titled(pretraining_curves(rows), "clean rotation accuracy")
+    axes = _titled(pretraining_curves(rows, {}), "clean rotation accuracy")
     assert _labels(axes) == ["ssl"]
     assert any(list(line.get_ydata()) == [0.25, 0.25] for line in axes.lines)  # chance
 
@@ -312,6 +335,15 @@ def test_scatters_leave_out_untrained_arms_and_say_so(given: Inputs) -> None:
     cost = cost_against_robust(points, given.looks)
     assert "passes" in cost.axes[0].get_xlabel()
     assert "l∞ at reference ε" in cost.axes[0].get_ylabel()
+    places = [float(container.lines[0].get_xdata()[0]) for container in cost.axes[0].containers]
+    assert len(set(places)) == len(places), "marks of the same cost stand side by side"
+
+
+def test_passes_on_other_data_are_no_cost_to_compare(given: Inputs) -> None:
+    arms = given.arms.assign(passes=given.arms["passes"].where(given.arms["init"] == "random"))
+    figure = cost_against_robust(at_reference(given.robustness, arms), given.looks)
+    assert not any("from ssl" in name for name in _legend(figure))
+    assert "pre-trained on other data" in figure.get_supxlabel()
 
 
 def test_effects_shows_primary_cells_and_survives_missing_ones(given: Inputs) -> None:
@@ -334,6 +366,8 @@ def test_pictures_show_clean_perturbation_and_result(channels: int) -> None:
     assert first.max() <= 1
     assert max(first.max() - 0.5, 0.5 - first.min()) == pytest.approx(0.5)
     assert shown[5].get_xlabel() == "→ one"
+    assert "no perturbation within ε" in figure.get_supxlabel()
+    assert "preset `fast`" in figure.get_supxlabel()
 
 
 def test_pictures_of_different_images_are_refused() -> None:
@@ -372,13 +406,39 @@ def test_drawing_leaves_matplotlib_as_it_was(given: Inputs) -> None:
         assert mpl.rcParams["axes.grid"] is False
 
 
-def test_colours_differ_in_lightness_or_hue() -> None:
+def _lab(colour: str, seen: np.ndarray) -> np.ndarray:
+    """Return CIE L*a*b* (D65) of an sRGB colour after the matrix `seen`, which works on linear RGB."""
+    srgb = np.array(to_rgb(colour))
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    xyz = to_xyz @ np.clip(seen @ linear, 0, 1) / [0.9505, 1.0, 1.089]
+    x, y, z = np.where(xyz > 216 / 24389, np.cbrt(xyz), (24389 / 27 * xyz + 16) / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+DEUTERANOPIA = np.array(  # Machado, Oliveira, Fernandes 2009, severity 1
+    [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+)
+
+
+@pytest.mark.parametrize(("seen", "least"), [(np.eye(3), 12.0), (DEUTERANOPIA, 10.0)])
+def test_colours_differ_for_most_readers(seen: np.ndarray, least: float) -> None:
     from ssrob.figures.style import _COLOURS, _SPARE
 
-    colours = {colour for colour, _ in [*_COLOURS.values(), *_SPARE]}
-    assert len(colours) == len(_COLOURS) + len(_SPARE)
+    colours = {way: colour for way, (colour, _) in [*_COLOURS.items(), *enumerate(_SPARE)]}
+    places = {way: _lab(colour, seen) for way, colour in colours.items()}
+    gaps = {
+        pair: float(np.linalg.norm(places[pair[0]] - places[pair[1]])) for pair in itertools.combinations(places, 2)
+    }
+    closest = min(gaps, key=lambda pair: gaps[pair])
+    assert gaps[closest] >= least, (closest, gaps[closest])
+
+
+def test_no_two_ways_share_a_marker() -> None:
+    from ssrob.figures.style import _COLOURS, _SPARE
+
     markers = [marker for _, marker in [*_COLOURS.values(), *_SPARE]]
-    assert all(one != other for one, other in itertools.combinations(markers, 2))
+    assert len(set(markers)) == len(markers)
 
 
 @pytest.mark.parametrize(("eps", "text"), [(8 / 255, "8/255"), (0.5, "0.5"), (0.15, "0.15"), (1 / 3, "85/255")])
@@ -431,7 +491,7 @@ def test_probes_are_shown_by_pre_training_with_the_untrained_network(large: Inpu
 
 
 def test_chance_is_known_of_every_task_that_chooses() -> None:
-    levels = {task: chance(task) for task in ("rotation", "jigsaw", "jigsaw_3x3", "contrastive", "vicreg", "xent")}
+    levels = {task: chance(task, {}) for task in ("rotation", "jigsaw", "jigsaw_3x3", "contrastive", "vicreg", "xent")}
     assert levels == {
         "rotation": 0.25,
         "jigsaw": 1 / 12,
@@ -440,3 +500,13 @@ def test_chance_is_known_of_every_task_that_chooses() -> None:
         "vicreg": None,
         "xent": None,
     }
+    assert chance("jigsaw", {"jigsaw": {"grid": 3, "permutations": 24}}) == 1 / 24
+
+
+def test_budgets_are_written_on_the_axis_as_in_tables() -> None:
+    axes = Figure().subplots()
+    eps_axis(axes, "l2", [0, 0.5, 1, 1.5, 2], 128 / 255)
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0", "64", "128", "192", "256"]
+    assert axes.get_xlabel() == "l2 perturbation ε (1/255)"
+    eps_axis(axes, "linf", [0, 0.5, 1], 0.15)
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0", "0.075", "0.15"]

@@ -26,7 +26,10 @@ WAYS = (
 )
 """The order of the ways of training in every figure and table; ways of a study's own follow."""
 
+CONTROLS = ("at_two",)  # ways that are trained to be compared with, not for themselves
+CONTROL_SUFFIXES = ("_nograd", "_views")  # of the controls of a way: BatchNorm statistics alone, views as augmentation
 NORM_NAMES = {"linf": "l∞", "l2": "l2"}
+Panel = tuple[str, pd.DataFrame]  # what it shows, and its rows
 MOST_LINES = 8  # in one panel; more cannot be told apart
 
 
@@ -70,6 +73,19 @@ def _is_at(frame: pd.DataFrame) -> pd.Series:
     return (frame["variant"] == "at") & frame["budget"].isna() & (frame["tune"] == "full")
 
 
+def is_control(frame: pd.DataFrame) -> pd.Series:
+    """Tell which rows belong to controls: equal passes, no gradient, views alone, two supervised perturbations."""
+    variant = frame["variant"]
+    return frame["budget"].notna() | variant.str.endswith(CONTROL_SUFFIXES) | variant.isin(CONTROLS)
+
+
+def twin_of(variant: str) -> str:
+    """Return the way that a way is the control of, or itself."""
+    for suffix in CONTROL_SUFFIXES:
+        variant = variant.removesuffix(suffix)
+    return variant
+
+
 def trained_on(frame: pd.DataFrame) -> str:
     """Return ", trained on l2" for a title when the rows share one training norm, otherwise nothing."""
     norms = list(dict.fromkeys(frame["norm"].dropna()))
@@ -82,37 +98,53 @@ def main_value(frame: pd.DataFrame, column: str) -> Any:
     return None if arms.empty else arms.mode().iloc[0]
 
 
-def panels(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+def panels(frame: pd.DataFrame) -> list[Panel]:
     """Split named rows into panels: one per training norm, and where that is too much to read, one per question.
 
-    The questions vary one thing at a time: the way of training, the initialisation, the SSL task, its weight. Arms
-    trained without a perturbation stand beside every norm; every arm stands in at least one panel.
+    The questions vary one thing at a time: the way of training, its base, the initialisation, the SSL task, its weight;
+    controls have a panel of their own. Arms trained without a perturbation stand beside every norm; every arm stands in
+    at least one panel, and the first has the study's main comparison.
     """
+    return [(_join(told, question), rows) for told, part in _by_norm(frame) for question, rows in _questions(part)]
+
+
+def main_panels(frame: pd.DataFrame) -> list[Panel]:
+    """Return the first panel of each training norm: its main comparison, or all where that is not too much to read."""
+    firsts = [(told, _questions(part)[0]) for told, part in _by_norm(frame)]
+    return [(_join(told, question), rows) for told, (question, rows) in firsts]
+
+
+def _by_norm(frame: pd.DataFrame) -> list[Panel]:
     norms = list(dict.fromkeys(frame["norm"].dropna()))
     if len(norms) < 2:
-        return _questions(frame)
-    parts = [
-        (f"trained on {NORM_NAMES[norm]}", frame[(frame["norm"] == norm) | frame["norm"].isna()]) for norm in norms
-    ]
-    return [(_join(told, question), rows) for told, part in parts for question, rows in _questions(part)]
+        return [("", frame)]
+    return [(f"trained on {NORM_NAMES[norm]}", frame[(frame["norm"] == norm) | frame["norm"].isna()]) for norm in norms]
 
 
-def _questions(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    if frame.loc[~is_frontier(frame), "name"].nunique() <= MOST_LINES:
+def _questions(frame: pd.DataFrame) -> list[Panel]:
+    frontier = is_frontier(frame)
+    if frame.loc[~frontier, "name"].nunique() <= MOST_LINES:
         return [("", frame)]
     usual = {column: _usual(frame, column) for column in ("init", "task", "weight", "tune")}
-    main = usual["init"] & usual["task"] & usual["weight"] & usual["tune"]
-    found = [("by way of training", frame[main])]
-    for column, told in (("init", "by initialisation"), ("task", "by SSL task"), ("weight", "by SSL weight")):
-        differs = ~usual[column] & usual["tune"] & (usual["init"] & usual["task"] if column == "weight" else True)
-        others = frame[differs]
-        beside = main & frame["variant"].isin(set(others["variant"]) | {"at"}) & ~is_frontier(frame)
-        if len(others):
-            found.append((told, frame[beside | frame["name"].isin(others["name"])]))
+    control, trades = is_control(frame), frame["variant"].str.startswith("trades_")
+    full = usual["tune"] & ~control
+    main = usual["init"] & usual["task"] & usual["weight"] & full
+    differs = {
+        "on TRADES": main & trades,
+        "by initialisation": ~usual["init"] & full,
+        "by SSL task": ~usual["task"] & full,
+        "by SSL weight": ~usual["weight"] & usual["init"] & usual["task"] & full,
+        "controls": control & usual["tune"],
+    }
+    found = [("by way of training", frame[main & ~trades])] if (main & ~trades).any() else []
+    for told, others in differs.items():
+        ways = {"at", *frame.loc[others, "variant"].map(twin_of)} | ({"trades"} if (others & trades).any() else set())
+        if others.any():
+            found.append((told, frame[main & frame["variant"].isin(ways) & ~frontier | others]))
     heads = frame[~usual["tune"]]
     if len(heads):
         beside = usual["tune"] & frame["variant"].isin(set(heads["variant"])) & frame["init"].isin(set(heads["init"]))
-        found.append(("by what is fine-tuned", frame[beside & ~is_frontier(frame) | ~usual["tune"]]))
+        found.append(("by what is fine-tuned", frame[beside & ~frontier | ~usual["tune"]]))
     return found
 
 

@@ -9,29 +9,34 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ssrob.figures.arms import NORM_NAMES, is_frontier, panels, trained_on
+from ssrob.figures.arms import NORM_NAMES, Panel, is_frontier, main_panels, panels, trained_on
 from ssrob.figures.style import INK, MUTED, Look, Looks, eps_axis, legend_beside, new_figure, per_cent, styled
 from ssrob.figures.summary import interval_words, noise_of_difference, over_seeds
 
 X = "eps_multiple"
-Parts = list[tuple[str, pd.DataFrame]]  # what a row of panels shows, and its rows
 MOST_BANDS = 6  # in one panel; more blend into one grey
 NOISE = "one seed: the grey zone is the 95 % binomial noise of a difference between independent models"
 
 
 @styled
 def robust_accuracy(robustness: pd.DataFrame, looks: Looks) -> Figure:
-    """Draw robust accuracy over eps_test, one column per norm of the sweep; rows as `tables.ROBUSTNESS` with names."""
-    note = interval_words(robustness, ["name", "eval_norm"])
+    """Draw robust accuracy over eps_test, one column per norm of the sweep; rows as `tables.ROBUSTNESS` with names.
+
+    Of a study with many arms the main comparison alone is drawn, one panel per training norm.
+    """
+    parts = main_panels(robustness)
+    shown = robustness[robustness["name"].isin(set().union(*(part["name"] for _, part in parts)))]
+    note = interval_words(shown, ["name", "eval_norm"])
     note += " Dashed vertical line: the ε trained with, where trained on the norm of the sweep."
-    if is_frontier(robustness).any():
+    if is_frontier(shown).any():
         note += " Thin grey lines: plain AT trained with another ε, each marked by a short tick on the axis."
-    title = f"Robust accuracy over the size of the test perturbation{trained_on(robustness)}"
-    parts = panels(robustness)
-    figure, rows = _grid(title, note, robustness, parts)
-    top = min(1.0, 0.1 * np.ceil(10 * robustness["accuracy"].max() + 0.5))  # room above the highest curve
+    if left_out := robustness["name"].nunique() - shown["name"].nunique():
+        note += f" {left_out} other arms: in the map of every arm and in the figures of differences."
+    title = f"Robust accuracy over the size of the test perturbation{trained_on(shown)}"
+    figure, rows = _grid(title, note, shown, parts)
+    top = min(1.0, 0.1 * np.ceil(10 * shown["accuracy"].max() + 0.5))  # room above the highest curve
     for (told, part), axes in zip(parts, rows, strict=True):
-        for norm, ax in zip(_norms(robustness), axes[:-1], strict=True):
+        for norm, ax in zip(_norms(shown), axes[:-1], strict=True):
             sweep = part[part["eval_norm"] == norm]
             _describe(ax, sweep, norm, told)
             ax.set_ylim(0, top)
@@ -88,7 +93,9 @@ def _by_weight(rows: pd.DataFrame, looks: Looks) -> Looks:
     }
 
 
-def _differences(differences: pd.DataFrame, looks: Looks, words: tuple[str, str], floor: float, parts: Parts) -> Figure:
+def _differences(
+    differences: pd.DataFrame, looks: Looks, words: tuple[str, str], floor: float, parts: list[Panel]
+) -> Figure:
     """Draw a row of panels per part; words: the figure's title, and what its note begins with."""
     title, note = words
     note += interval_words(differences, ["name", "eval_norm"], single=NOISE)
@@ -110,7 +117,7 @@ def _differences(differences: pd.DataFrame, looks: Looks, words: tuple[str, str]
     return figure
 
 
-def _grid(title: str, note: str, frame: pd.DataFrame, parts: Parts) -> tuple[Figure, list[list[Axes]]]:
+def _grid(title: str, note: str, frame: pd.DataFrame, parts: list[Panel]) -> tuple[Figure, list[list[Axes]]]:
     """Make a row of axes per panel: one per norm of the sweep, and one for the legend."""
     norms = len(_norms(frame))
     heights = [max(2.9, 0.7 + 0.2 * part["name"].nunique()) for _, part in parts]

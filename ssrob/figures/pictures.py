@@ -41,8 +41,9 @@ def adversarial_examples(samples: Mapping[str, Sample], classes: Sequence[str] =
     first = next(iter(samples.values()))
     count = min(most, len(first["label"]))
     note = "Perturbations are scaled to be seen: grey is no change, and each is stretched to its own largest change."
-    note += " Below each image: ✓ still classified right, or → the class it is taken for; “anyway”: wrong"
-    note += " without a perturbation, too."
+    note += " Grey all over: no perturbation within ε changed the class, or it was wrong without one. Below each image:"
+    note += " ✓ still right, → the class it is taken for, or ✗ what it is taken for without a perturbation, too."
+    note += " The attacks are those of the preset `fast`, whatever the sweeps were made with."
     figure = new_figure(
         "What the attack adds, and what the models then see", note, 11.0, 1.1 + 1.0 * (len(samples) + 1)
     )
@@ -64,7 +65,7 @@ def adversarial_examples(samples: Mapping[str, Sample], classes: Sequence[str] =
 def _class(label: Any, classes: Sequence[str]) -> str:
     """Name a class, in no more letters than fit below a picture."""
     number = int(label)
-    return classes[number][:9] if number < len(classes) else f"class {number}"
+    return classes[number][:10] if number < len(classes) else f"class {number}"
 
 
 def _arm_row(axes: NDArray[Any], name: str, sample: Sample, classes: Sequence[str], count: int) -> None:
@@ -74,7 +75,7 @@ def _arm_row(axes: NDArray[Any], name: str, sample: Sample, classes: Sequence[st
         label, before = int(sample["label"][i]), int(sample["predicted_clean"][i])
         after = int(sample["predicted_adversarial"][i])
         told = "✓" if after == label else f"→ {_class(after, classes)}"
-        told = told if before == label else f"{_class(before, classes)} anyway"
+        told = told if before == label else f"✗ {_class(before, classes)}"
         _picture(axes[2 * i + 1], sample["adversarial"][i], told, RIGHT if after == label else WRONG)
     _name_row(axes[0], name, f"{NORM_NAMES[str(sample['norm'])]}, ε = {eps_text(float(sample['eps']))}")
 

@@ -54,7 +54,7 @@ def _training(i: Inputs) -> Figure | None:
 
 def _pretraining(i: Inputs) -> Figure | None:
     rows = pretraining_rows(i.training)
-    return None if rows.empty else pretraining_curves(rows)
+    return None if rows.empty else pretraining_curves(rows, i.study.losses)
 
 
 def _clean(i: Inputs) -> Figure | None:
@@ -64,7 +64,8 @@ def _clean(i: Inputs) -> Figure | None:
 
 def _cost(i: Inputs) -> Figure | None:
     points = _at_reference(i)
-    return None if points is None else cost_against_robust(points, i.looks)
+    known = points is not None and points.loc[points["norm"] == points["eval_norm"], "passes"].notna().any()
+    return cost_against_robust(points, i.looks) if known else None
 
 
 def _effects(i: Inputs) -> Figure | None:
@@ -101,7 +102,8 @@ RECIPES = {
         Recipe(
             "robust_accuracy",
             "Share of test images that stay correctly classified under every attack, by size of the perturbation. "
-            "ε = 0 is clean accuracy. Models are tested on both norms, also on the one that they were not trained on.",
+            "ε = 0 is clean accuracy. Models are tested on both norms, also on the one that they were not trained on. "
+            "With many arms it shows the main comparison here: the ways of training at the usual SSL task and weight.",
             "tables/robustness.parquet",
             "There are no attack sweeps.",
             _robust_accuracy,

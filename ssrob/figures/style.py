@@ -20,27 +20,28 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
-from ssrob.figures.arms import NORM_NAMES, is_frontier, main_value
+from ssrob.fields import eps_text
+from ssrob.figures.arms import NORM_NAMES, is_control, is_frontier, main_value, twin_of
 
 INK, MUTED, FAINT = "#1f2328", "#5f6670", "#d9dce1"
 Colour = tuple[float, float, float]
 Dashes = tuple[int, tuple[float, ...]]
 
 _COLOURS = {  # way of training -> colour, marker; a TRADES way looks like its PGD-AT twin with hollow markers
-    "standard": ("#8a8f98", "v"),
+    "standard": ("#6b7078", "v"),
     "ssl_standard": ("#b59f7b", "^"),
     "at": ("#000000", "o"),
     "at_two": ("#7a4b2a", "<"),
     "trades": ("#332288", ">"),
     "ssl_clean": ("#56b4e9", "s"),
     "ssl_adv": ("#0072b2", "D"),
-    "ssl_attack_only": ("#b8a500", "P"),
+    "ssl_attack_only": ("#857a00", "P"),
     "ssl_joint_clean": ("#e69f00", "X"),
     "ssl_joint": ("#d55e00", "*"),
     "ssl_separate": ("#cc79a7", "h"),
     "ssl_ensemble": ("#009e73", "p"),
 }
-_SPARE = (("#44aa99", "d"), ("#882255", "H"), ("#999933", "4"), ("#aa4499", "2"))
+_SPARE = (("#88ccee", "d"), ("#882255", "H"), ("#999933", "4"), ("#aa4499", "2"))
 _DASHES: tuple[Dashes, ...] = (
     (0, ()),
     (0, (5, 2)),
@@ -51,7 +52,8 @@ _DASHES: tuple[Dashes, ...] = (
 )
 _SIZES = {"*": 9.0, "P": 6.0, "X": 6.0, "h": 6.0, "p": 6.0, "8": 5.5, "H": 6.0}  # drawn small by matplotlib
 _FILLS = ("full", "left", "bottom", "top", "right", "full")
-_BUDGET_DASHES: Dashes = (0, (3, 1.2, 1, 1.2, 1, 1.2))
+_CONTROL_DASHES: Dashes = (0, (3, 1.2, 1, 1.2, 1, 1.2))
+_BUDGETS = ("s", "D", "^", "v")  # markers of the second and further budgets; the first has its way's own
 
 _RC: dict[Any, Any] = {
     "font.size": 9.5,
@@ -123,25 +125,28 @@ def looks(arms: pd.DataFrame) -> Looks:
     """Give every arm its look by name; `arms` as `arms.name_arms` returns them.
 
     The way of training gives colour and marker; init, task and what was fine-tuned the dashes and the marker's filling;
-    a smaller or larger weight than usual a lighter or darker shade.
+    a smaller or larger weight than usual a lighter or darker shade. Controls are hollow, with dashes of their own.
     """
     groups = arms.drop_duplicates("name")
     tasks = groups["task"].fillna(groups["init_task"]).fillna(main_value(groups, "task"))
     kinds = list(dict.fromkeys(zip(groups["init"], tasks, groups["tune"], strict=True)))
     kinds.sort(key=lambda kind: (kind[2] != "full", kind[0] != "random", kind[1] != main_value(groups, "task")))
+    budgets = list(dict.fromkeys(groups["budget"].dropna()))
     own = [name for name in dict.fromkeys(groups["variant"]) if _core(name) not in _COLOURS]
     found = {}
-    for row, task, thin in zip(groups.to_dict("records"), tasks, is_frontier(groups), strict=True):
+    for row, task, thin, control in zip(
+        groups.to_dict("records"), tasks, is_frontier(groups), is_control(groups), strict=True
+    ):
         variant = str(row["variant"])
         colour, marker = _COLOURS.get(_core(variant)) or _SPARE[own.index(variant) % len(_SPARE)]
         kind = min(kinds.index((row["init"], task, row["tune"])), len(_DASHES) - 1)
-        budget = isinstance(row["budget"], str)
+        budget = budgets.index(row["budget"]) if isinstance(row["budget"], str) else 0
         shade = 0.2 + 0.4 * float(row["eps_scale"]) if thin else _shade(groups, row["weight"])
         look = Look(
             colour=_shaded(colour, min(shade, 0.75)),
-            dashes=_BUDGET_DASHES if budget else _DASHES[kind],
-            marker=marker,
-            fill="none" if budget or variant.startswith("trades") else _FILLS[kind],
+            dashes=_CONTROL_DASHES if control else _DASHES[kind],
+            marker=_BUDGETS[(budget - 1) % len(_BUDGETS)] if budget else marker,
+            fill="none" if control or variant.startswith("trades") else _FILLS[kind],
             thin=bool(thin),
         )
         found[str(row["name"])] = look
@@ -185,12 +190,12 @@ def per_cent(axis: Any) -> None:
 def eps_axis(axes: Axes, norm: str, multiples: list[float], reference: float) -> None:
     """Label an axis whose coordinate is eps in multiples of the reference eps ([0,1] pixel units).
 
-    l-inf budgets are written in 1/255 units when the reference is a whole number of them, as is usual.
+    Budgets are written in 1/255 where the reference is a whole number of these, as in every table.
     """
-    whole = norm == "linf" and abs(255 * reference - round(255 * reference)) < 1e-6
+    whole = eps_text(reference).endswith("/255")
     scale, unit = (255.0, "1/255") if whole else (1.0, "[0, 1] pixel units")
     shown = multiples if len(multiples) <= 6 else [m for m in multiples if m % 0.5 == 0] or multiples[::2]
-    axes.set_xticks(shown, [f"{m * reference * scale:.3g}" for m in shown])
+    axes.set_xticks(shown, [f"{m * reference * scale:.4g}" for m in shown])
     axes.set_xlabel(f"{NORM_NAMES[norm]} perturbation ε ({unit})")
 
 
@@ -219,7 +224,8 @@ def save(figure: Figure, folder: Path, name: str) -> dict[str, Path]:
 
 
 def _core(variant: str) -> str:
-    """Return the part of a way's name that decides its colour: without the base."""
+    """Return the part of a way's name that decides its colour: without the base and a control's suffix."""
+    variant = twin_of(variant)
     stripped = variant.removeprefix("at_").removeprefix("trades_")
     return stripped if stripped.startswith("ssl_") and not variant.startswith("ssl_") else variant
 

@@ -31,18 +31,17 @@ def clean_against_robust(points: pd.DataFrame, looks: Looks) -> Figure:
 @styled
 def cost_against_robust(points: pd.DataFrame, looks: Looks) -> Figure:
     """Draw robust accuracy over training cost; rows as `at_reference` returns them."""
-    return _scatter(
-        points, looks, "passes", "Robust accuracy against the cost of training", "plain AT with more passes"
-    )
+    line = "plain AT with more passes. Arms of the same cost stand side by side"
+    return _scatter(points, looks, "passes", "Robust accuracy against the cost of training", line)
 
 
 def _scatter(points: pd.DataFrame, looks: Looks, x: str, title: str, line: str) -> Figure:
     """Draw one row per norm, of the arms trained on it; a grey line joins what plain AT alone can reach."""
-    trained = points[(points["norm"] == points["eval_norm"])]
+    trained = points[(points["norm"] == points["eval_norm"]) & points[x].notna()]
     norms = [norm for norm in NORM_NAMES if norm in set(trained["norm"])]
     shown = [trained[trained["norm"] == norm] for norm in norms]
     heights = [max(3.4, 0.8 + 0.2 * part["name"].nunique()) for part in shown]
-    note = f"{interval_words(trained, ['name', 'eval_norm'])} Grey line: {line}.{_left_out(points)}"
+    note = f"{interval_words(trained, ['name', 'eval_norm'])} Grey line: {line}.{_left_out(points, x)}"
     figure = new_figure(title, note, 9.5, 1.0 + sum(heights))
     shape = {"width_ratios": [1, 0.62], "height_ratios": heights}
     grid = figure.subplots(len(norms), 2, squeeze=False, gridspec_kw=shape)
@@ -54,20 +53,23 @@ def _scatter(points: pd.DataFrame, looks: Looks, x: str, title: str, line: str) 
     return figure
 
 
-def _left_out(points: pd.DataFrame) -> str:
-    """Tell the values of arms trained without a perturbation, which lie far from the others."""
+def _left_out(points: pd.DataFrame, x: str) -> str:
+    """Tell the values of arms trained without a perturbation, which lie far from the others, and who has no x."""
     rows = points[points["norm"].isna()]
     means = rows.groupby(["name", "eval_norm"], sort=False)[["clean", "accuracy"]].mean()
     told = [
         f"{row['name']} {row['clean']:.1%} clean, {row['accuracy']:.1%} at {NORM_NAMES[row['eval_norm']]}"
         for row in means.reset_index().to_dict("records")
     ]
-    return f" Not drawn, trained without a perturbation: {'; '.join(told)}." if told else ""
+    words = f" Not drawn, trained without a perturbation: {'; '.join(told)}." if told else ""
+    other = x == "passes" and points.loc[points["norm"].notna(), x].isna().any()
+    return words + (" Nor are arms pre-trained on other data, whose passes do not add up." if other else "")
 
 
 def _points(ax: Axes, part: pd.DataFrame, looks: Looks, x: str) -> None:
     middle = part.groupby("name")[x].mean()
     ends = over_seeds(part, ["name", "eps_scale"]).set_index("name").assign(x=middle)
+    aside = _side_by_side(ends["x"]) if x == "passes" else ends["x"]
     plain = part[(part["init"] == "random") & (part["variant"] == "at")]
     joined = plain[is_frontier(plain) | is_plain_at(plain)] if x == "clean" else plain[plain["eps_scale"] == 1]
     line = ends.loc[list(dict.fromkeys(joined["name"]))].sort_values("eps_scale" if x == "clean" else "x")
@@ -76,7 +78,7 @@ def _points(ax: Axes, part: pd.DataFrame, looks: Looks, x: str) -> None:
         if name in ends.index:
             row = ends.loc[name]
             reach = [[row["mean"] - row["low"]], [row["high"] - row["mean"]]]
-            ax.errorbar([row["x"]], [row["mean"]], yerr=reach, elinewidth=1, label=name, **look.point())
+            ax.errorbar([aside[name]], [row["mean"]], yerr=reach, elinewidth=1, label=name, **look.point())
     per_cent(ax.yaxis)
     if x == "clean":
         per_cent(ax.xaxis)
@@ -84,3 +86,10 @@ def _points(ax: Axes, part: pd.DataFrame, looks: Looks, x: str) -> None:
     else:
         ax.set_xlim(0, None)
         ax.set_xlabel("training cost: network passes per training image, pre-training included")
+
+
+def _side_by_side(x: pd.Series) -> pd.Series:
+    """Move marks of the same x apart, by a hundredth of the axis each: arms of one way cost the same."""
+    place = x.groupby(x.round(6)).cumcount()
+    count = x.groupby(x.round(6)).transform("count")
+    return x + 0.01 * x.max() * (place - (count - 1) / 2)

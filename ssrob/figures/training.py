@@ -1,23 +1,24 @@
 """What happened while training: validation accuracies and losses over epochs."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ssrob.catalog import LOSSES
+from ssrob.catalog import LOSSES, Arguments, loss_row
 from ssrob.figures.arms import panels, trained_on
 from ssrob.figures.style import MUTED, Looks, legend_beside, new_figure, per_cent, styled
 
 
-def chance(task: str) -> float | None:
+def chance(task: str, arguments: Mapping[str, Arguments]) -> float | None:
     """Return an SSL task's accuracy by guessing: one over its answers; None where it does not choose among K.
 
-    The task's default arguments are taken.
+    arguments: what the study changes (`Study.losses`).
     """
-    row = LOSSES.get(task)
-    outputs = list(row.widths.values()) if row is not None and row.correct else []
+    outputs = list(loss_row(task, arguments).widths.values()) if task in LOSSES and LOSSES[task].correct else []
     return 1 / outputs[0] if len(outputs) == 1 and isinstance(outputs[0], int) else None
 
 
@@ -66,8 +67,11 @@ def name_pretrainings(rows: pd.DataFrame) -> pd.Series:
 
 
 @styled
-def pretraining_curves(rows: pd.DataFrame) -> Figure:
-    """Draw pre-training: the SSL tasks' validation accuracies and losses; rows as `pretraining_rows` returns them."""
+def pretraining_curves(rows: pd.DataFrame, arguments: Mapping[str, Arguments]) -> Figure:
+    """Draw pre-training: the SSL tasks' validation accuracies and losses; rows as `pretraining_rows` returns them.
+
+    arguments: of the losses, as for `chance`.
+    """
     import seaborn as sns
 
     means = _per_epoch(rows.assign(name=rows["pretraining"], metric=rows["metric"].map(_title)))
@@ -86,7 +90,7 @@ def pretraining_curves(rows: pd.DataFrame) -> Figure:
         ax.set_xlabel("epoch")
         if title.endswith("accuracy"):
             per_cent(ax.yaxis)
-            level = chance("_".join(title.split(" ")[1:-1]))  # "clean jigsaw 3x3 accuracy"
+            level = chance("_".join(title.split(" ")[1:-1]), arguments)  # "clean jigsaw 3x3 accuracy"
             if level is not None:
                 ax.axhline(level, color=MUTED, linewidth=1, linestyle=":")
     for ax in axes[len(shown) :]:
@@ -102,7 +106,7 @@ def _panels_of(part: pd.DataFrame) -> list[tuple[str, list[str]]]:
     supervised = [name for name in losses if not _is_ssl(name)]
     return [
         ("clean accuracy", ["validation/clean_accuracy"]),
-        ("robust accuracy", ["validation/robust_accuracy"]),
+        ("robust accuracy, each\nat its own training ε", ["validation/robust_accuracy"]),
         ("supervised loss", supervised),
         ("SSL loss", [name for name in losses if _is_ssl(name)]),
     ]
