@@ -55,29 +55,37 @@ def arm_columns(arm: Arm) -> dict[str, Any]:
     return {"arm": arm.finetune} | {name: getattr(arm, name) for name in tables.ARM if name != "arm"}
 
 
-def label(arm: Arm) -> str:
-    """Name an arm in a figure, without its seed."""
+def labels(plan: Plan) -> dict[str, str]:
+    """Name every arm of the whole study in figures and tables, without its seed, by the key of its trained model.
+
+    The task of a pre-training is named where the study has pre-trainings of several, and then of all.
+    """
+    arms = (plan.whole or plan).arms
+    several = len({arm.init_task for arm in arms if arm.init_task}) > 1
+    return {arm.finetune: _label(arm, arm.init_task if several else None) for arm in arms}
+
+
+def _label(arm: Arm, init_task: str | None) -> str:
     parts = [arm.variant]
     parts += [arm.task] if arm.task else []
     parts += [f"w={arm.weight:g}"] if arm.weight is not None else []
     parts += [arm.norm] if arm.norm else []
     parts += [f"x{arm.eps_scale:g}"] if arm.eps_scale != 1 else []
-    if arm.init != "random":  # the task of pre-training goes without saying where it is the same
-        parts += ["from", *([arm.init_task] if arm.init_task and arm.init_task != arm.task else []), arm.init]
+    parts += ["from", *([init_task] if init_task else []), arm.init] if arm.init != "random" else []
     parts += ["head alone"] if arm.tune == "head" else []
     return " ".join(parts) + (f" ({arm.budget})" if arm.budget else "")
 
 
 def _arms(plan: Plan, store: Store) -> list[pd.DataFrame]:
-    rows = []
+    names, rows = labels(plan), []
     for arm in plan.arms:
         trained = [path for path in (arm.pretrain, arm.finetune) if path]
         facts = [store.provenance(path, "seconds", "device", "best_epoch") for path in trained]
         passes = [_passes(plan, path, fact) for path, fact in zip(trained, facts, strict=True)]
         records = tables.read_table(store.output(arm.finetune, "training.parquet"))
         told = {
-            "label": label(arm),
-            "passes": sum(passes),
+            "label": names[arm.finetune],
+            "passes": float("nan") if arm.pretrain and plan.study.pretrain_data else sum(passes),
             "passes_finetune": passes[-1],
             "seconds": sum(fact["seconds"] for fact in facts),
             "device": facts[-1]["device"],
@@ -156,7 +164,7 @@ def _probes(plan: Plan, store: Store) -> list[pd.DataFrame]:
         told: dict[str, Any] = {"pretrain": arm.pretrain, "init": arm.init, "init_task": arm.init_task}
         told |= {"norm": spec.norm, "eps_train": spec.eps_train, "seed": spec.seed}
         table = tables.read_table(store.output(path, "probes.parquet"))
-        parts.append(table.assign(**told, accuracy=_shares(table)))
+        parts.append(table.assign(**told, accuracy=tables.shares(table)))
     return parts
 
 
@@ -199,18 +207,12 @@ def diagnosis(rows: pd.DataFrame) -> pd.DataFrame:
     return found.assign(**{f"cosine_q{q:02d}": cosines.quantile(q / 100).to_numpy() for q in (5, 25, 50, 75, 95)})
 
 
-def _shares(table: pd.DataFrame) -> list[float]:
-    """Return the share of bits that are set, per row of a table with `correct` (bit-packed) and `n`."""
-    packed = zip(table["correct"].tolist(), table["n"].tolist(), strict=True)
-    return [float(np.unpackbits(np.frombuffer(bits, np.uint8), count=n).mean()) for bits, n in packed]
-
-
 def _corruptions(plan: Plan, store: Store) -> list[pd.DataFrame]:
     family = {name: each for each, names in families().items() for name in names}
 
     def read(path: str) -> pd.DataFrame:
         table = tables.read_table(store.output(path, "corruptions.parquet"))
-        return table.assign(accuracy=_shares(table), family=table["corruption"].map(family))
+        return table.assign(accuracy=tables.shares(table), family=table["corruption"].map(family))
 
     return _of_checkpoints(plan, "corrupt", read)
 
@@ -226,9 +228,11 @@ def _stages(plan: Plan, store: Store) -> list[pd.DataFrame]:
 
 
 def _not_run(plan: Plan, store: Store) -> list[pd.DataFrame]:
+    names = labels(plan)
     rows = [
-        arm_columns(arm) | {"label": label(arm), "part": plan.parts[arm.finetune], "finished": done, "stages": stages}
+        arm_columns(arm) | {"label": names[path], "part": plan.parts[path], "finished": done, "stages": stages}
         for arm, done, stages in missing(plan, store)
+        for path in [arm.finetune]
     ]
     return [pd.DataFrame(rows)] if rows else []
 
@@ -254,10 +258,10 @@ _TABLES: dict[str, tuple[tables.Columns, Callable[[Plan, Store], list[pd.DataFra
 
 def samples(plan: Plan, store: Store) -> dict[str, Path]:
     """Return, per arm label, the file of example images of its first seed and checkpoint."""
-    found: dict[str, Path] = {}
+    names, found = labels(plan), dict[str, Path]()
     for arm in plan.arms:
         path = next(iter(arm.evaluate.values()))
-        found.setdefault(label(arm), store.output(path, "samples.npz"))
+        found.setdefault(names[arm.finetune], store.output(path, "samples.npz"))
     return found
 
 

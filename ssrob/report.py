@@ -20,16 +20,11 @@ from ssrob.figures.inputs import Inputs, Samples, Tables, headline_checkpoint, i
 from ssrob.figures.recipe import Recipe
 from ssrob.figures.recipes import RECIPES
 from ssrob.figures.style import save
+from ssrob.report_names import CLAIMS, PARTS, ways
 from ssrob.spec import Study
+from ssrob.status_view import duration
 
 LARGEST_SVG = 400_000  # bytes; a larger one slows the page down and is shown as a bitmap
-CLAIMS = {
-    "C2": "An SSL loss beside adversarial training helps below the training ε",
-    "C3": "The same models lose from the training ε on, more with a larger SSL weight",
-    "C4": "SSL in both the attack and the training loss is the strongest combination",
-    "C5a": "SSL pre-training helps adversarial training",
-    "C5b": "After SSL pre-training, SSL during adversarial training adds nothing",
-}
 MORE = {  # tables beside the main one, by the name of their files
     "pretraining": insights.pretraining_numbers,
     "corruptions_by_family": insights.corruption_numbers,
@@ -138,6 +133,9 @@ def _context(given: Inputs, tables: Tables, numbers: pd.DataFrame) -> dict[str, 
         "summary": _summary(given),
         "demonstration": told.demonstration(given.findings, study.findings.detectable),
         "weak": told.weak_cells(given.findings, study.findings.detectable),
+        "ways": ways(given),
+        "name_parts": PARTS,
+        "unexplained": told.unexplained(study, stages),
         "claims": CLAIMS,
         "symbols": SYMBOLS,
         "findings": _records(given.findings),
@@ -203,7 +201,7 @@ def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"number": _number, "signed": _signed, "duration": told.duration}
+    environment.filters |= {"number": _number, "signed": _signed, "duration": duration}
     folder = files("ssrob") / "templates"
     environment.globals["css"] = (folder / "report.css").read_text(encoding="utf-8")
     return environment.from_string((folder / "report.html.j2").read_text(encoding="utf-8"))

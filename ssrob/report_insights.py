@@ -53,7 +53,7 @@ def _unlearnt(inputs: Inputs) -> list[tuple[str, str]]:
     found = []
     for (name, metric), (first, last) in _ends(inputs).items():
         task, _, kind = metric.rpartition("_")
-        level = chance(task)
+        level = chance(task, inputs.study.losses)
         if kind == "loss" and last >= first:
             found.append((name, f"did not lower its {task} loss on validation images ({first:.3g} to {last:.3g})"))
         elif kind == "accuracy" and level is not None and last < (1 + level) / 2:
@@ -96,7 +96,7 @@ def _task_accuracies(inputs: Inputs) -> dict[str, str]:
     told: dict[str, list[str]] = {}
     for (name, metric), (_, last) in _ends(inputs).items():
         task, _, kind = metric.rpartition("_")
-        level = chance(task)
+        level = chance(task, inputs.study.losses)
         words = f"{task} {100 * last:.1f} %" if kind == "accuracy" else f"{task} loss {last:.3g}"
         told.setdefault(name, []).append(words + (f" (chance {100 * level:.3g} %)" if level is not None else ""))
     return {name: ", ".join(words) for name, words in told.items()}

@@ -13,6 +13,10 @@ from ssrob.figures.arms import NORM_NAMES, names_in
 from ssrob.figures.corruption import corruption_means
 from ssrob.figures.inputs import Inputs
 from ssrob.figures.summary import over_seeds
+from ssrob.order import EXPLANATIONS
+from ssrob.plan import make_plan
+from ssrob.spec import Study
+from ssrob.status_view import duration
 
 SHOWN = (0.5, 1.0, 2.0)  # multiples of the reference eps in the main table
 
@@ -80,6 +84,15 @@ def not_run(missing: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([seeds, grouped[["finished", "stages"]].sum()], axis=1).reset_index()
 
 
+def unexplained(study: Study, stages: pd.DataFrame) -> tuple[int, int]:
+    """Count the probes and diagnoses of a study that are not run, and all; (0, 0) without a record of stages."""
+    if stages.empty:
+        return 0, 0
+    wanted = [(stage.kind, stage.key) for stage in make_plan(study).stages.values() if stage.kind in EXPLANATIONS]
+    done = set(zip(stages["kind"], stages["key"], strict=True))
+    return len([each for each in wanted if each not in done]), len(wanted)
+
+
 def checkpoints(inputs: Inputs, robustness: pd.DataFrame) -> pd.DataFrame:
     """Compare checkpoints at the reference eps of the training norm: name, then mean accuracy (per cent) of each.
 
@@ -145,14 +158,6 @@ def weak_cells(findings: pd.DataFrame, threshold: float) -> int:
     """Count the primary cells that could not have shown `threshold` points."""
     primary = findings[findings["primary"].astype(bool)]
     return int((~(primary["detectable"] <= threshold)).sum())
-
-
-def duration(seconds: float) -> str:
-    """Write seconds as people do."""
-    for unit, size in (("h", 3600.0), ("min", 60.0)):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} s"
 
 
 def write_latex(headings: list[str], rows: list[list[str]], path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from ssrob import stages, tables, train
-from ssrob.collect import arm_columns, label, read_tables
+from ssrob.collect import arm_columns, labels, read_tables
 from ssrob.config import parse_study
 from ssrob.cost import Passes, step_passes, training_passes
 from ssrob.data.batches import Batches
@@ -128,9 +128,9 @@ def test_arms_carry_what_is_tuned_and_old_ones_keep_keys_and_study(tmp_path: Pat
     assert "tune" not in of(plain, variant="at").spec
     heads = [arm for arm in both.arms if arm.tune == "head"]
     assert [arm_columns(arm)["tune"] for arm in heads] == ["head", "head"]
-    assert [label(arm) for arm in heads] == [
-        "standard from rotation ssl head alone",
-        "at linf from rotation ssl head alone",
+    assert [labels(both)[arm.finetune] for arm in heads] == [
+        "standard from ssl head alone",
+        "at linf from ssl head alone",
     ]
     assert all("-head-" in arm.finetune for arm in heads)
     assert len({arm.pretrain for arm in both.arms}) == 1
@@ -194,7 +194,7 @@ def test_figures_and_findings_tell_the_head_alone_from_full_fine_tuning() -> Non
     assert rows.loc[is_plain_at(rows), "tune"].unique().tolist() == ["full"]
     shown = panels(rows)
     assert set().union(*(part["name"] for _, part in shown)) == set(arms["name"])
-    assert len(differences_to_at(rows, 0).query("name == 'at linf from rotation ssl head alone'"))
+    assert len(differences_to_at(rows, 0).query("name == 'at linf from ssl head alone'"))
     cells = from_tables(made["robustness"], pd.DataFrame(columns=list(tables.ALL_EXAMPLES)), made["arms"]).cells
     assert len(cells) == 4
     assert all(len(seeds) == 2 for seeds in cells.values()), "the head alone is not mistaken for another seed"

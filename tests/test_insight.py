@@ -283,7 +283,12 @@ def test_both_can_be_turned_off(tmp_path: Path) -> None:
 def test_two_pre_trainings_of_one_name_are_two_arms_with_names_of_their_own(tmp_path: Path) -> None:
     arms = [{"variant": "at", "norm": "linf", "init": "ssl", "task": ["rotation", "jigsaw"]}]
     plan = make_plan(parse_study(tiny_config(tmp_path, arms=arms)))
-    assert [collect.label(arm) for arm in plan.arms] == ["at linf from rotation ssl", "at linf from jigsaw ssl"]
+    assert list(collect.labels(plan).values()) == ["at linf from rotation ssl", "at linf from jigsaw ssl"]
+    both = [{"variant": ["at", "at_ssl_joint"], "norm": "linf", "init": "ssl"}]
+    told = list(collect.labels(make_plan(parse_study(tiny_config(tmp_path, arms=both)))).values())
+    assert [name.partition("from")[2] for name in told] == [" ssl", " ssl"], (
+        "one task goes without saying, for all arms"
+    )
     spec = TrainSpec.model_validate(plan.stages[str(plan.arms[0].pretrain)].spec)
     assert spec.task == plan.arms[0].init_task == "rotation"
 

@@ -107,7 +107,25 @@ def test_the_page_needs_nothing_else(page: Page) -> None:
 def test_every_section_of_the_contents_exists(page: Page) -> None:
     targets = {str(attributes["href"])[1:] for tag, attributes in page.tags if tag == "a"}
     assert targets <= {attributes.get("id") for _, attributes in page.tags}
-    assert len(targets) == 13
+    assert len(targets) == 14
+
+
+def test_the_page_says_what_every_way_of_training_does(page: Page) -> None:
+    rows = {row[0]: row[1:] for row in page.rows if len(row) == 3}
+    assert rows["standard"] == ["none", "cross-entropy at clean images"]
+    joint = ["adv: cross-entropy + w × SSL loss", "cross-entropy + w × SSL loss at adv images"]
+    assert rows["at_ssl_joint"] == joint
+    assert "pre-training adversarial_ssl" in rows
+    assert "trained with half the reference ε" in page.text
+
+
+def test_probes_and_diagnoses_that_were_not_run_are_counted(small: Study) -> None:
+    stages = synthetic.tables(small)["stages"]
+    explain = stages["kind"].isin(["probe", "diagnose"])
+    total = int(explain.sum())
+    assert total > 1
+    assert report_tables.unexplained(small, stages) == (0, total)
+    assert report_tables.unexplained(small, stages.drop(index=stages.index[explain][:1])) == (1, total)
 
 
 def test_verdicts_come_with_effect_interval_n_and_why(page: Page) -> None:
@@ -288,11 +306,6 @@ def test_a_large_svg_is_shown_as_a_bitmap(tmp_path: Path, monkeypatch: pytest.Mo
     assert report_module._data_address(paths).startswith("data:image/svg+xml")
     monkeypatch.setattr(report_module, "LARGEST_SVG", 3)
     assert report_module._data_address(paths) == "data:image/png;base64,cG5n"
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(3.21, "3.2 s"), (90, "1.5 min"), (5400, "1.5 h")])
-def test_duration(seconds: float, text: str) -> None:
-    assert report_tables.duration(seconds) == text
 
 
 def test_samples_may_be_files(small: Study, tmp_path: Path) -> None:
