@@ -111,7 +111,7 @@ def test_every_section_of_the_contents_exists(page: Page) -> None:
 
 
 def test_the_page_says_what_every_way_of_training_does(page: Page) -> None:
-    rows = {row[0]: row[1:] for row in page.rows if len(row) == 3}
+    rows = {row[0]: row[1:] for row in reversed(page.rows) if len(row) == 3}  # of the first such table
     assert rows["standard"] == ["none", "cross-entropy at clean images"]
     joint = ["adv: cross-entropy + w × SSL loss", "cross-entropy + w × SSL loss at adv images"]
     assert rows["at_ssl_joint"] == joint

@@ -92,4 +92,5 @@ def _side_by_side(x: pd.Series) -> pd.Series:
     """Move marks of the same x apart, by a hundredth of the axis each: arms of one way cost the same."""
     place = x.groupby(x.round(6)).cumcount()
     count = x.groupby(x.round(6)).transform("count")
-    return x + 0.01 * x.max() * (place - (count - 1) / 2)
+    moved: pd.Series = x + 0.01 * x.max() * (place - (count - 1) / 2)
+    return moved
