@@ -352,7 +352,9 @@ def test_effects_shows_primary_cells_and_survives_missing_ones(given: Inputs) ->
     axes = effects(rows, 2.0).axes[0]
     written = [text.get_text() for text in axes.texts]
     assert written == ["no result", "supported", "inconclusive", "contradicted", "supported"]
-    assert axes.get_yticklabels()[0].get_text().startswith("C2")
+    label = axes.get_yticklabels()[0].get_text()
+    assert label.startswith("C2")
+    assert label.endswith("mean at 0.25, 0.5 x eps"), "C2 and C3 compare the same arms at other sizes"
 
 
 @pytest.mark.parametrize("channels", [1, 3])

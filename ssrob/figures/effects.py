@@ -25,10 +25,11 @@ def effects(findings: pd.DataFrame, threshold: float) -> Figure:
     threshold: the effect (points) that a study must be able to detect.
     """
     rows = findings[findings["primary"].astype(bool)].reset_index(drop=True)
-    compared = rows["cell"].str.partition(" | ")[0]
-    labels = [textwrap.fill(f"{claim}: {cell}", 54) for claim, cell in zip(rows["claim"], compared, strict=True)]
+    parts = rows["cell"].str.split(" | ", regex=False)
+    labels = [_label(claim, cell[0], cell[-1]) for claim, cell in zip(rows["claim"], parts, strict=True)]
     note = f"Bars: 95 % intervals. Grey zone: less than {threshold:g} points either way."
-    figure = new_figure("Effects of the claims' primary cells", note, 11.0, 1.3 + 0.52 * len(rows))
+    height = 1.3 + sum(max(0.52, 0.1 + 0.17 * (1 + label.count("\n"))) for label in labels)
+    figure = new_figure("Effects of the claims' primary cells", note, 11.0, height)
     ax = figure.subplots()
     ax.axvspan(-threshold, threshold, color=MUTED, alpha=0.1, linewidth=0)
     ax.axvline(0, color=INK, linewidth=1)
@@ -45,3 +46,9 @@ def effects(findings: pd.DataFrame, threshold: float) -> Figure:
     ax.tick_params(axis="y", length=0)
     ax.set_xlabel("effect (percentage points)")
     return figure
+
+
+def _label(claim: str, compared: str, metric: str) -> str:
+    """Name a row: the claim, what is compared, and at which sizes of the perturbation."""
+    where = "" if metric == compared else f"\n{textwrap.fill(metric, 54)}"
+    return textwrap.fill(f"{claim}: {compared}", 54) + where

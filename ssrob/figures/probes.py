@@ -30,7 +30,7 @@ def probe_accuracies(probes: pd.DataFrame) -> Figure:
     norms = [norm for norm in ("", *NORM_NAMES) if norm in set(rows["eval_norm"])]
     note = f"n = {int(rows['n'].min())} validation images; mean over seeds, line: range. Hollow: the same network,"
     note += " untrained."
-    note += " Attacked: PGD at the reference ε through the frozen features, on either probe; neither may mislead."
+    note += " Attacked: right where neither PGD on the linear probe nor on kNN misleads, at the reference ε."
     figure = new_figure("What the pre-trained features hold", note, 11.0, 1.7 + 0.5 * len(names))
     axes = figure.subplots(1, len(norms), squeeze=False, sharey=True)[0]
     for norm, ax in zip(norms, axes, strict=True):
