@@ -165,7 +165,11 @@ FINDINGS: Columns = {
     "effect": (pa.float64(), "percentage points"),
     "low": (pa.float64(), "lower end of the 95 % interval, points"),
     "high": (pa.float64(), "upper end"),
-    "p": (pa.float64(), "p value after the claim's correction for several cells"),
+    "p": (
+        pa.float64(),
+        "p value of what the claim or control asks for (one seed: McNemar's, two-sided); in primary rows corrected for"
+        " the claim's primary cells (Holm), in all others not",
+    ),
     "seeds": (pa.int64(), "paired seeds"),
     "n": (pa.int64(), "test images per seed"),
     "detectable": (pa.float64(), "smallest effect found with 80 % power, points"),

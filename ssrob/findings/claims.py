@@ -11,8 +11,8 @@ The primary cells come from the config; the same functions make the evidence of 
 | C5b | 1 x eps | AT + SSL - AT, both from SSL: within the margin | not further beyond it by the margin |
 
 Every claim is also held against AT with as many passes and, where SSL takes part in adversarial training,
-against the same forwards without a gradient (BatchNorm statistics alone). C3 on the frontier is what AT with
-a smaller eps_train shows as well; off it on either side it is not.
+against the same forwards without a gradient (BatchNorm statistics alone); C4 against plain AT, too. C3 on the
+frontier is what AT with a smaller eps_train shows as well; off it on either side it is not.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,9 @@ WAYS = (
 )
 TWO = "at_two"  # two supervised perturbations per image: an ensemble effect without SSL
 NO_GRADIENT = "_nograd"  # suffix of a way's BatchNorm control
+VIEWS = "_views"  # suffix of a way's control that learns the classes at its views, without an SSL loss
 CHEAPER = 0.98  # a way with less than this share of the joint way's passes is also compared at equal passes
+EQUAL = 0.01  # arms whose passes differ by less than this share have equal passes, whatever they were named for
 
 
 def c2(question: Question, way: Cell) -> Evidence:
@@ -62,7 +64,7 @@ def c3(question: Question, way: Cell) -> Evidence:
         falling = slope(question.sweeps, weights, at)
         parts.append(question.part("the slope in the weight", "loss", falling, f"{told} | points per unit of weight"))
     elif weights:
-        remarks.append("one weight, so no slope in it")
+        remarks.append("one weight: that a larger one loses more was not tested")
     frontier = question.frontier("either", way, plain)
     remarks.append(_position(frontier))
     controls = [frontier, *_controls(question, way, "loss", interval)]
@@ -82,13 +84,14 @@ def c4(question: Question, joint: Cell) -> Evidence:
     at = question.kept(plain, AT_EPS)
     rivals = [question.find(joint._replace(variant=name)) for name in _ways(question, joint) if name != joint.variant]
     parts = [question.difference(str(rival), "gain", (joint, rival), at) for rival in rivals]
-    controls = [question.frontier("gain", joint, plain), *_controls(question, joint, "gain", AT_EPS)]
+    controls = [question.difference("plain AT", "gain", (joint, plain), at), question.frontier("gain", joint, plain)]
+    controls += _controls(question, joint, "gain", AT_EPS)
     two = plain._replace(variant=TWO)
     controls.append(question.difference("two supervised perturbations", "gain", (joint, two), at))
     passes = question.sweeps.passes(joint)
     for rival in rivals:
         if rival in question.sweeps.cells and not question.sweeps.passes(rival) >= CHEAPER * passes:
-            longer = rival._replace(budget=passes_of(joint))
+            longer = at_equal_passes(question, rival, joint)
             name = f"{rival.variant} at equal passes"
             controls.append(question.difference(name, "gain", (joint, longer), at))
     remark = question.remark(plain, AT_EPS)
@@ -100,7 +103,7 @@ def c5a(question: Question, pretrained: Cell) -> Evidence:
     plain = pretrained._replace(init="random", init_task=None)
     at = question.kept(plain, AT_EPS)
     task = pretrained.init_task or question.settings.primary.task
-    longer = plain._replace(budget=passes_of(pretrained, task))
+    longer = at_equal_passes(question, plain, pretrained, task)
     parts = [question.difference("random weights", "gain", (pretrained, plain), at)]
     controls = [
         question.frontier("gain", pretrained, plain),
@@ -160,7 +163,8 @@ def exploratory_cells(question: Question, claim: str) -> list[Cell]:
 
 def is_way(cell: Cell) -> bool:
     """Say whether SSL takes part in a cell's PGD adversarial training; its controls and TRADES are no ways."""
-    return cell.task is not None and not cell.variant.endswith(NO_GRADIENT) and not cell.variant.startswith("trades")
+    control = cell.variant.endswith((NO_GRADIENT, VIEWS))
+    return cell.task is not None and not control and not cell.variant.startswith("trades")
 
 
 def plain_at(way: Cell) -> Cell:
@@ -177,10 +181,23 @@ def passes_of(cell: Cell, task: str | None = None) -> str:
     return budget_label(cell.variant, task or cell.task, cell.init if task else "random")
 
 
+def at_equal_passes(question: Question, arm: Cell, like: Cell, task: str | None = None) -> Cell:
+    """Return the cell that was trained as `arm` for as many passes as `like`; of several the one with most seeds.
+
+    It is known by its label (see `passes_of`) or by its passes: ways that cost the same share one. If there is
+    none, the cell with the label.
+    """
+    cells, passes = question.sweeps.cells, question.sweeps.passes
+    named, seeds = arm._replace(budget=passes_of(like, task)), cells.get(like, {}).keys()
+    same = [each for each in cells if each.budget and each._replace(budget=None) == arm]
+    equal = [each for each in same if each == named or abs(passes(each) - passes(like)) < EQUAL * passes(like)]
+    return max(equal, key=lambda each: (len(seeds & cells[each]), each == named, str(each)), default=named)
+
+
 def _controls(question: Question, way: Cell, wants: Wants, interval: tuple[float, float]) -> list[Part]:
     plain = plain_at(way)
     at = question.kept(plain, interval)
-    longer = plain._replace(budget=passes_of(way))
+    longer = at_equal_passes(question, plain, way)
     silent = question.find(way._replace(variant=way.variant + NO_GRADIENT))
     return [
         question.difference("AT at equal passes", wants, (way, longer), at),
@@ -206,7 +223,7 @@ def _weights(question: Question, way: Cell) -> list[Cell]:
 
 
 def _ways(question: Question, joint: Cell) -> list[str]:
-    """Return the ways of the family, and those that a study adds."""
-    like = [cell._replace(variant=JOINT, weight=joint.weight) == joint for cell in question.sweeps.cells]
-    added = {cell.variant for cell, same in zip(question.sweeps.cells, like, strict=True) if same and is_way(cell)}
+    """Return the ways of the family, and those that a study adds at the joint way's weight or without one."""
+    like = [joint._replace(weight=weight) for weight in {joint.weight, None}]
+    added = {cell.variant for cell in question.sweeps.cells if is_way(cell) and cell._replace(variant=JOINT) in like}
     return [*WAYS, *sorted(added - set(WAYS))]

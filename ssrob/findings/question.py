@@ -60,8 +60,9 @@ class Question:
         ours, theirs = pair
         contrast = difference(self.sweeps, ours, theirs, at)
         tested = self.sweeps.grid[[middle(self.sweeps.grid, at)] if contrast.outcomes else at]
+        where = f"at {tested[0]:g} x eps" if len(tested) < len(at) else ""
         metric = f"mean robust accuracy at {', '.join(f'{multiple:g}' for multiple in tested) or 'no'} x eps"
-        return self.part(name, wants, contrast, f"{ours} - {theirs} | {place(ours)} | {metric}")
+        return self.part(name, wants, contrast, f"{ours} - {theirs} | {place(ours)} | {metric}", where)
 
     def frontier(self, wants: Wants, ours: Cell, plain: Cell, than: Cell | None = None) -> Part:
         """Compare with AT's own frontier: how far a cell lies beyond it, or how much further than another cell."""
@@ -72,9 +73,9 @@ class Question:
         metric += f", more than {than}" if than else ""
         return self.part("AT's own frontier", wants, contrast, f"{ours} | {place(ours)} | {metric}")
 
-    def part(self, name: str, wants: Wants, contrast: Contrast, cell: str) -> Part:
-        """Estimate a contrast."""
-        return Part(name, wants, contrast.estimate(self.settings.alpha), contrast.missing, contrast.n, cell)
+    def part(self, name: str, wants: Wants, contrast: Contrast, cell: str, where: str = "") -> Part:
+        """Estimate a contrast; where: the grid point, if it is one of several."""
+        return Part(name, wants, contrast.estimate(self.settings.alpha), contrast.missing, contrast.n, cell, where)
 
 
 def place(cell: Cell) -> str:

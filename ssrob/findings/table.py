@@ -9,13 +9,13 @@ import pandas as pd
 from ssrob.findings.claims import CLAIMS, at_eps, exploratory_cells, primary_cells
 from ssrob.findings.question import Question
 from ssrob.findings.sweeps import Sweeps, from_tables
-from ssrob.findings.verdicts import Evidence, Judged, Part, judge, verdict
+from ssrob.findings.verdicts import Evidence, Judged, Part, deciding_p, judge, verdict
 from ssrob.spec import Findings
 from ssrob.tables import FINDINGS
 
 QUESTIONS = {
     "C2": "SSL inside AT raises robust accuracy below eps_train",
-    "C3": "SSL inside AT lowers robust accuracy above eps_train, more so with a larger weight",
+    "C3": "SSL inside AT lowers robust accuracy above eps_train, and over several weights more with a larger one",
     "C4": "SSL in the loss and in the attack at once is the strongest way",
     "C5a": "SSL pre-training improves AT",
     "C5b": "after SSL pre-training, SSL inside AT brings no further benefit",
@@ -48,37 +48,38 @@ def _primary(question: Question, claim: str) -> Iterator[Row]:
     for each in judged:
         name, note = verdict(each)
         told = {"primary": True, "p": each.p, "test": _test(each), "verdict": name, "note": note}
-        yield _row(claim, each.evidence, each.evidence.shown) | told
+        yield _row(question, claim, each.evidence, each.evidence.shown) | told
     for each in judged:
-        yield from _rests_on(claim, each.evidence)
+        yield from _rests_on(question, claim, each.evidence)
 
 
 def _exploratory(question: Question, claim: str) -> Iterator[Row]:
     for cell in exploratory_cells(question, claim):
         evidence = CLAIMS[claim](question, cell)
-        yield _row(claim, evidence, evidence.shown)
-        yield from _rests_on(claim, evidence)
+        yield _row(question, claim, evidence, evidence.shown)
+        yield from _rests_on(question, claim, evidence)
     if claim == "C3":
         ways = {*primary_cells(question, claim), *exploratory_cells(question, claim)}
         for cell in sorted(ways, key=lambda cell: tuple(map(str, cell))):
             evidence = at_eps(question, cell)
-            yield _row(claim, evidence, evidence.shown) | {"question": "the difference at eps_train itself"}
+            yield _row(question, claim, evidence, evidence.shown) | {"question": "the difference at eps_train itself"}
 
 
-def _rests_on(claim: str, evidence: Evidence) -> Iterator[Row]:
+def _rests_on(question: Question, claim: str, evidence: Evidence) -> Iterator[Row]:
     """Return the parts and controls that there are, besides the part that was shown."""
     parts = evidence.parts if evidence.weakest else evidence.parts[1:]
     for part in [*parts, *evidence.controls]:
         if part.estimate:
-            yield _row(claim, evidence, part)
+            yield _row(question, claim, evidence, part)
 
 
-def _row(claim: str, evidence: Evidence, part: Part) -> Row:
+def _row(question: Question, claim: str, evidence: Evidence, part: Part) -> Row:
     """Write one comparison as an exploratory row; its p value is not corrected."""
     found = part.estimate
     told = {"claim": claim, "question": f"{QUESTIONS[claim]}? against {part.name}", "cell": part.cell, "primary": False}
-    numbers = ("effect", "low", "high", "p", "detectable")
+    numbers = ("effect", "low", "high", "detectable")
     row: Row = told | {name: math.nan if found is None else getattr(found, name) for name in numbers}
+    row |= {"p": deciding_p(part, question.settings)}
     row |= {"seeds": found.seeds if found else 0, "n": part.n, "test": found.test if found else ""}
     return row | {"verdict": "", "note": _aside(evidence, part)}
 
@@ -98,7 +99,7 @@ def _aside(evidence: Evidence, part: Part) -> str:
     if part.estimate is None:
         return f"{evidence.subject} {evidence.where}: not compared, missing: {'; '.join(part.missing)}."
     found = part.estimate
-    told = f"{evidence.subject}: {found.effect:+.1f} against {part.name} {evidence.where}"
+    told = f"{evidence.subject}: {found.effect:+.1f} against {part.name} {part.where or evidence.where}"
     if math.isnan(found.low):
         return f"{told}; exploratory, without an interval."
     return f"{told}; exploratory, the interval {'includes' if found.low <= 0 <= found.high else 'excludes'} 0."

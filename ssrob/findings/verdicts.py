@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
 from ssrob.findings.statistics import Estimate, Wants, holm, p_opposite, p_value
 from ssrob.spec import Findings
 
@@ -18,11 +20,12 @@ class Part:
     missing: tuple[str, ...] = ()  # what the study would have to have for it
     n: int = 0
     cell: str = ""
+    where: str = ""  # the one grid point that was looked at, where the claim's interval has more (one seed)
 
     @property
     def tested(self) -> bool:
         """Say whether there is a p value: something to compare, several seeds and some spread."""
-        return self.estimate is not None and not math.isnan(self.estimate.p)
+        return self.estimate is not None and self.estimate.seeds > 1 and not math.isnan(self.estimate.p)
 
 
 @dataclass(frozen=True)
@@ -81,12 +84,20 @@ def judge(family: list[Evidence], settings: Findings) -> list[Judged]:
     a claim at alpha.
     """
     everything = [[_p(part, settings) for part in evidence.parts + evidence.controls] for evidence in family]
-    support = holm([math.nan if any(map(math.isnan, each)) else max(each) for each in everything])
-    against = holm([min(holm([_opposite(p, settings) for p in each.parts]), default=math.nan) for each in family])
-    shown = holm([_shown_p(each.shown, settings) for each in family])
+    support = holm([float(np.max(each)) for each in everything])  # NaN if any is: something was not tested
+    opposite = [holm([_opposite(part, settings) for part in evidence.parts]) for evidence in family]
+    against = holm([float(np.min(each)) for each in opposite])
+    shown = holm([deciding_p(each.shown, settings) for each in family])
     return [
         Judged(evidence, settings, shown[i], support[i], against[i], len(family)) for i, evidence in enumerate(family)
     ]
+
+
+def deciding_p(part: Part, settings: Findings) -> float:
+    """Return the p value of what a part wants, as tables show it; with one seed McNemar's, which decides nothing."""
+    if part.estimate is not None and part.estimate.seeds < 2:
+        return part.estimate.p
+    return _p(part, settings)
 
 
 def verdict(judged: Judged) -> tuple[str, str]:
@@ -103,9 +114,17 @@ def describe(evidence: Evidence, why: str) -> str:
         return f"{evidence.subject} {evidence.where}: {why}{remark}."
     verb = "gains" if estimate.effect >= 0 else "loses"
     return (
-        f"{evidence.subject} {verb} {abs(estimate.effect):.1f} points {evidence.where} "
+        f"{evidence.subject} {verb} {abs(estimate.effect):.1f} points {evidence.shown.where or evidence.where} "
         f"against {evidence.shown.name}; {why}{remark}."
     )
+
+
+def _one_seed(judged: Judged) -> str:
+    single = [part for part in judged.evidence.parts if part.estimate is not None and part.estimate.seeds < 2]
+    if not single:
+        return ""
+    named = "" if judged.evidence.shown in single else f" of {_list(part.name for part in single)}"
+    return f"one seed{named} says nothing about another"
 
 
 def _absent_controls(judged: Judged) -> str:
@@ -137,7 +156,11 @@ def _failed_control(judged: Judged) -> str:
 def _names(parts: Iterable[Part]) -> str:
     """Name what parts lack, each thing once."""
     lacking = [name for part in parts for name in part.missing or (f"more seeds for {part.name}",)]
-    return "; ".join(dict.fromkeys(lacking))
+    return _list(lacking)
+
+
+def _list(names: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(names))
 
 
 def _interval(estimate: Estimate) -> str:
@@ -152,9 +175,9 @@ RULES: tuple[Rule, ...] = (
         lambda j: f"not compared, missing: {j.evidence.missing}",
     ),
     (
-        lambda j: j.estimate.seeds < 2,
+        lambda j: bool(_one_seed(j)),
         "inconclusive",
-        lambda j: "one seed says nothing about another",
+        _one_seed,
     ),
     (
         lambda j: not all(part.tested for part in j.evidence.parts),
@@ -203,23 +226,17 @@ RULES: tuple[Rule, ...] = (
 
 
 def _p(part: Part, settings: Findings) -> float:
-    return math.nan if part.estimate is None else p_value(part.estimate, part.wants, settings.margin)
+    found = part.estimate
+    return p_value(found, part.wants, settings.margin) if found and part.tested else math.nan
 
 
 def _opposite(part: Part, settings: Findings) -> float:
-    return math.nan if part.estimate is None else p_opposite(part.estimate, part.wants, settings.margin)
-
-
-def _shown_p(part: Part, settings: Findings) -> float:
-    """Return the p value to print: of the equivalence where that is the question, else two-sided."""
-    if part.estimate is None:
-        return math.nan
-    several = part.wants == "within" and part.estimate.seeds > 1
-    return _p(part, settings) if several else part.estimate.p
+    found = part.estimate
+    return p_opposite(found, part.wants, settings.margin) if found and part.tested else math.nan
 
 
 def _strength(part: Part) -> float:
     """Return the signed t value of what is wanted: the smaller, the weaker."""
     assert part.estimate is not None
     sign = -1 if part.wants == "loss" else 1
-    return sign * part.estimate.effect / (part.estimate.se if part.tested else 1.0)
+    return sign * part.estimate.effect / (part.estimate.se if part.estimate.se > 0 else 1.0)
