@@ -27,6 +27,8 @@ from ssrob.store import Store, StoreError, prepared_facts
 MOST = 2_000_000  # bytes of a published study
 BULK = ("examples",)  # tables with a row per test image, left out
 HEADINGS = ("robust_accuracy", "difference_to_at", "effects")  # figures shown on the page
+PICTURES = "adversarial_examples"  # images of the data set, which has terms of its own
+PAGE = 150_000  # bytes that are kept for the page and the config
 
 
 def publish(plan: Plan, store: Store, to: Path, command: str) -> list[str]:
@@ -43,8 +45,8 @@ def publish(plan: Plan, store: Store, to: Path, command: str) -> list[str]:
         shutil.rmtree(to)  # an earlier one of ours
     (to / "tables").mkdir(parents=True)
     _write_tables(made, plan.folder / "tables", to / "tables")
-    _write_figures(plan.folder / "figures", to / "figures")
     left_out = [f"`{name}` (a row per test image)" for name in BULK]
+    left_out += _write_figures(plan.folder / "figures", to / "figures", MOST - PAGE - folder_size(to))
     if folder_size(to) + page.stat().st_size <= MOST:
         shutil.copyfile(page, to / page.name)
     else:
@@ -70,13 +72,23 @@ def _write_tables(made: Mapping[str, pd.DataFrame], source: Path, to: Path) -> N
         shutil.copyfile(file, to / file.name)
 
 
-def _write_figures(source: Path, to: Path) -> None:
-    """Copy each figure as SVG or PNG, whichever is smaller."""
+def _write_figures(source: Path, to: Path, room: int) -> list[str]:
+    """Copy figures as SVG or PNG, whichever is smaller, the page's first, while there is room; return what is not."""
     to.mkdir()
-    for vector in sorted(source.glob("*.svg")):
+    left_out = []
+    order = {name: place for place, name in enumerate([*HEADINGS, *(name for name in RECIPES if name not in HEADINGS)])}
+    for vector in sorted(source.glob("*.svg"), key=lambda file: (order.get(file.stem, len(order)), file.stem)):
         bitmap = vector.with_suffix(".png")
         smaller = min((file for file in (vector, bitmap) if file.is_file()), key=lambda file: file.stat().st_size)
-        shutil.copyfile(smaller, to / smaller.name)
+        bytes_ = smaller.stat().st_size
+        if vector.stem == PICTURES:
+            left_out.append(f"`{vector.stem}` (images of the data set)")
+        elif bytes_ > room:
+            left_out.append(f"`{smaller.name}` ({size(bytes_)})")
+        else:
+            shutil.copyfile(smaller, to / smaller.name)
+            room -= bytes_
+    return left_out
 
 
 def _page(study: Study, made: Mapping[str, pd.DataFrame], facts: str, figures: Path) -> Iterator[str]:

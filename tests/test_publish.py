@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from ssrob.config import parse_study
 from ssrob.plan import make_plan
-from ssrob.publish import MOST, publish
+from ssrob.publish import MOST, _write_figures, publish
 from ssrob.store import Store, StoreError
 from ssrob.tables import read_table
 from tests.conftest import Finished
@@ -45,6 +45,21 @@ def test_a_published_study_says_what_was_run_on_what(finished: Finished, tmp_pat
     assert len(kept)
     assert kept["metric"].str.startswith("validation/").all()
     assert sum(file.stat().st_size for file in to.rglob("*") if file.is_file()) <= MOST
+
+
+def test_figures_are_kept_while_there_is_room_the_page_s_first(tmp_path: Path) -> None:
+    source = tmp_path / "figures"
+    source.mkdir()
+    for name in ("adversarial_examples", "corruption_heatmap", "robust_accuracy", "robust_accuracy_l2", "effects"):
+        (source / f"{name}.svg").write_bytes(b"x" * 100)
+    (source / "effects.png").write_bytes(b"x" * 60)
+    left_out = _write_figures(source, tmp_path / "to", 270)
+    assert {file.name for file in (tmp_path / "to").iterdir()} == {
+        "robust_accuracy.svg",
+        "effects.png",
+        "corruption_heatmap.svg",
+    }
+    assert left_out == ["`adversarial_examples` (images of the data set)", "`robust_accuracy_l2.svg` (100 bytes)"]
 
 
 def test_a_study_without_a_report_is_not_published(finished: Finished, tmp_path: Path) -> None:
