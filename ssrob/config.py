@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import itertools
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from ssrob.spec import ConfigError, Study
+from ssrob.spec import ConfigError, Primary, Study
 
 LINE = 300  # characters of a message, whatever stands in a config
 
@@ -46,18 +47,49 @@ def parse_study(config: Mapping[str, Any], where: str = "config") -> Study:
         own = config.get(section) or {}
         merged[section] = {**family()[section], **own} if isinstance(own, Mapping) else own
     try:
-        return _with_primary_cell(Study.model_validate(merged))
+        return _with_primary_cell(Study.model_validate(merged), where)
     except ValidationError as error:
         raise ConfigError("\n".join(f"{where}: {line}" for line in explain(error))) from None
 
 
-def _with_primary_cell(study: Study) -> Study:
-    """Let the primary cell's task and weight be the study's where the config does not name them."""
-    primary = study.findings.primary
-    own = {"task": study.ssl.task, "weight": study.ssl.weights[0]}
-    changes = {name: value for name, value in own.items() if name not in primary.model_fields_set}
+def _with_primary_cell(study: Study, where: str) -> Study:
+    """Take the primary cell from the study where the config does not name it; refuse what the study does not have."""
+    primary, offered = study.findings.primary, _offered(study)
+    usual = primary.model_dump() | {"task": study.ssl.task, "weight": study.ssl.weights[0]}
+    changes = {}
+    for name, values in offered.items():
+        if name not in primary.model_fields_set:
+            changes[name] = usual[name] if usual[name] in values else values[0]
+        elif getattr(primary, name) not in values:
+            told = f"the study has {', '.join(map(str, values))}, found {getattr(primary, name)!r}"
+            raise ConfigError(f"{where}: findings.primary.{name}: {told}")
+    for name in ("below", "above"):
+        changed = getattr(primary, name) != getattr(Primary(), name)
+        if changed and not primary.points(name, study.evaluate.eps):
+            told = f"no eps of evaluate.eps {study.evaluate.eps} lies in it, found {list(getattr(primary, name))}"
+            raise ConfigError(f"{where}: findings.primary.{name}: {told}")
     findings = study.findings.model_copy(update={"primary": primary.model_copy(update=changes)})
     return study.model_copy(update={"findings": findings})
+
+
+def _offered(study: Study) -> dict[str, list[Any]]:
+    """Return what a primary cell may be of, by field: what the arms that it concerns are trained and tested with."""
+    blocks = [(block, [study.variants[name] for name in block.variant]) for block in study.arms]
+    norms = [block.norm or study.threat for block, ways in blocks if any(way.perturb for way in ways)]
+    tasks = [
+        block.task or [study.ssl.task]
+        for block, ways in blocks
+        if any(way.uses_ssl for way in ways) or block.init != ["random"]
+    ]
+    weights = [block.weight or study.ssl.weights for block, ways in blocks if any(way.uses_weight for way in ways)]
+    return {
+        "norm": list(dict.fromkeys(itertools.chain(*norms or [study.threat]))),
+        "task": list(dict.fromkeys(itertools.chain(*tasks or [[study.ssl.task]]))),
+        "weight": list(dict.fromkeys(itertools.chain(*weights or [study.ssl.weights]))),
+        "init": ["random", *study.pretraining],
+        "pretrained": list(study.pretraining),
+        "checkpoint": study.evaluate.checkpoints,
+    }
 
 
 def import_plugins(names: Any, where: str = "config") -> None:

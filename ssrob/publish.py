@@ -102,7 +102,7 @@ def _page(study: Study, made: Mapping[str, pd.DataFrame], facts: str, figures: P
             " [not run](#not-run), and verdicts may change with them."
         )
     yield "## Outcome\n\n" + "\n".join(_outcome(primary))
-    yield _verdicts(primary)
+    yield _verdicts(primary, study.findings.level)
     for name in HEADINGS:
         for file in figures.glob(f"{name}.*"):
             yield f"![{name.replace('_', ' ')}](figures/{file.name})\n\n{RECIPES[name].caption}"
@@ -158,12 +158,12 @@ def _effect(row: Mapping[Any, Any]) -> str:
     return "" if pd.isna(row["effect"]) else f"{row['effect']:+.1f}{interval}"
 
 
-def _verdicts(primary: pd.DataFrame) -> str:
+def _verdicts(primary: pd.DataFrame, level: str) -> str:
     """Lay out the primary cells."""
     headings = [
         "claim",
         "compared",
-        "effect in points (95 % interval)",
+        f"effect in points ({level} interval)",
         "seeds × images",
         "detectable",
         "verdict",

@@ -3,6 +3,7 @@
 A config is YAML. Numbers may be written as fractions (``8/255``); every eps is in [0, 1] pixel units. Imports no torch.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -240,24 +241,44 @@ def _off(value: object) -> object:
 class Primary(Strict):
     """The cells that the verdicts are about, fixed before anything runs; all else is exploratory."""
 
-    norm: Norm = "linf"
+    norm: Norm = "linf"  # default: the study's first where this is not trained
     task: Task = "rotation"  # default: the study's
     weight: NotNegative = 0.5  # default: the study's first
     init: Name = "random"
     pretrained: Name = "ssl"
-    checkpoint: Checkpoint = "best"
+    checkpoint: Checkpoint = "best"  # default: the study's first where this is not tested
     below: tuple[NotNegative, NotNegative] = (0.25, 0.75)  # eps interval of C2, multiples of the reference
-    above: tuple[NotNegative, NotNegative] = (1.0, 2.0)  # eps interval of C3
+    above: tuple[NotNegative, NotNegative] = (1.0, 2.0)  # eps interval of C3; 1 itself is left out
+
+    @model_validator(mode="after")
+    def _intervals_lie_on_their_sides(self) -> Self:
+        if not self.below[0] <= self.below[1] < 1:
+            raise ValueError(f"below: expected [low, high] with low <= high < 1, found {list(self.below)}")
+        if not 1 <= self.above[0] <= self.above[1] or self.above[1] == 1:
+            raise ValueError(
+                f"above: expected [low, high] with 1 <= low <= high and high > 1, found {list(self.above)}"
+            )
+        return self
+
+    def points(self, name: str, grid: Iterable[float]) -> list[float]:
+        """Return the points of an eps grid in the interval `below` or `above`; 1 belongs to neither."""
+        low, high = getattr(self, name)
+        return [eps for eps in grid if low - 1e-6 <= eps <= high + 1e-6 and abs(eps - 1) > 1e-6]
 
 
 class Findings(Strict):
     """How claims become verdicts."""
 
     primary: Primary = Primary()
-    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05  # level of the tests; intervals are at 1 - alpha
     margin: Positive = 1.0  # points: C5b's equivalence margin
     floor: NotNegative = 5.0  # per cent: cells where plain AT is below are left out of differences
     detectable: Positive = 2.0  # points: a study that cannot detect this is a demonstration
+
+    @property
+    def level(self) -> str:
+        """The level of the effects' intervals in words, e.g. ``95 %``."""
+        return f"{100 * (1 - self.alpha):g} %"
 
 
 class Study(Strict):

@@ -163,7 +163,7 @@ FINDINGS: Columns = {
     "cell": (pa.string(), "which arms, norm, checkpoint, metric, eps interval"),
     "primary": (pa.bool_(), "fixed in the config before anything ran; otherwise exploratory"),
     "effect": (pa.float64(), "percentage points"),
-    "low": (pa.float64(), "lower end of the 95 % interval, points"),
+    "low": (pa.float64(), "lower end of the interval at level 1 - findings.alpha (95 % by default), points"),
     "high": (pa.float64(), "upper end"),
     "p": (
         pa.float64(),

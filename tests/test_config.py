@@ -14,6 +14,20 @@ from tests.conftest import ROOT, tiny_config
 
 # What is changed, and words that the message must hold: the field, what was found, what is allowed.
 BAD: list[tuple[dict[str, Any], list[str]]] = [
+    ({"findings": {"primary": {"below": [0.25, 1]}}}, ["findings.primary", "below", "high < 1", "[0.25, 1.0]"]),
+    ({"findings": {"primary": {"below": [0.7, 0.3]}}}, ["findings.primary", "below", "low <= high", "[0.7, 0.3]"]),
+    ({"findings": {"primary": {"above": [0.9, 2]}}}, ["findings.primary", "above", "1 <= low", "[0.9, 2.0]"]),
+    ({"findings": {"primary": {"above": [1, 1]}}}, ["findings.primary", "above", "high > 1", "[1.0, 1.0]"]),
+    ({"findings": {"primary": {"below": [0.6, 0.9]}}}, ["findings.primary.below", "evaluate.eps", "found [0.6, 0.9]"]),
+    ({"findings": {"primary": {"above": [1, 1.5]}}}, ["findings.primary.above", "evaluate.eps", "found [1.0, 1.5]"]),
+    ({"findings": {"primary": {"checkpoint": "last"}}}, ["findings.primary.checkpoint", "has best, found 'last'"]),
+    ({"findings": {"primary": {"weight": 3}}}, ["findings.primary.weight", "has 0.5, found 3"]),
+    ({"findings": {"primary": {"task": "jigsaw"}}}, ["findings.primary.task", "has rotation, found 'jigsaw'"]),
+    ({"findings": {"primary": {"pretrained": "mine"}}}, ["findings.primary.pretrained", "ssl", "found 'mine'"]),
+    (
+        {"findings": {"primary": {"norm": "linf"}}, "arms": [{"variant": "at", "norm": "l2"}, {"variant": "standard"}]},
+        ["findings.primary.norm: the study has l2, found 'linf'"],
+    ),
     ({"modell": {}}, ["unknown key 'modell'", "did you mean 'model'"]),
     ({"model": {"name": "resnett"}}, ["model.name", "'resnett'", "preactresnet18, resnet, wideresnet"]),
     ({"model": {"name": "resnet", "depth": 9}}, ["model", "6 n + 2", "found 9"]),
@@ -177,6 +191,18 @@ def test_what_an_arm_is_compared_with_may_use_its_weight_and_task(tmp_path: Path
         {"variant": ["at", "at_ssl_joint"], "task": "jigsaw", "weight": 2},
     ]
     assert len(parse_study(tiny_config(tmp_path, arms=arms)).arms) == 4
+
+
+def test_the_primary_cell_is_of_what_the_study_trains_and_tests(tmp_path: Path) -> None:
+    ways = {"variant": ["at", "at_ssl_adv"], "norm": "l2", "task": "jigsaw", "weight": [2, 0.1]}
+    changes: dict[str, Any] = {"arms": [{"variant": "standard"}, ways], "evaluate": {"checkpoints": "last"}}
+    primary = parse_study(tiny_config(tmp_path, **changes)).findings.primary
+    assert (primary.norm, primary.task, primary.weight, primary.checkpoint) == ("l2", "jigsaw", 2, "last")
+    usual = parse_study(tiny_config(tmp_path, evaluate={"checkpoints": ["last", "best"]})).findings.primary
+    assert (usual.norm, usual.task, usual.weight, usual.checkpoint) == ("linf", "rotation", 0.5, "best")
+    named = {"norm": "l2", "task": "jigsaw", "weight": 0.1, "checkpoint": "last", "below": (0, 0.25), "above": (2, 2)}
+    given = parse_study(tiny_config(tmp_path, **changes, findings={"primary": named})).findings.primary
+    assert given.model_dump(include=set(named)) == named
 
 
 def test_every_l2_budget_is_allowed(tmp_path: Path) -> None:

@@ -349,7 +349,9 @@ def test_passes_on_other_data_are_no_cost_to_compare(given: Inputs) -> None:
 def test_effects_shows_primary_cells_and_survives_missing_ones(given: Inputs) -> None:
     rows = given.findings.copy()
     rows.loc[0, ["effect", "low", "high"]] = np.nan
-    axes = effects(rows, 2.0).axes[0]
+    figure = effects(rows, 2.0, "99 %")
+    assert "Bars: 99 % intervals" in figure.get_supxlabel()
+    axes = figure.axes[0]
     written = [text.get_text() for text in axes.texts]
     assert written == ["no result", "supported", "inconclusive", "contradicted", "supported"]
     label = axes.get_yticklabels()[0].get_text()

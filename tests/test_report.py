@@ -18,6 +18,7 @@ import synthetic
 
 SMALL: dict[str, Any] = {
     "seeds": [0, 1],
+    "findings": {"alpha": 0.1},
     "threat": {"linf": {"eps": "8/255"}},
     "evaluate": {"checkpoints": ["best", "last"], "eps": [0, 0.5, 1, 2]},
     "arms": [
@@ -73,6 +74,11 @@ def written(small: Study, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
 @pytest.fixture(scope="module")
 def page(written: tuple[Path, synthetic.Tables]) -> Page:
     return Page(written[0] / "report.html")
+
+
+def test_intervals_are_called_by_the_study_s_level(page: Page, written: tuple[Path, synthetic.Tables]) -> None:
+    assert "percentage points of accuracy with 90 % intervals" in " ".join(page.text.split())
+    assert "Bars: 90 % intervals" in (written[0] / "figures" / "effects.svg").read_text()
 
 
 @pytest.fixture

@@ -19,15 +19,15 @@ VERDICT_COLOURS = {"supported": "#00795a", "contradicted": "#b84600", "inconclus
 
 
 @styled
-def effects(findings: pd.DataFrame, threshold: float) -> Figure:
-    """Draw effects (points) and 95 % intervals of the claims' primary cells; rows as `tables.FINDINGS`.
+def effects(findings: pd.DataFrame, threshold: float, level: str = "95 %") -> Figure:
+    """Draw effects (points) and intervals of the claims' primary cells; rows as `tables.FINDINGS`.
 
-    threshold: the effect (points) that a study must be able to detect.
+    threshold: the effect (points) that a study must be able to detect; level: of the intervals, in words.
     """
     rows = findings[findings["primary"].astype(bool)].reset_index(drop=True)
     parts = rows["cell"].str.split(" | ", regex=False)
     labels = [_label(claim, cell[0], cell[-1]) for claim, cell in zip(rows["claim"], parts, strict=True)]
-    note = f"Bars: 95 % intervals. Grey zone: less than {threshold:g} points either way."
+    note = f"Bars: {level} intervals. Grey zone: less than {threshold:g} points either way."
     height = 1.3 + sum(max(0.52, 0.1 + 0.17 * (1 + label.count("\n"))) for label in labels)
     figure = new_figure("Effects of the claims' primary cells", note, 11.0, height)
     ax = figure.subplots()

@@ -70,7 +70,7 @@ def _cost(i: Inputs) -> Figure | None:
 
 def _effects(i: Inputs) -> Figure | None:
     some = len(i.findings) and (i.findings["primary"].astype(bool) & i.findings["effect"].notna()).any()
-    return effects(i.findings, i.study.findings.detectable) if some else None
+    return effects(i.findings, i.study.findings.detectable, i.study.findings.level) if some else None
 
 
 def _pictures(i: Inputs) -> Figure | None:
