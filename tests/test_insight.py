@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
-from ssrob import collect, diagnose, probe, stages
+from ssrob import collect, diagnose, probe, stages, tables
 from ssrob.attacks.freeze import frozen
 from ssrob.attacks.geometry import GEOMETRIES
 from ssrob.catalog import LOSSES, Loss
@@ -107,7 +107,7 @@ def test_an_attacked_probe_is_never_better_than_a_clean_one_and_eps_0_changes_no
             spec = PROBE.model_copy(update={"reference": {"linf": eps}})
             table = probe.measure(fitted, train, spec)  # the training images, which the probes know
             assert list(table["n"]) == [60] * 4
-            accuracies.append(collect._shares(table))
+            accuracies.append(list(tables.shares(table)))
         assert len(probe.measure(fitted, held_out, PROBE)) == 4
     clean, none, some = accuracies[0][:2], accuracies[0][2:], accuracies[2][2:]
     assert none == clean
