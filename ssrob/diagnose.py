@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ssrob.attacks.freeze import frozen
 from ssrob.attacks.geometry import GEOMETRIES
+from ssrob.attacks.names import STEP_RATIO
 from ssrob.attacks.stepper import loss_and_gradient
 from ssrob.catalog import LOSSES, Widths, load, loss_row
 from ssrob.data.batches import Batches, as_tensor, unit
@@ -121,8 +122,8 @@ def _fit_heads(network: Network, data: Prepared, spec: DiagnoseSpec) -> None:
 
 
 def _objective(spec: DiagnoseSpec) -> Objective:
-    """Name both losses and an attack on each: the reference attack in everything but the number of steps."""
-    size = {"norm": spec.norm, "eps": spec.eps, "steps": spec.steps, "step_size": 2.5 * spec.eps / spec.steps}
+    """Name both losses and PGD on each at the eps asked for, of `STEP_RATIO` * eps / steps a step."""
+    size = {"norm": spec.norm, "eps": spec.eps, "steps": spec.steps, "step_size": STEP_RATIO * spec.eps / spec.steps}
     attacks = {
         name: Perturbation.model_validate({"climb": {loss: 1.0}} | size)
         for name, loss in (("supervised", "xent"), ("ssl", spec.task))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ssrob.attacks.freeze import frozen
 from ssrob.attacks.geometry import GEOMETRIES
+from ssrob.attacks.names import STEP_RATIO
 from ssrob.attacks.pgd import pgd
 from ssrob.data.batches import as_tensor, unit
 from ssrob.data.prepared import Prepared
@@ -170,7 +171,7 @@ def _attacked(probes: Probes, images: Images, spec: ProbeSpec, norm: Norm, numbe
             geometry=GEOMETRIES[norm],
             eps=eps,
             steps=spec.steps,
-            step_size=2.5 * eps / spec.steps,
+            step_size=STEP_RATIO * eps / spec.steps,
             generator=generator(spec.seed, "probe", probe, norm, number, device=x.device),
         )
 

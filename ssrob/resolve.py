@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from ssrob.attacks.names import STEP_RATIO
 from ssrob.catalog import LOSSES, loss_row
 from ssrob.layouts import checked
 from ssrob.spec import WEIGHT, ConfigError, Norm, Study, Variant
@@ -51,7 +52,7 @@ def _resolve_attack(study: Study, name: str, raw: Perturb, *, norm: Norm, eps_sc
     if threat is None:
         raise ConfigError(f"perturbation {name!r}: norm {raw.norm!r} is not under threat")
     scale, steps = eps_scale * raw.eps_scale, raw.steps or threat.steps
-    size = threat.step_size * threat.steps / steps if threat.step_size else 2.5 * threat.eps / steps
+    size = threat.step_size * threat.steps / steps if threat.step_size else STEP_RATIO * threat.eps / steps
     return Perturbation(
         climb={},
         norm=raw.norm or norm,

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ssrob.attacks.freeze import frozen
+from ssrob.attacks.names import STEP_RATIO
 from ssrob.catalog import LOSSES, load
 from ssrob.hardware import laid_out, precision
 from ssrob.losses.batch import Batch
@@ -81,7 +82,7 @@ def _attack(spec: TrainSpec) -> Objective | None:
     if any(not LOSSES[name].self_supervised for name in spec.objective.losses):
         climb = {"xent": 1.0}
     steps, eps = spec.training.validation_steps, spec.eps_train
-    perturbation = Perturbation(climb=climb, norm=spec.norm, eps=eps, steps=steps, step_size=2.5 * eps / steps)
+    perturbation = Perturbation(climb=climb, norm=spec.norm, eps=eps, steps=steps, step_size=STEP_RATIO * eps / steps)
     return Objective(perturb={"validation": perturbation}, train={}, arguments=spec.objective.arguments)
 
 

@@ -1,4 +1,4 @@
-"""Models with known or quickly trained robustness, for the tests of attacks and sweep."""
+"""Models with known or quickly trained robustness, and an attack by itself, for the tests of attacks and sweep."""
 
 import functools
 
@@ -8,6 +8,8 @@ from sklearn.datasets import load_digits
 from ssrob.attacks.freeze import frozen
 from ssrob.attacks.geometry import GEOMETRIES, Geometry
 from ssrob.attacks.pgd import pgd
+from ssrob.attacks.presets import AttackConfig
+from ssrob.attacks.stepper import LossAt, build, loss_and_gradient, select
 from ssrob.seeding import generator
 from torch import Tensor, nn
 
@@ -83,3 +85,22 @@ def digits_test(count: int) -> tuple[Tensor, Tensor]:
     """Digits that `robust_cnn` has not seen."""
     x, labels = digits()
     return x[1200 : 1200 + count], labels[1200 : 1200 + count]
+
+
+def climb(config: AttackConfig, geometry: Geometry, loss_at: LossAt, *, x: Tensor, eps: Tensor, keys: Tensor) -> Tensor:
+    """Run one attack by itself on x (B, C, H, W) in [0, 1]; return its point of highest loss, same shape.
+
+    eps (B,) and keys (B,) int64 are the budgets and the source of all draws. Of an attack that minimises the
+    norm, returns the nearest point whose loss was positive, or x if there is none.
+    """
+    stepper = build(config, geometry)
+    state = stepper.begin(x.detach(), eps, keys)
+    best, best_loss = state["adv"], torch.full_like(eps, -torch.inf)
+    for _ in range(stepper.steps):
+        loss, gradient = loss_and_gradient(loss_at, state["adv"], config.row.uses_gradient)
+        best, best_loss = select(loss > best_loss, state["adv"], best), torch.maximum(loss, best_loss)
+        state = stepper.tell(state, loss, gradient)
+    if config.row.minimises_norm:
+        return state["adv"]
+    with torch.no_grad():
+        return select(loss_at(state["adv"]) > best_loss, state["adv"], best)

@@ -11,13 +11,11 @@ from ssrob.attacks import logit_losses, names
 from ssrob.attacks.freeze import frozen
 from ssrob.attacks.geometry import GEOMETRIES, Geometry
 from ssrob.attacks.pgd import pgd
-from ssrob.attacks.presets import PRESETS, AttackConfig, AttackPlan
-from ssrob.attacks.stepper import climb
-from ssrob.attacks.steppers import STEPPERS, build
+from ssrob.attacks.presets import AttackConfig, AttackPlan
 from ssrob.seeding import generator
 from torch import Tensor, nn
 
-from attack_models import digits_test, linear_distance, linear_problem, robust_cnn
+from attack_models import climb, digits_test, linear_distance, linear_problem, robust_cnn
 
 CONFIGS = {
     "pgd": AttackConfig("pgd", "margin", 10),
@@ -45,8 +43,7 @@ def keys(count: int) -> Tensor:
 
 def test_names_are_those_of_the_tables():
     assert tuple(GEOMETRIES) == names.NORMS
-    assert tuple(PRESETS) == names.PRESET_NAMES
-    assert tuple(CONFIGS) == tuple(STEPPERS) == names.ATTACK_KINDS
+    assert tuple(CONFIGS) == tuple(names.ATTACKS)
     assert tuple(logit_losses.UNTARGETED) == names.UNTARGETED_LOSSES
     assert tuple(logit_losses.TARGETED) == names.TARGETED_LOSSES
 
@@ -168,12 +165,11 @@ def test_budget_against_a_clone(geometry: Geometry, kind: str):
     """The budget is judged against a copy made beforehand: an attack that moves its input cannot hide."""
     model, (x, y) = robust_cnn(), digits_test(48)
     before, eps = x.clone(), torch.linspace(0, 0.6, 48)
-    stepper = build(CONFIGS[kind], geometry)
-    adv = climb(stepper, lambda z: logit_losses.margin(model(z), y), x, eps, keys(48))
+    adv = climb(CONFIGS[kind], geometry, lambda z: logit_losses.margin(model(z), y), x=x, eps=eps, keys=keys(48))
     assert x.equal(before)
     assert adv.min() >= 0
     assert adv.max() <= 1
-    if not stepper.minimises_norm:
+    if not CONFIGS[kind].row.minimises_norm:
         assert (geometry.norm(adv - before) <= eps + SLACK).all()
         raised = logit_losses.margin(model(adv), y) - logit_losses.margin(model(before), y)
         assert raised[-24:].mean() > 0  # Square cannot fail to gain by luck on 24 images
@@ -189,10 +185,10 @@ def test_frozen_gives_the_model_back(kind: str):
     state = {name: value.clone() for name, value in model.state_dict().items()}
     grads = [None if p.grad is None else p.grad.clone() for p in model.parameters()]
     global_state = torch.get_rng_state()
-    stepper = build(CONFIGS[kind], GEOMETRIES["linf"])
+    linf, eps = GEOMETRIES["linf"], torch.full((8,), 0.1)
     with frozen(model):
         assert not any(p.requires_grad for p in model.parameters())
-        climb(stepper, lambda z: logit_losses.margin(model(z), y), x, torch.full((8,), 0.1), keys(8))
+        climb(CONFIGS[kind], linf, lambda z: logit_losses.margin(model(z), y), x=x, eps=eps, keys=keys(8))
     assert all(value.equal(state[name]) for name, value in model.state_dict().items())
     assert [p.requires_grad for p in model.parameters()] == [True, True, True, True, True, False]
     assert [m.training for m in model.modules()] == [True, True, False, True, True]
@@ -213,10 +209,10 @@ def test_frozen_gives_the_model_back_after_an_error():
 def test_rows_do_not_depend_on_the_batch(geometry: Geometry, kind: str):
     model, x, y = linear_problem(4)
     eps = 0.5 * linear_distance(model, x, y, geometry).float()
-    stepper = build(CONFIGS[kind], geometry)
 
     def run(rows: slice) -> Tensor:
-        return climb(stepper, lambda z: logit_losses.margin(model(z), y[rows]), x[rows], eps[rows], keys(64)[rows])
+        loss_at = lambda z: logit_losses.margin(model(z), y[rows])  # noqa: E731
+        return climb(CONFIGS[kind], geometry, loss_at, x=x[rows], eps=eps[rows], keys=keys(64)[rows])
 
     torch.testing.assert_close(run(slice(0, 64))[10:20], run(slice(10, 20)), atol=1e-6, rtol=0)  # float32
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 from ssrob import cli, stages
-from ssrob.attacks.names import ADDED_ATTACKS
+from ssrob.attacks.names import ATTACKS
 from ssrob.attacks.presets import PRESETS
 from ssrob.catalog import BACKBONES, LOSSES
 from ssrob.config import family, import_plugins, load_study, parse_study
@@ -56,7 +56,7 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name, code in modules.items():
         (tmp_path / name).write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
-    registries: tuple[dict[str, Any], ...] = (LOSSES, BACKBONES, PRESETS, ADDED_ATTACKS, ADDED, SOURCES)
+    registries: tuple[dict[str, Any], ...] = (LOSSES, BACKBONES, PRESETS, ATTACKS, ADDED, SOURCES)
     before = [dict(registry) for registry in registries]
     yield tmp_path
     for registry, rows in zip(registries, before, strict=True):

@@ -7,6 +7,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from ssrob.attacks.geometry import Geometry
+from ssrob.attacks.presets import AttackConfig
 from ssrob.attacks.stepper import State, Stepper, select
 
 RHO = 0.75  # share of steps since the last checkpoint that must have raised the loss
@@ -93,3 +95,8 @@ class APGD(Stepper):
 
     def _period(self, state: State) -> Tensor:
         return _periods(self.steps, state["step"].device)[state["step"]]
+
+
+def stepper(geometry: Geometry, config: AttackConfig) -> APGD:
+    """Make the attack of a plan's row."""
+    return APGD(geometry, config.steps)

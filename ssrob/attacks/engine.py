@@ -19,8 +19,7 @@ from ssrob.attacks.freeze import memory_format
 from ssrob.attacks.logit_losses import TARGETED, UNTARGETED, margin
 from ssrob.attacks.memory import Parts
 from ssrob.attacks.schedule import Setting, schedule
-from ssrob.attacks.stepper import State, join, loss_and_gradient, select, take
-from ssrob.attacks.steppers import build
+from ssrob.attacks.stepper import State, build, join, loss_and_gradient, select, take
 from ssrob.attacks.sweep_input import check_logits
 
 Data = tuple[Tensor, Tensor, Tensor]  # images, labels, index
@@ -126,23 +125,26 @@ class Block:
             "targets": self.likeliest_others[row, restart] if attack.targeted else labels,
             "flagged": torch.zeros_like(row, dtype=torch.bool),
             "found": x,
+            "found_margin": torch.full_like(budget, -inf),
             "closest": self.closest[row],
             "closest_margin": self.closest_margin[row],
         }
 
     def _step(self, number: int, lanes: State) -> State:
-        """Take one step with every lane; of a lane seen misclassified, flag it and keep the first such point."""
+        """Take one step with every lane; flag a lane seen misclassified and keep its point of largest margin."""
         stepper, adv = self.steppers[number], lanes["adv"]
         logits, loss, gradient = self._evaluate(number, lanes)
         told = stepper.tell(lanes, loss, gradient)
-        if stepper.minimises_norm:
+        if self.setting.attacks[number].row.minimises_norm:
             return told
         away = margin(logits, lanes["labels"])
         closer = away > lanes["closest_margin"]
         wrong = logits.argmax(1) != lanes["labels"]
+        further = wrong & ~(away <= lanes["found_margin"])  # true of NaN too, which `_judge` must see
         return {
             **told,
-            "found": select(wrong & ~lanes["flagged"], adv, lanes["found"]),
+            "found": select(further, adv, lanes["found"]),
+            "found_margin": torch.where(further, away, lanes["found_margin"]),
             "flagged": wrong | lanes["flagged"],
             "closest": select(closer, adv, lanes["closest"]),
             "closest_margin": torch.where(closer, away, lanes["closest_margin"]),
@@ -153,16 +155,16 @@ class Block:
         needed = {name: lanes[name] for name in ("adv", "labels", "targets")}
         parts = self.parts(lambda rows: self._pass(number, take(needed, rows)), len(lanes["row"]))
         logits, loss, gradient = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts, strict=True))
-        if self.steppers[number].uses_gradient:
+        if self.setting.attacks[number].row.uses_gradient:
             self.gradients += len(loss)
         else:
             self.forwards += len(loss)
         return logits, loss, gradient
 
     def _pass(self, number: int, lanes: State) -> tuple[Tensor, Tensor, Tensor]:
-        attack, stepper = self.setting.attacks[number], self.steppers[number]
+        attack = self.setting.attacks[number]
         # An attack that minimises the norm decides success at every step, so it needs the precise forward.
-        dtype = torch.float32 if stepper.minimises_norm else self.setting.gradients_in
+        dtype = torch.float32 if attack.row.minimises_norm else self.setting.gradients_in
         seen: list[Tensor] = []
 
         def loss_at(point: Tensor) -> Tensor:
@@ -173,7 +175,7 @@ class Block:
                 return TARGETED[attack.loss](logits, lanes["labels"], lanes["targets"])
             return UNTARGETED[attack.loss](logits, lanes["labels"])
 
-        loss, gradient = loss_and_gradient(loss_at, lanes["adv"], stepper.uses_gradient)
+        loss, gradient = loss_and_gradient(loss_at, lanes["adv"], attack.row.uses_gradient)
         return seen[0], loss, torch.nan_to_num(gradient)
 
     def _settle(self, number: int, lanes: State) -> State | None:
@@ -189,7 +191,8 @@ class Block:
         self._record(number, take({**ended, "adv": adv, "norm": norm, "broken": broken}, finished))
         keep = ~ending
         keep[places] = ~finished
-        kept = take({**lanes, "flagged": torch.zeros_like(ending)}, keep)
+        fresh = {"flagged": torch.zeros_like(ending), "found_margin": torch.full_like(lanes["eps"], -inf)}
+        kept = take({**lanes, **fresh}, keep)
         return kept if len(kept["row"]) else None
 
     def _judge(self, lanes: State) -> tuple[Tensor, Tensor, Tensor]:
@@ -220,7 +223,7 @@ class Block:
         self.found_by[rows[better]] = FIRST_ATTACK + number
         improved = better.to(row.device)
         self.adversarial[row[improved]] = ended["adv"][improved]
-        if self.steppers[number].minimises_norm:
+        if self.setting.attacks[number].row.minimises_norm:
             ended = {**ended, "closest": select(ended["broken"], ended["adv"], ended["closest"])}
         self.closest[row] = ended["closest"]
         self.closest_margin[row] = ended["closest_margin"]

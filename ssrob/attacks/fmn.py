@@ -2,12 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from ssrob.attacks.geometry import L2
+from ssrob.attacks.geometry import L2, Geometry
+from ssrob.attacks.presets import AttackConfig
 from ssrob.attacks.stepper import State, Stepper, select
 
 STEP = (1.0, 0.01)  # l2 length of a step, first and last
@@ -21,8 +21,6 @@ class FMN(Stepper):
     The loss must be positive exactly when the point is misclassified (`margin`). The budget is not used: give
     an infinite one.
     """
-
-    minimises_norm: ClassVar[bool] = True
 
     def memory(self, adv: Tensor) -> State:
         """Remember the nearest misclassified point and the radius."""
@@ -66,3 +64,8 @@ class FMN(Stepper):
     def _decayed(self, step: Tensor, first: float, last: float) -> Tensor:
         """Cosine decay from first to last over the run, (B,)."""
         return last + (first - last) * (1 + torch.cos(math.pi * step.float() / self.steps)) / 2
+
+
+def stepper(geometry: Geometry, config: AttackConfig) -> FMN:
+    """Make the attack of a plan's row."""
+    return FMN(geometry, config.steps)

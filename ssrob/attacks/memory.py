@@ -47,16 +47,16 @@ class Parts:
         return None
 
 
-def batch_for(model: nn.Module, image: Tensor, sharing: int = 1) -> int:
+def batch_for(model: nn.Module, image: Tensor) -> int:
     """Return a batch size for gradients of images like `image` (1, C, H, W): a power of two; on a CPU always the same.
 
-    It depends on the network and the kind of card alone, so that a killed evaluation finds its blocks again.
-    sharing: how many processes use the card.
+    It depends on the network and the kind of card alone, so that a killed evaluation finds its blocks again; jobs that
+    share a card go on with less where that is too much (`Parts`).
     """
     if image.device.type != "cuda":
         return CPU_BATCH
     total = torch.cuda.get_device_properties(image.device).total_memory
-    return fitting(SHARE * total / sharing, bytes_per_image(model, image))
+    return fitting(SHARE * total, bytes_per_image(model, image))
 
 
 def fitting(memory: float, per_image: float) -> int:

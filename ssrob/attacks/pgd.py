@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from ssrob.attacks.geometry import Amount, Geometry
+from ssrob.attacks.names import STEP_RATIO
+from ssrob.attacks.presets import AttackConfig
 from ssrob.attacks.stepper import State, Stepper
 
 
@@ -52,3 +54,8 @@ class PGD(Stepper):
         moved = self.geometry.step(state["adv"], gradient, size)
         adv = self.geometry.project(state["x"], moved, state["eps"])
         return {**state, "adv": adv, "step": state["step"] + 1}
+
+
+def stepper(geometry: Geometry, config: AttackConfig) -> PGD:
+    """Make the attack of a plan's row."""
+    return PGD(geometry, config.steps, step_ratio=config.step_ratio or STEP_RATIO)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from ssrob.attacks.names import ADDED_ATTACKS, ATTACK_KINDS, REFERENCE, STARTS, TARGETED_LOSSES, UNTARGETED_LOSSES
+from ssrob.attacks.names import ATTACKS, REFERENCE, STARTS, TARGETED_LOSSES, UNTARGETED_LOSSES, Attack
 from ssrob.catalog import known
 
 
@@ -10,7 +10,7 @@ from ssrob.catalog import known
 class AttackConfig:
     """One attack of a plan.
 
-    kind: "pgd", "apgd", "fmn" (smallest norm) or "square" (black-box)
+    kind: a key of `ATTACKS`: "pgd", "apgd", "fmn" (smallest norm), "square" (black-box) or a plugin's
     loss: a key of `logit_losses`
     steps: gradients per run; of "square": queries per run
     restarts: runs per eps; of a targeted loss: target classes, one per run, the likeliest first
@@ -27,7 +27,7 @@ class AttackConfig:
 
     def __post_init__(self) -> None:
         """Refuse what is unknown or would have no effect."""
-        known("attack kind", self.kind, [*ATTACK_KINDS, *ADDED_ATTACKS])
+        known("attack kind", self.kind, ATTACKS)
         known("attack loss", self.loss, UNTARGETED_LOSSES + TARGETED_LOSSES)
         known("attack start", self.start, STARTS)
         if self.steps < 1 or self.restarts < 1:
@@ -38,6 +38,11 @@ class AttackConfig:
             raise ValueError(f"fmn takes loss margin and start clean, found {self.loss} and {self.start}")
         if self.restarts > 1 and self.start != "random" and not self.targeted:
             raise ValueError(f"restarts > 1 need random starts or a targeted loss, found start {self.start}")
+
+    @property
+    def row(self) -> Attack:
+        """What is known of its kind."""
+        return ATTACKS[self.kind]
 
     @property
     def targeted(self) -> bool:
@@ -73,7 +78,7 @@ class AttackPlan:
 
     def with_more_steps(self, factor: int) -> "AttackPlan":
         """Return the plan's attacks by gradient with so many times their steps; without black-box attacks."""
-        longer = (replace(each, steps=factor * each.steps) for each in self.attacks if each.kind != "square")
+        longer = (replace(each, steps=factor * each.steps) for each in self.attacks if each.row.uses_gradient)
         return AttackPlan(tuple(longer) or self.attacks)
 
     def for_classes(self, classes: int) -> "AttackPlan":

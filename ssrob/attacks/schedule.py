@@ -36,7 +36,7 @@ class Run:
 def schedule(setting: Setting) -> list[Run]:
     """Return the runs of one image: norm-minimising attacks once, then all others at each eps > 0."""
     budgets = [eps for eps in setting.eps if eps > 0]
-    once = [number for number, attack in enumerate(setting.attacks) if attack.kind == "fmn"]
+    once = [number for number, attack in enumerate(setting.attacks) if attack.row.minimises_norm]
     plan = [(number, eps, inf) for eps in budgets[:1] for number in once]
     plan += [(n, eps, eps) for eps in budgets for n in range(len(setting.attacks)) if n not in once]
     return [

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ssrob import seeding
-from ssrob.attacks.geometry import per_image
+from ssrob.attacks.geometry import Geometry, per_image
+from ssrob.attacks.presets import AttackConfig
 from ssrob.attacks.stepper import State, Stepper, select
 
 SHARE = 0.8  # share of the pixels that the first square covers
@@ -21,7 +22,6 @@ HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of that share, af
 class Square(Stepper):
     """Repaint a random square of the best perturbation and keep it if the loss rises; one query per step."""
 
-    uses_gradient: ClassVar[bool] = False
     smallest: ClassVar[int] = 1  # side of a square; all sides are the smallest plus a multiple of `stride`
     stride: ClassVar[int] = 1
 
@@ -172,3 +172,9 @@ def _channel_norm(delta: Tensor) -> Tensor:
 def _signs(draws: Tensor) -> Tensor:
     """Turn U[0, 1) into -1 and 1."""
     return (draws < 0.5).float() * 2 - 1
+
+
+def stepper(geometry: Geometry, config: AttackConfig) -> Square:
+    """Make the attack of a plan's row."""
+    squares = {"linf": LinfSquare, "l2": L2Square}
+    return squares[geometry.name](geometry, config.steps)

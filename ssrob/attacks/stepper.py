@@ -8,12 +8,13 @@ are broken, and put others in their place in the middle of a run, since a row of
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ssrob.attacks.geometry import Geometry
+from ssrob.attacks.presets import AttackConfig
+from ssrob.catalog import load
 
 LossAt = Callable[[Tensor], Tensor]  # images (B, C, H, W) -> one value per image (B,)
 State = dict[str, Tensor]  # name -> (B, ...); at least x, eps, keys, adv (the point asked for) and step
@@ -25,9 +26,6 @@ class Stepper(ABC):
 
     geometry: Geometry
     steps: int
-
-    uses_gradient: ClassVar[bool] = True
-    minimises_norm: ClassVar[bool] = False  # looks for the nearest misclassified point, whatever the budget
 
     def begin(self, x: Tensor, eps: Tensor, keys: Tensor, start: Tensor | None = None) -> State:
         """Return the state before the first step; x (B, C, H, W) in [0, 1], eps (B,), keys (B,) int64.
@@ -55,22 +53,10 @@ class Stepper(ABC):
         """
 
 
-def climb(stepper: Stepper, loss_at: LossAt, x: Tensor, eps: Tensor, keys: Tensor) -> Tensor:
-    """Run one attack by itself on x (B, C, H, W) in [0, 1]; return its point of highest loss, same shape.
-
-    eps (B,) and keys (B,) int64 are the budgets and the source of all draws. Of an attack that minimises the
-    norm, returns the nearest point whose loss was positive, or x if there is none.
-    """
-    state = stepper.begin(x.detach(), eps, keys)
-    best, best_loss = state["adv"], torch.full_like(eps, -torch.inf)
-    for _ in range(stepper.steps):
-        loss, gradient = loss_and_gradient(loss_at, state["adv"], stepper.uses_gradient)
-        best, best_loss = select(loss > best_loss, state["adv"], best), torch.maximum(loss, best_loss)
-        state = stepper.tell(state, loss, gradient)
-    if stepper.minimises_norm:
-        return state["adv"]
-    with torch.no_grad():
-        return select(loss_at(state["adv"]) > best_loss, state["adv"], best)
+def build(config: AttackConfig, geometry: Geometry) -> Stepper:
+    """Return the attack of a plan's row, in one geometry."""
+    made: Stepper = load(config.row.function)(geometry, config)
+    return made
 
 
 def loss_and_gradient(loss_at: LossAt, adv: Tensor, with_gradient: bool = True) -> tuple[Tensor, Tensor]:
