@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ssrob.corruptions.names import BENCHMARK, all_names, families
+from ssrob.corruptions.names import BENCHMARK, CORRUPTIONS, families
 from ssrob.corruptions.relative import mce
 from ssrob.figures.arms import NORM_NAMES, is_plain_at, names_in
 from ssrob.figures.diagnosis import over_models
@@ -115,7 +115,7 @@ def corruption_numbers(inputs: Inputs) -> pd.DataFrame:
     kinds = set(rows["corruption"])
     chosen = [(f"mean of {len(kinds & set(BENCHMARK))}", [name for name in BENCHMARK if name in kinds])]
     if kinds - set(BENCHMARK):
-        chosen.append((f"mean of {len(kinds)}", [name for name in all_names() if name in kinds]))
+        chosen.append((f"mean of {len(kinds)}", [name for name in CORRUPTIONS if name in kinds]))
     chosen += [(family, [name for name in members if name in kinds]) for family, members in families().items()]
     table = pd.DataFrame({"arm": names})
     for heading, members in chosen:

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from ssrob.attacks.names import REFERENCE
 from ssrob.attacks.presets import PRESETS
 from ssrob.catalog import BACKBONES, checked_arguments, known
-from ssrob.corruptions.names import BENCHMARK, all_names
+from ssrob.corruptions.names import BENCHMARK, CORRUPTIONS
 from ssrob.fields import (
     WEIGHT,
     Checkpoint,
@@ -196,7 +196,7 @@ class CorruptionTest(Strict):
     """The natural corruptions that every model is tested on."""
 
     names: Annotated[
-        list[Annotated[str, AfterValidator(lambda name: known("corruption", name, all_names()))]],
+        list[Annotated[str, AfterValidator(lambda name: known("corruption", name, CORRUPTIONS))]],
         AfterValidator(distinct),
     ] = list(BENCHMARK)
     severities: Annotated[list[Annotated[int, Field(ge=1, le=5)]], AfterValidator(distinct)] = [1, 2, 3, 4, 5]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from ssrob.config import parse_study
-from ssrob.corruptions.names import BENCHMARK, FAMILIES
+from ssrob.corruptions.names import BENCHMARK, families
 from ssrob.plan import Arm, Plan, make_plan
 from ssrob.spec import Study
 from ssrob.tables import (
@@ -161,7 +161,7 @@ def _sweep_rows(arm: Arm, config: Study, n: int, draw: np.random.Generator) -> l
 
 
 def _corrupt_rows(arm: Arm, config: Study, n: int, draw: np.random.Generator) -> list[dict[str, Any]]:
-    family = {name: kind for kind, names in FAMILIES.items() for name in names}
+    family = {name: kind for kind, names in families().items() for name in names}
     harm = dict(zip(BENCHMARK, np.linspace(0.03, 0.11, len(BENCHMARK)), strict=True))
     top = _accuracy(arm, "linf", 0.0, draw.normal(scale=0.004))
     rows = []

@@ -7,15 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ssrob.corruptions import (
-    BENCHMARK,
-    CORRUPTIONS,
-    EXTRA,
-    FAMILIES,
-    NAMES,
-    apply,
-    corrupt,
-)
+from ssrob.catalog import load
+from ssrob.corruptions import BENCHMARK, CORRUPTIONS, EXTRA, NAMES, apply, corrupt, families
 
 from reference_corruptions import crops
 
@@ -63,8 +56,8 @@ def change(before: np.ndarray, after: np.ndarray) -> float:
 def test_names_registry_and_families_agree():
     assert tuple(CORRUPTIONS) == NAMES == BENCHMARK + EXTRA
     assert (len(BENCHMARK), len(EXTRA)) == (15, 4)
-    assert [function.__name__ for function in CORRUPTIONS.values()] == list(NAMES)
-    assert sorted(name for family in FAMILIES.values() for name in family) == sorted(NAMES)
+    assert [load(row.function).__name__ for row in CORRUPTIONS.values()] == list(NAMES)
+    assert sorted(name for family in families().values() for name in family) == sorted(NAMES)
 
 
 def test_names_and_tables_are_importable_without_torch():
@@ -128,7 +121,7 @@ def test_no_global_generator_is_touched():
     assert np.array_equal(numpy_state()[1], numpy_before)
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - set(FAMILIES["noise"]) - {"jpeg_compression"}))
+@pytest.mark.parametrize("name", sorted(set(NAMES) - set(families()["noise"]) - {"jpeg_compression"}))
 def test_grey_images_become_the_luma_of_grey_colour_images(name):
     grey = IMAGES[..., :1] // 2  # dark, so that no channel is clipped
     for severity in (1, 4):  # at which spatter is water and mud

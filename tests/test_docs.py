@@ -18,7 +18,7 @@ from ssrob.attacks.presets import PRESETS
 from ssrob.catalog import BACKBONES, LOSSES
 from ssrob.config import family, import_plugins, load_study, parse_study
 from ssrob.corruptions.draws import Draws
-from ssrob.corruptions.names import ADDED, BENCHMARK, families
+from ssrob.corruptions.names import BENCHMARK, CORRUPTIONS, families
 from ssrob.cost import step_passes
 from ssrob.data.prepared import Prepared
 from ssrob.data.sources import SOURCES
@@ -56,7 +56,7 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name, code in modules.items():
         (tmp_path / name).write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
-    registries: tuple[dict[str, Any], ...] = (LOSSES, BACKBONES, PRESETS, ATTACKS, ADDED, SOURCES)
+    registries: tuple[dict[str, Any], ...] = (LOSSES, BACKBONES, PRESETS, ATTACKS, CORRUPTIONS, SOURCES)
     before = [dict(registry) for registry in registries]
     yield tmp_path
     for registry, rows in zip(registries, before, strict=True):

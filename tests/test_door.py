@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from ssrob.config import parse_study
-from ssrob.corruptions.names import ADDED, Added
+from ssrob.corruptions.names import CORRUPTIONS, Corruption
 from ssrob.disk import estimate
 from ssrob.door import open_study
 from ssrob.plan import make_plan
@@ -49,7 +49,7 @@ def test_published_corruptions_are_looked_for_before_anything_is_trained(tmp_pat
 
 
 def test_a_corruption_of_a_plugin_has_no_published_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ADDED, "darken", Added("plugin:darken", ((0.1,),) * 5))
+    monkeypatch.setitem(CORRUPTIONS, "darken", Corruption("plugin:darken", severities=((0.1,),) * 5))
     for name in ("labels", "fog"):
         (tmp_path / f"{name}.npy").touch()
     assert refused(tmp_path, names=["fog", "darken"], official=str(tmp_path)).endswith("found no darken.npy")

@@ -1,24 +1,32 @@
 """The 19 corruptions of CIFAR-10-C, batched: `corrupt(images, name, severity)`.
 
 Importing this package imports no torch, so that a config can be checked against the names alone; `corrupt`
-and `CORRUPTIONS` load it when they are first asked for.
+loads it when it is first asked for.
 """
 
 from typing import TYPE_CHECKING, Any
 
 from ssrob.corruptions.cifar10c import official, official_labels
-from ssrob.corruptions.names import BENCHMARK, EXTRA, FAMILIES, NAMES, SEVERITIES, check_name, check_severity
+from ssrob.corruptions.names import (
+    BENCHMARK,
+    CORRUPTIONS,
+    EXTRA,
+    NAMES,
+    SEVERITIES,
+    check_name,
+    check_severity,
+    families,
+)
 from ssrob.corruptions.parameters import TABLES, parameters, table_for
 from ssrob.corruptions.relative import corruption_errors, mce
 
 if TYPE_CHECKING:
-    from ssrob.corruptions.apply import CORRUPTIONS, corrupt
+    from ssrob.corruptions.apply import corrupt
 
 __all__ = [
     "BENCHMARK",
     "CORRUPTIONS",
     "EXTRA",
-    "FAMILIES",
     "NAMES",
     "SEVERITIES",
     "TABLES",
@@ -26,6 +34,7 @@ __all__ = [
     "check_severity",
     "corrupt",
     "corruption_errors",
+    "families",
     "mce",
     "official",
     "official_labels",
@@ -35,8 +44,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("CORRUPTIONS", "corrupt"):
-        from ssrob.corruptions import apply
+    if name == "corrupt":
+        from ssrob.corruptions.apply import corrupt
 
-        return getattr(apply, name)
+        return corrupt
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,5 @@
-"""`corrupt` and the registry behind it."""
+"""`corrupt`: one corruption of many images."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -10,38 +9,10 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from ssrob.catalog import load
-from ssrob.corruptions import blur, digital, noise, weather
 from ssrob.corruptions.draws import Draws
 from ssrob.corruptions.levels import from_bytes, to_bytes
-from ssrob.corruptions.names import ADDED, NAMES
-from ssrob.corruptions.parameters import Params, parameters, table_for
-
-Corruption = Callable[[Tensor, Params, Draws], Tensor]
-
-_FUNCTIONS: tuple[Corruption, ...] = (
-    noise.gaussian_noise,
-    noise.shot_noise,
-    noise.impulse_noise,
-    blur.defocus_blur,
-    blur.glass_blur,
-    blur.motion_blur,
-    blur.zoom_blur,
-    weather.snow,
-    weather.frost,
-    weather.fog,
-    weather.brightness,
-    digital.contrast,
-    digital.elastic_transform,
-    digital.pixelate,
-    digital.jpeg_compression,
-    noise.speckle_noise,
-    blur.gaussian_blur,
-    weather.spatter,
-    digital.saturate,
-)
-
-CORRUPTIONS: dict[str, Corruption] = dict(zip(NAMES, _FUNCTIONS, strict=True))
-"""Name -> function, in the benchmark's order, the four extra ones last."""
+from ssrob.corruptions.names import CORRUPTIONS
+from ssrob.corruptions.parameters import parameters, table_for
 
 MIN_SIZE = 8
 _CHUNK_PIXELS = 2**15  # of one channel: temporaries below a megabyte, which stay in a processor cache
@@ -68,7 +39,9 @@ def corrupt(
     table = table_for(max(images.shape[1:3])) if table is None else table
     params = parameters(name, severity, table)
     numbers = _numbers(index, len(images))
-    function = partial(weather.frost, photographs=frost) if name == "frost" else _function(name)
+    function = load(CORRUPTIONS[name].function)
+    if name == "frost":
+        function = partial(function, photographs=frost)
     out = np.empty_like(images)
     chunk = max(1, _CHUNK_PIXELS // (images.shape[1] * images.shape[2]))
     for start in range(0, len(images), chunk):
@@ -76,10 +49,6 @@ def corrupt(
         draws = Draws(seed=seed, name=name, severity=int(severity), index=numbers[part])
         out[part] = to_bytes(function(from_bytes(images[part]), params, draws))
     return out
-
-
-def _function(name: str) -> Corruption:
-    return load(ADDED[name].function) if name in ADDED else CORRUPTIONS[name]
 
 
 def _check_images(images: NDArray[np.uint8]) -> None:

@@ -1,75 +1,73 @@
-"""The names of the 19 corruptions of CIFAR-10-C, their order and their families. Imports no torch."""
+"""The table of corruptions: the 19 of CIFAR-10-C and those of plugins. Imports no torch."""
 
 from dataclasses import dataclass
 
 from ssrob.catalog import known
 
-BENCHMARK = (
-    "gaussian_noise",
-    "shot_noise",
-    "impulse_noise",
-    "defocus_blur",
-    "glass_blur",
-    "motion_blur",
-    "zoom_blur",
-    "snow",
-    "frost",
-    "fog",
-    "brightness",
-    "contrast",
-    "elastic_transform",
-    "pixelate",
-    "jpeg_compression",
-)
-"""The 15 corruptions that benchmark numbers are averaged over."""
-
-EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
-"""The four that Hendrycks & Dietterich (2019) keep apart, for choosing and validating."""
-
-NAMES = BENCHMARK + EXTRA
 SEVERITIES = (1, 2, 3, 4, 5)
-
-FAMILIES = {
-    "noise": ("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise"),
-    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "gaussian_blur"),
-    "weather": ("snow", "frost", "fog", "brightness", "spatter"),
-    "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression", "saturate"),
-}
 
 
 @dataclass(frozen=True)
-class Added:
-    """A corruption of a plugin: "module:function" of (x, params, draws), its five severities, and its family."""
+class Corruption:
+    """One corruption: "module:function" of (x, params, draws), and its family.
+
+    benchmark: one of the 15 that benchmark numbers are averaged over.
+    severities: its five, of a plugin; those of the benchmark's stand in `parameters`.
+    """
 
     function: str
-    severities: tuple[tuple[float, ...], ...]
     family: str = "other"
+    benchmark: bool = False
+    severities: tuple[tuple[float, ...], ...] | None = None
 
     def __post_init__(self) -> None:
-        if len(self.severities) != len(SEVERITIES):
+        if self.severities is not None and len(self.severities) != len(SEVERITIES):
             raise ValueError(f"a corruption has {len(SEVERITIES)} severities, found {len(self.severities)}")
 
 
-ADDED: dict[str, Added] = {}
-"""Corruptions of plugins by name; no part of the benchmark's averages."""
+CORRUPTIONS: dict[str, Corruption] = {
+    "gaussian_noise": Corruption("ssrob.corruptions.noise:gaussian_noise", "noise", benchmark=True),
+    "shot_noise": Corruption("ssrob.corruptions.noise:shot_noise", "noise", benchmark=True),
+    "impulse_noise": Corruption("ssrob.corruptions.noise:impulse_noise", "noise", benchmark=True),
+    "defocus_blur": Corruption("ssrob.corruptions.blur:defocus_blur", "blur", benchmark=True),
+    "glass_blur": Corruption("ssrob.corruptions.blur:glass_blur", "blur", benchmark=True),
+    "motion_blur": Corruption("ssrob.corruptions.blur:motion_blur", "blur", benchmark=True),
+    "zoom_blur": Corruption("ssrob.corruptions.blur:zoom_blur", "blur", benchmark=True),
+    "snow": Corruption("ssrob.corruptions.weather:snow", "weather", benchmark=True),
+    "frost": Corruption("ssrob.corruptions.weather:frost", "weather", benchmark=True),
+    "fog": Corruption("ssrob.corruptions.weather:fog", "weather", benchmark=True),
+    "brightness": Corruption("ssrob.corruptions.weather:brightness", "weather", benchmark=True),
+    "contrast": Corruption("ssrob.corruptions.digital:contrast", "digital", benchmark=True),
+    "elastic_transform": Corruption("ssrob.corruptions.digital:elastic_transform", "digital", benchmark=True),
+    "pixelate": Corruption("ssrob.corruptions.digital:pixelate", "digital", benchmark=True),
+    "jpeg_compression": Corruption("ssrob.corruptions.digital:jpeg_compression", "digital", benchmark=True),
+    "speckle_noise": Corruption("ssrob.corruptions.noise:speckle_noise", "noise"),
+    "gaussian_blur": Corruption("ssrob.corruptions.blur:gaussian_blur", "blur"),
+    "spatter": Corruption("ssrob.corruptions.weather:spatter", "weather"),
+    "saturate": Corruption("ssrob.corruptions.digital:saturate", "digital"),
+}
+"""By name, in the benchmark's order; plugins add rows."""
 
+BENCHMARK = tuple(name for name, row in CORRUPTIONS.items() if row.benchmark)
+"""The 15 corruptions that benchmark numbers are averaged over."""
 
-def all_names() -> tuple[str, ...]:
-    """Return the names of all corruptions, those of plugins last."""
-    return (*NAMES, *ADDED)
+EXTRA = tuple(name for name in CORRUPTIONS if name not in BENCHMARK)
+"""The four that Hendrycks & Dietterich (2019) keep apart, for choosing and validating."""
+
+NAMES = BENCHMARK + EXTRA
 
 
 def families() -> dict[str, tuple[str, ...]]:
     """Return the corruptions of each family, those of plugins included."""
-    found = dict(FAMILIES)
-    for name, row in ADDED.items():
+    found: dict[str, tuple[str, ...]] = {}
+    for name, row in CORRUPTIONS.items():
         found[row.family] = (*found.get(row.family, ()), name)
     return found
 
 
 def check_name(name: str) -> None:
     """Raise a ValueError that lists the known names and suggests the nearest, unless `name` is one."""
-    known("corruption", str(name), all_names())
+    known("corruption", str(name), CORRUPTIONS)
 
 
 def check_severity(severity: int) -> None:

@@ -8,7 +8,7 @@ in [0, 1], except where a comment says otherwise.
 
 from types import MappingProxyType
 
-from ssrob.corruptions.names import ADDED, check_name, check_severity
+from ssrob.corruptions.names import CORRUPTIONS, check_name, check_severity
 
 Params = tuple[float, ...]
 Table = dict[str, tuple[Params, Params, Params, Params, Params]]
@@ -133,4 +133,4 @@ def parameters(name: str, severity: int, table: str) -> Params:
     check_severity(severity)
     if table not in TABLES:
         raise ValueError(f"unknown severity table {table!r} (known: {', '.join(TABLES)})")
-    return (ADDED[name].severities if name in ADDED else TABLES[table][name])[severity - 1]
+    return (CORRUPTIONS[name].severities or TABLES[table][name])[severity - 1]

@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ssrob.corruptions.names import BENCHMARK, FAMILIES
+from ssrob.corruptions.names import BENCHMARK, families
 from ssrob.figures.style import Look, Looks, new_figure, per_cent, styled
 from ssrob.figures.summary import interval_words, over_seeds, wilson
 
@@ -27,7 +27,7 @@ def corruption_means(corruptions: pd.DataFrame) -> pd.DataFrame:
 def corruption_families(means: pd.DataFrame, looks: Looks) -> Figure:
     """Draw accuracy by arm for each family and for all; rows as `corruption_means` returns them."""
     names = [name for name in looks if name in set(means["name"])]
-    groups = [group for group in [*FAMILIES, "all"] if group in set(means["group"])]
+    groups = [group for group in [*families(), "all"] if group in set(means["group"])]
     kinds = means.drop_duplicates("group").set_index("group")["kinds"]
     note = interval_words(means, ["name", "group"]) + " Mean over the corruptions of a family and their severities."
     figure = new_figure("Accuracy on natural corruptions by family", note, 11.0, 1.7 + 0.25 * len(names))
