@@ -147,8 +147,8 @@ LOSSES: dict[str, Loss] = {
         "ssrob.losses.vicreg:vicreg",
         forwards=("vicreg_first", "vicreg_second"),
         heads={"vicreg": ("hidden", "hidden", "outputs")},
-        draw="ssrob.losses.vicreg:draw",
-        views="ssrob.losses.vicreg:two_views",
+        draw="ssrob.losses.contrastive:draw",
+        views="ssrob.losses.contrastive:two_views",
         self_supervised=True,
         # Theirs are 25, 25 and 1. Divided by 5, an untrained network's gradient has about the norm of the
         # cross-entropy's (on digits 0.6 and 0.6; rotation 0.4, contrastive 0.8), so that an SSL weight means about as

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from ssrob.catalog import Widths
+from ssrob.catalog import BACKBONES, Backbone, Widths
 from ssrob.models.network import Architecture, Forward, Network, build
 from ssrob.models.saved import load_backbone, load_network, read_weights, save_architecture, save_weights
-from torch import nn
+from torch import Tensor, nn
 
 
 def architecture(backbone: str = "resnet", shape: tuple[int, int, int] = (1, 8, 8), **heads: Widths) -> Architecture:
@@ -167,3 +167,29 @@ def test_a_layer_without_initialisation_is_an_error() -> None:
 
     with pytest.raises(TypeError, match="extra: no initialisation for a Embedding"):
         module._initialise(Odd(architecture()).extra, 0, "extra")
+
+
+def test_a_layer_may_bring_its_own_initialisation(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Tokens(nn.Module):
+        def __init__(self, features: int):
+            super().__init__()
+            self.tokens, self.features = nn.Parameter(torch.empty(features)), features
+            self.norm, self.group = nn.LayerNorm(features), nn.GroupNorm(2, features)
+
+        def initialise(self, generator: torch.Generator) -> None:
+            nn.init.normal_(self.tokens, generator=generator)
+
+        def forward(self, x: Tensor) -> Tensor:
+            flat: Tensor = self.norm(x.flatten(1)[:, : self.features] + self.tokens)
+            grouped: Tensor = self.group(flat)
+            return grouped
+
+    monkeypatch.setitem(BACKBONES, "tokens", Backbone("tokens:tokens", {"features": 8}))
+    monkeypatch.setattr("ssrob.models.network.load", lambda _: lambda channels, features: Tokens(features))
+    told = Architecture("tokens", {}, (1, 8, 8), [0.4], [0.3], {"class": 10})
+    first, second, other = (build(told, seed) for seed in (3, 3, 4))
+    states = [network.state_dict() for network in (first, second, other)]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    assert not torch.equal(states[0]["backbone.tokens"], states[2]["backbone.tokens"])
+    assert torch.equal(states[0]["backbone.norm.weight"], torch.ones(8))
+    assert torch.equal(states[0]["backbone.group.bias"], torch.zeros(8))

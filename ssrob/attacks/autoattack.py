@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ssrob.attacks.confirm import confirmed
 from ssrob.attacks.geometry import GEOMETRIES
 from ssrob.attacks.names import REFERENCE
-from ssrob.attacks.sweep import Outcome, Store, SweepResult, borrowed, count_classes, digest
+from ssrob.attacks.sweep import Outcome, Store, SweepResult, borrowed, count_classes, digest, merged
 from ssrob.attacks.sweep_input import check_data, check_eps, check_logits, float32_below
 
 ATTACKS = ("apgd-ce", "apgd-t", "fab-t", "square")
@@ -62,7 +62,7 @@ def autoattack_sweep(
                     progress(first + int(share * count), total)
 
             outcomes.append(_outcome(reference, budgets, (x, y), store, tell))
-    return _result(norm, budgets, tuple(attacks), outcomes)
+    return merged(norm, budgets, tuple(attacks), outcomes)
 
 
 @dataclass(frozen=True)
@@ -171,23 +171,6 @@ def _judge(
 def _logits(model: nn.Module, x: Tensor) -> Tensor:
     logits: Tensor = model(x)
     return logits.float()
-
-
-def _result(norm: str, budgets: list[float], attacks: tuple[str, ...], outcomes: list[Outcome]) -> SweepResult:
-    whole = {name: torch.cat([outcome[name] for outcome in outcomes]) for name in outcomes[0]}
-    names = ("none", "clean", *attacks)
-    return SweepResult(
-        norm=norm,
-        eps=torch.tensor(budgets, dtype=torch.float64),
-        distance=whole["distance"],
-        attack=tuple(names[number] for number in whole["attack"].tolist()),
-        attacks=attacks,
-        clean_correct=whole["clean_correct"],
-        confirmed=whole["confirmed"],
-        gradients=int(whole["spent"][0::2].sum()),
-        forwards=int(whole["spent"][1::2].sum()),
-        adversarial=None,
-    )
 
 
 @contextmanager

@@ -109,7 +109,7 @@ def attack_sweep(
             part = slice(first, first + block)
             tell = partial(_report, progress, first, len(images))
             outcomes.append(job.outcome((images[part], labels[part], index[part]), tell))
-    return _merge(norm, budgets, plan, outcomes)
+    return merged(norm, budgets, [attack.name for attack in plan.attacks], outcomes)
 
 
 @dataclass(frozen=True)
@@ -157,16 +157,16 @@ def _within(found: Block) -> Tensor:
     return select(inside, found.adversarial, found.x)
 
 
-def _merge(norm: str, eps: list[float], plan: AttackPlan, outcomes: list[Outcome]) -> SweepResult:
+def merged(norm: str, eps: list[float], attacks: Sequence[str], outcomes: list[Outcome]) -> SweepResult:
+    """Return the outcomes of a sweep's blocks, in their order, as one result; `attacks` as they are numbered there."""
     whole = {name: torch.cat([outcome[name] for outcome in outcomes]) for name in outcomes[0]}
-    attacks = tuple(attack.name for attack in plan.attacks)
     found_by = ("none", "clean", *attacks)  # the order of `engine.FIRST_ATTACK`
     return SweepResult(
         norm=norm,
         eps=torch.tensor(eps, dtype=torch.float64),
         distance=whole["distance"],
         attack=tuple(found_by[number] for number in whole["attack"].tolist()),
-        attacks=attacks,
+        attacks=tuple(attacks),
         clean_correct=whole["clean_correct"],
         confirmed=whole["confirmed"],
         gradients=int(whole["spent"][0::2].sum()),

@@ -6,20 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssrob.data import views
 from ssrob.losses.batch import Batch, Model
 
 EPSILON = 1e-4  # under the root of the variance
-
-
-def draw(batch_size: int, generator: torch.Generator, **_: float) -> Tensor:
-    """Draw two views per image, (2, B, 10)."""
-    return views.draw(batch_size, generator)
-
-
-def two_views(x: Tensor, parameters: Tensor, **_: float) -> tuple[Tensor, ...]:
-    """Return both views of every image."""
-    return tuple(views.view(x, each) for each in parameters)
 
 
 def vicreg(model: Model, x: Tensor, batch: Batch) -> Tensor:

@@ -108,17 +108,22 @@ def _initialise(module: nn.Module, seed: int, name: str) -> None:
     """Draw U(-b, b), b = 1 / sqrt(fan in): PyTorch's own default, which the learning rates of published recipes expect.
 
     Normalised layers do not feel the scale of their weights, but the step does: weights k times as large learn k^2
-    times as slowly, which a short schedule cannot make up for.
+    times as slowly, which a short schedule cannot make up for. A layer with a method `initialise(generator)` of its own
+    is left to that.
     """
-    if isinstance(module, nn.Conv2d | nn.Linear):
+    own = getattr(module, "initialise", None)
+    if callable(own):
+        own(generator(seed, "init", name))
+    elif isinstance(module, nn.Conv2d | nn.Linear):
         bound = 1 / math.sqrt(module.weight[0].numel())
         draw = generator(seed, "init", name)
         for tensor in module.parameters():
             nn.init.uniform_(tensor, -bound, bound, generator=draw)
-    elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+    elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.GroupNorm | nn.LayerNorm):
         module.reset_parameters()
     elif next(module.parameters(recurse=False), None) is not None:
-        raise TypeError(f"{name}: no initialisation for a {type(module).__name__}; add it to models/network.py")
+        kind = type(module).__name__
+        raise TypeError(f"{name}: no initialisation for a {kind}; give it a method initialise(generator)")
 
 
 class Forward:
