@@ -358,5 +358,7 @@ class Study(Strict):
         units = "linf eps is in [0, 1] pixel units (8 grey levels are 8/255)"
         if eps > 1:
             raise ValueError(f"threat.linf.eps: {units}, found {eps:g}")
-        if eps * most > 1:
-            raise ValueError(f"evaluate.eps: {units}, found {most:g} times the reference {eps:g}")
+        scales = {f"arms.{i}.eps_scale": max(block.eps_scale) for i, block in enumerate(self.arms)}
+        for where, scale in {"evaluate.eps": most, **scales}.items():
+            if eps * scale > 1:
+                raise ValueError(f"{where}: {units}, found {scale:g} times the reference {eps:g}")

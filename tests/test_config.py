@@ -74,6 +74,10 @@ BAD: list[tuple[dict[str, Any], list[str]]] = [
     ({"evaluate": {"eps": [0.5, 1]}}, ["evaluate: eps", "with 0 (clean accuracy) and 1", "[0.5, 1.0]"]),
     ({"evaluate": {"eps": [0, 2]}}, ["evaluate: eps", "with 0 (clean accuracy) and 1", "[0.0, 2.0]"]),
     ({"threat": {"linf": {"eps": 8}}}, ["threat.linf.eps", "[0, 1] pixel units (8 grey levels are 8/255)", "found 8"]),
+    (
+        {"arms": [{"variant": "at", "eps_scale": [1, 12]}]},
+        ["arms.0.eps_scale", "[0, 1] pixel units", "12 times the reference 0.1"],
+    ),
     ({"evaluate": {"eps": [0, 1, 11]}}, ["evaluate.eps", "[0, 1] pixel units", "11 times the reference 0.1"]),
     ({"evaluate": {"preset": "autoattack", "restarts": 2}}, ["evaluate", "restarts", "'autoattack'", "found 2"]),
     ({"evaluate": {"restarts": 0}}, ["evaluate.restarts", "greater than or equal to 1", "found 0"]),
