@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ssrob.attacks.autoattack import autoattack_sweep
-from ssrob.attacks.checks import CHECKS, check
-from ssrob.attacks.names import REFERENCE
+from ssrob.attacks.checks import check
+from ssrob.attacks.names import CHECKS, REFERENCE
 from ssrob.attacks.presets import PRESETS, AttackPlan
 from ssrob.attacks.sweep import SweepResult, attack_sweep
 from ssrob.blocks import BlockStore

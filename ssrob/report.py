@@ -14,6 +14,7 @@ import yaml
 
 from ssrob import report_insights as insights
 from ssrob import report_tables as told
+from ssrob.attacks.names import CHECKS
 from ssrob.fields import eps_text
 from ssrob.figures.arms import NORM_NAMES, with_names
 from ssrob.figures.inputs import Inputs, Samples, Tables, headline_checkpoint, inputs
@@ -186,7 +187,11 @@ def _checks(checks: pd.DataFrame, arms: pd.DataFrame) -> dict[str, Any]:
         return {"total": 0, "failed": []}
     failed = with_names(checks[~checks["passed"].astype(bool)], arms)
     seeds = failed.merge(arms[["arm", "seed"]], on="arm", how="left")
-    return {"total": len(checks), "names": list(dict.fromkeys(checks["check"])), "failed": _records(seeds)}
+    return {
+        "total": len(checks),
+        "found": {name: CHECKS.get(name, "") for name in dict.fromkeys(checks["check"])},
+        "failed": _records(seeds),
+    }
 
 
 def _config(given: Inputs) -> dict[str, Any]:

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from ssrob.attacks import model_checks
 from ssrob.attacks.apart import attack_apart
-from ssrob.attacks.checks import CHECKS, check
+from ssrob.attacks.checks import check
+from ssrob.attacks.names import CHECKS
 from ssrob.attacks.presets import PRESETS, AttackConfig, AttackPlan
 from ssrob.attacks.sweep import SweepResult, attack_sweep
 from torch import Tensor, nn

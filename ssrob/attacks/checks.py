@@ -15,24 +15,6 @@ from ssrob.attacks.presets import AttackConfig, AttackPlan
 from ssrob.attacks.sweep import SweepResult, digest
 from ssrob.attacks.sweep_input import find_plan
 
-CHECKS = (
-    "train_mode",
-    "changed",
-    "randomised",
-    "batch_dependent",
-    "dynamic",
-    "softmax",
-    "zero_gradient",
-    "clean_differs",
-    "unconfirmed",
-    "square_stronger",
-    "single_step_stronger",
-    "more_steps_stronger",
-    "not_monotone",
-    "sweep_weaker",
-    "constant",
-    "large_eps",
-)
 SQUARE_AHEAD = 0.002  # share of images that only Square may break
 SETTLED = 0.05  # share of the robust images that twice the steps may break; two of few images tell nothing
 ROUNDING = 0.001  # share of verdicts that another batch size may change

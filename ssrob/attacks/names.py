@@ -11,6 +11,25 @@ TARGETED_LOSSES = ("targeted_margin", "targeted_dlr")
 STARTS = ("random", "warm", "clean")
 GRADIENT_DTYPES = ("float32", "bfloat16")
 LAYOUTS = ("channels_last", "model")
+CHECKS = {
+    "train_mode": "modules in train mode",
+    "changed": "parameters or buffers that forward passes change",
+    "randomised": "other logits for the same images, asked again",
+    "batch_dependent": "other logits for the same images in smaller batches",
+    "dynamic": "autograd or an optimiser at work inside the forward pass",
+    "softmax": "probabilities in place of logits",
+    "zero_gradient": "gradients that are exactly 0 at clean images",
+    "clean_differs": "clean images classified otherwise than the sweep says",
+    "unconfirmed": "perturbations that leave ball or box, or fool no fresh float32 forward",
+    "square_stronger": "black-box Square breaks what the attacks left",
+    "single_step_stronger": "one step breaks what the attacks left",
+    "more_steps_stronger": "twice the steps break what the attacks left",
+    "not_monotone": "budgets attacked one by one: accuracy that rises with the budget",
+    "sweep_weaker": "budgets attacked one by one: accuracy below that of the sweep",
+    "constant": "images that withstand l-inf eps = 1: a constant classifier",
+    "large_eps": "images that withstand l-inf eps = 1: a weak attack",
+}
+"""Signs that a robustness number is not to be trusted, and what each would find."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import jinja2
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ssrob.attacks.names import CHECKS
 from ssrob.corruptions import BENCHMARK, SEVERITIES
 from ssrob.external.run import Evaluation
 from ssrob.fields import eps_text
@@ -34,7 +35,7 @@ def write_page(found: Evaluation, out: Path) -> Path:
             norm=NORM_NAMES[found.request.norm],
             curve=found.curve.to_dict("records"),
             failed=found.failed.to_dict("records"),
-            checks=list(found.checks["check"]),
+            checks={name: CHECKS[name] for name in found.checks["check"]},
             corruptions=_rows(found.corruptions),
             severities=SEVERITIES,
             picture=f"data:image/svg+xml;base64,{base64.b64encode(picture).decode()}",

@@ -9,6 +9,8 @@ from ssrob.figures.arms import NORM_NAMES, is_frontier, is_plain_at
 from ssrob.figures.style import MUTED, Looks, legend_beside, new_figure, per_cent, styled
 from ssrob.figures.summary import interval_words, over_seeds
 
+SHORTEST = 0.05  # of an axis of accuracies: less would draw two alike models far apart
+
 
 def at_reference(robustness: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
     """Return per arm and seed its robust accuracy at the reference eps, with its clean accuracy and its passes.
@@ -81,6 +83,8 @@ def _points(ax: Axes, part: pd.DataFrame, looks: Looks, x: str) -> None:
             ax.errorbar([aside[name]], [row["mean"]], yerr=reach, elinewidth=1, label=name, **look.point())
     per_cent(ax.yaxis)
     if x == "clean":
+        spare = max(0.0, SHORTEST - float(np.ptp(ax.get_xlim()))) / 2
+        ax.set_xlim(ax.get_xlim()[0] - spare, ax.get_xlim()[1] + spare)
         per_cent(ax.xaxis)
         ax.set_xlabel("clean accuracy")
     else:
