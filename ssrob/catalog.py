@@ -48,6 +48,11 @@ class Loss:
     check: Callable[[Arguments], str | None] | None = None
 
     @property
+    def task_argument(self) -> str | None:
+        """Its argument that names the study's SSL task, at whose views it looks; None of most losses."""
+        return self.views_of if self.views_of in self.arguments else None
+
+    @property
     def own_forwards(self) -> tuple[str, ...]:
         """The names of the views that it looks at."""
         return tuple(name for name in self.forwards if name not in ("x", "clean"))
@@ -201,9 +206,9 @@ def loss_row(name: str, arguments: Mapping[str, Arguments] | None = None) -> Los
     if raw.views_of is None:
         told = {**raw.arguments, **given.get(name, {})}
         return replace(raw, arguments=told, views_of=name if raw.views else None)
-    if raw.views_of in raw.arguments:
+    if raw.task_argument:
         told = {**raw.arguments, **given.get(name, {})}
-        source = loss_row(str(told[raw.views_of]), arguments)
+        source = loss_row(str(told[raw.task_argument]), arguments)
         return replace(raw, arguments=told, views_of=source.views_of, forwards=source.own_forwards)
     return replace(raw, arguments=loss_row(raw.views_of, arguments).arguments)
 

@@ -1,5 +1,6 @@
 """Whether every perturbation of an objective climbs something, and fits what it lives on. Imports no torch."""
 
+from ssrob.catalog import LOSSES
 from ssrob.fields import ConfigError
 from ssrob.stage_specs import Objective, Perturbation
 
@@ -15,9 +16,11 @@ def checked(objective: Objective) -> Objective:
                 raise ConfigError(f"perturbation {name!r}: every loss it climbs has weight zero")
     for name in objective.losses:
         row = objective.row(name)
-        if name == "views_xent" and row.views_of is None:
-            task = row.arguments["task"]
-            raise ConfigError(f"views_xent: task {task!r} does not name its views (`views` in its row of the catalog)")
+        asked = LOSSES[name].task_argument
+        if asked and row.views_of is None:
+            raise ConfigError(
+                f"{name}: {asked} {row.arguments[asked]!r} does not name its views (`views` in its row of the catalog)"
+            )
     checks = {"shared": _shared, "copies": _copies, "single": _single}
     perturb = {name: checks[each.layout](objective, name, each) for name, each in objective.perturb.items()}
     return objective.model_copy(update={"perturb": perturb})

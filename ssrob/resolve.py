@@ -77,8 +77,10 @@ def changed_arguments(study: Study, losses: Iterable[str]) -> dict[str, dict[str
 def _arguments(study: Study, objective: Objective, task: str) -> dict[str, dict[str, int | float | str]]:
     """Return the arguments of all losses whose views or values are in use."""
     told: dict[str, dict[str, int | float | str]] = {}
-    if "views_xent" in objective.losses and task != LOSSES["views_xent"].arguments["task"]:
-        told["views_xent"] = {"task": task}
+    for name in objective.losses:
+        asked = LOSSES[name].task_argument
+        if asked and task != LOSSES[name].arguments[asked]:
+            told[name] = {asked: task}
     views = [loss_row(name, told).views_of for name in objective.losses]
     views += [perturbation.view for perturbation in objective.perturb.values()]
     return told | changed_arguments(study, [*objective.losses, *(name for name in views if name)])

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from ssrob.catalog import LOSSES
 from ssrob.fields import (
     Count,
     LossName,
@@ -129,7 +130,7 @@ class Variant(Strict):
         """Whether any term stands for the study's SSL task, or for its views."""
         named = {name for losses in (*self._all_terms, *self.forward.values()) for name in losses}
         single = any(p.layout == "single" and p.view == "ssl" for p in self.perturb.values())
-        return single or bool(named & {"ssl", "views_xent"})
+        return single or any(name == "ssl" or LOSSES[name].task_argument for name in named)
 
     @property
     def uses_weight(self) -> bool:
