@@ -1,6 +1,7 @@
 """Small things that many tests need."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,20 @@ def snakemake(folder: Path, config: dict[str, Any], *arguments: str) -> subproce
     command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", "--directory", folder, "--configfile", path]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, env=environment)
+
+
+def jobs(folder: Path, config: dict[str, Any]) -> dict[str, int]:
+    """Count by rule the jobs that a dry run would start."""
+    done = snakemake(folder, config, "--dry-run")
+    text = done.stdout + done.stderr
+    assert done.returncode == 0, text
+    if "Nothing to be done" in text:
+        return {}
+    stats = text.rpartition("Job stats:")[2]
+    counts = {name: int(count) for name, count in re.findall(r"^(\w+)\s+(\d+)$", stats, re.MULTILINE)}
+    assert counts.pop("total") == sum(counts.values())
+    counts.pop("all", None)
+    return counts
 
 
 @pytest.fixture(scope="session")

@@ -30,8 +30,7 @@ from ssrob.spec import ConfigError
 from ssrob.stage import Stage
 from ssrob.status import standing
 from ssrob.store import MANIFEST, TOKEN, Store, StoreError, sha256
-from tests.conftest import tiny_config
-from tests.test_workflow import snakemake
+from tests.conftest import snakemake, tiny_config
 
 Study = tuple[Plan, Store]
 

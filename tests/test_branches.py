@@ -11,9 +11,7 @@ from ssrob.models.saved import load_backbone, load_network, save_architecture, s
 from ssrob.objective import training_terms
 from ssrob.perturbations import image_sets
 from ssrob.stage_specs import Objective
-from tests.test_layouts import objective_of
-from tests.test_objective import make
-from tests.test_ssl_training import only, run_training
+from tests.trainings import make, objective_of, only, trained_plan
 
 TRADES = {
     "perturb": {"adv": {"kl_to_clean": 1}},
@@ -129,7 +127,7 @@ def test_fine_tuning_starts_from_the_main_branch(tmp_path: Path) -> None:
         }
     }
     arms = [{"variant": "at", "norm": "linf", "init": "acl"}]
-    plan, store = run_training(tmp_path, pretraining=rows, arms=arms)
+    plan, store = trained_plan(tmp_path, pretraining=rows, arms=arms)
     pretrain, finetune = only(plan, "pretrain"), only(plan, "finetune")
     assert "44 of 44 backbone tensors" in (store.folder(finetune.path) / "log.txt").read_text()
     trained = load_network(store.output(pretrain.path, "last.safetensors"))

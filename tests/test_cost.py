@@ -16,7 +16,7 @@ from ssrob.resolve import resolve_objective
 from ssrob.stage_specs import Objective, TrainSpec
 from ssrob.ways import Variant
 from tests.conftest import ROOT, tiny_config
-from tests.test_objective import make
+from tests.trainings import make
 from torch import Tensor
 
 ONE_VIEW = ("rotation", "jigsaw")

@@ -28,7 +28,7 @@ from ssrob.step import GRADIENT, descend, drawn
 from ssrob.store import Store, sha256
 from ssrob.tables import read_table
 from tests.conftest import tiny_config
-from tests.test_train import _run_until, plan_of, run_training
+from tests.trainings import plan_of, run_training, run_until
 
 import synthetic
 
@@ -156,7 +156,7 @@ def test_the_head_alone_goes_on_to_the_same_bits(tuned: tuple[Plan, Store], tmp_
     for each in plan.stages.values():
         if each.kind in ("data", "pretrain"):
             stages.run(each, again, device="cpu")
-    _run_until(stage, again, 1)
+    run_until(stage, again, 1)
     stages.run(stage, again, device="cpu")
     for name in ("last.safetensors", "best.safetensors", "training.parquet"):
         assert sha256(again.output(stage.path, name)) == sha256(store.output(stage.path, name)), name

@@ -15,16 +15,9 @@ from ssrob.resolve import resolve_objective
 from ssrob.spec import ConfigError, Training
 from ssrob.stage_specs import Objective, TrainSpec
 from ssrob.step import GRADIENT, descend
-from ssrob.ways import Variant
 from tests.conftest import tiny_config
-from tests.test_objective import make
+from tests.trainings import make, objective_of
 from torch import Tensor
-
-
-def objective_of(folder: Path, variant: dict[str, Any], **told: Any) -> Objective:
-    given: dict[str, Any] = {"norm": "linf", "task": "rotation", "weight": 0.3} | told
-    return resolve_objective(parse_study(tiny_config(folder)), Variant.model_validate(variant), **given)
-
 
 COPIES = {"climb": {"xent": 1, "ssl": "w"}, "layout": "copies"}
 JOINT = {"perturb": {"adv": COPIES}, "train": {"adv": {"xent": 1, "ssl": "w"}}}

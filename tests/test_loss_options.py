@@ -19,10 +19,8 @@ from ssrob.step import as_tensors, drawn, from_tensors
 from ssrob.tables import read_table
 from ssrob.ways import Ramp
 from tests.conftest import tiny_config
-from tests.test_layouts import objective_of
-from tests.test_objective import make
 from tests.test_ssl_losses import nt_xent, vicreg_terms
-from tests.test_ssl_training import only, run_training
+from tests.trainings import make, objective_of, only, trained_plan
 
 
 def objective_with(folder: Path, task: str, name: str = "at_ssl_joint", **arguments: float) -> Objective:
@@ -135,7 +133,7 @@ def test_a_weight_follows_its_schedule_in_training(tmp_path: Path) -> None:
     }
     finetune = tiny_config(tmp_path)["finetune"] | {"epochs": 2}
     arms = [{"variant": ["at", "ramped"], "norm": "linf", "weight": 0.8}]
-    plan, store = run_training(tmp_path, variants={"ramped": ramped}, arms=arms, finetune=finetune)
+    plan, store = trained_plan(tmp_path, variants={"ramped": ramped}, arms=arms, finetune=finetune)
     at, mine = (
         read_table(store.output(only(plan, "finetune", variant=name).path, "training.parquet")).pivot_table(
             index="step", columns="metric", values="value"

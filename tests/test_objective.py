@@ -6,27 +6,18 @@ from typing import Any
 import pytest
 import torch
 from ssrob.config import parse_study
-from ssrob.losses.batch import Batch
-from ssrob.models.network import Architecture, Forward, Network, build
+from ssrob.models.network import Forward
 from ssrob.objective import gradient_norms, total, training_terms
-from ssrob.perturbations import draw_views, image_sets
+from ssrob.perturbations import image_sets
 from ssrob.resolve import resolve_objective
-from ssrob.seeding import generator
 from ssrob.stage_specs import Objective
 from tests.conftest import tiny_config
+from tests.trainings import make
 
 
 def objective_of(name: str, folder: Path, *, weight: float = 0.5, norm: Any = "linf", **changes: Any) -> Objective:
     study = parse_study(tiny_config(folder, **changes))
     return resolve_objective(study, study.variants[name], norm=norm, task="rotation", weight=weight)
-
-
-def make(objective: Objective) -> tuple[Network, Batch]:
-    heads = {"class": 10} | objective.heads
-    network = build(Architecture("resnet", {"depth": 8, "width": 4}, (1, 8, 8), [0.5], [0.25], heads), seed=0)
-    draws = generator(0, "data")
-    batch = Batch(torch.rand(16, 1, 8, 8, generator=draws), torch.randint(10, (16,), generator=draws))
-    return network, draw_views(objective, batch, 0, 0)
 
 
 VARIANTS = ["standard", "ssl_standard", "at", "trades", "at_ssl_clean", "at_ssl_adv", "at_ssl_attack_only"]

@@ -10,8 +10,7 @@ from ssrob.order import finished_part
 from ssrob.plan import Plan, make_plan
 from ssrob.report import build_report
 from ssrob.store import Store, StoreError
-from tests.conftest import Finished, reopen
-from tests.test_workflow import jobs
+from tests.conftest import Finished, jobs, reopen
 
 pytestmark = [pytest.mark.study, pytest.mark.xdist_group("workflow")]
 

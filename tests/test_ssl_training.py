@@ -1,42 +1,25 @@
 """Every SSL task in training: attacked, trained, pre-trained with, selected by; absent at weight zero."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from ssrob import stages
 from ssrob.catalog import LOSSES, load
 from ssrob.config import parse_study
 from ssrob.cost import step_passes
 from ssrob.losses.batch import Batch
 from ssrob.models.saved import load_network
 from ssrob.perturbations import draw_views, image_sets
-from ssrob.plan import Plan, make_plan
+from ssrob.plan import make_plan
 from ssrob.resolve import resolve_objective
-from ssrob.stage import Stage
 from ssrob.stage_specs import TrainSpec
-from ssrob.store import Store, sha256
+from ssrob.store import sha256
 from ssrob.tables import read_table
 from ssrob.validate import _batch_sizes, score, validate
 from tests.conftest import tiny_config
-from tests.test_objective import make
+from tests.trainings import make, only, trained_plan
 
 TASKS = [name for name, row in LOSSES.items() if row.self_supervised and name != "rotation"]
-
-
-def run_training(folder: Path, **changes: Any) -> tuple[Plan, Store]:
-    plan = make_plan(parse_study(tiny_config(folder, **changes)))
-    store = Store(plan.study.results)
-    for stage in plan.stages.values():
-        if stage.kind in ("data", "pretrain", "finetune"):
-            stages.run(stage, store, device="cpu")
-    return plan, store
-
-
-def only(plan: Plan, kind: str, **told: Any) -> Stage:
-    (found,) = (s for s in plan.of_kind(kind).values() if all(s.spec.get(key) == told[key] for key in told))
-    return found
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -46,7 +29,7 @@ def test_a_task_is_attacked_trained_and_carried_over(task: str, tmp_path: Path) 
         {"variant": "at_ssl_joint", "norm": "linf", "weight": [0, 0.5]},
         {"variant": "at_ssl_joint", "norm": "linf", "init": "adversarial_ssl"},
     ]
-    plan, store = run_training(tmp_path, ssl={"task": task, "weights": [0.5]}, arms=arms)
+    plan, store = trained_plan(tmp_path, ssl={"task": task, "weights": [0.5]}, arms=arms)
     at, off = only(plan, "finetune", variant="at"), only(plan, "finetune", weight=0.0)
     assert sha256(store.output(at.path, "last.safetensors")) == sha256(store.output(off.path, "last.safetensors"))
     what = "accuracy" if LOSSES[task].correct else "loss"
@@ -112,7 +95,7 @@ def test_without_an_accuracy_the_checkpoint_with_the_lowest_loss_is_the_best() -
 def test_the_best_epoch_of_a_pretraining_by_its_loss(tmp_path: Path) -> None:
     training = tiny_config(tmp_path)["pretrain"] | {"epochs": 3}
     arms = [{"variant": "at", "norm": "linf", "init": "ssl"}]
-    plan, store = run_training(tmp_path, ssl={"task": "vicreg"}, pretrain=training, arms=arms)
+    plan, store = trained_plan(tmp_path, ssl={"task": "vicreg"}, pretrain=training, arms=arms)
     stage = only(plan, "pretrain")
     table = read_table(store.output(stage.path, "training.parquet"))
     losses = table[table["metric"] == "validation/clean_vicreg_loss"].set_index("epoch")["value"]
@@ -124,7 +107,7 @@ def test_the_best_epoch_of_a_pretraining_by_its_loss(tmp_path: Path) -> None:
 def test_several_tasks_pretrain_together(tmp_path: Path) -> None:
     both = {"both": {"train": {"clean": {"rotation": 1, "vicreg": 0.5}}}}
     arms = [{"variant": "at", "norm": "linf", "init": "both"}]
-    plan, store = run_training(tmp_path, pretraining=both, arms=arms)
+    plan, store = trained_plan(tmp_path, pretraining=both, arms=arms)
     stage = only(plan, "pretrain")
     metrics = read_table(store.output(stage.path, "training.parquet"))
     assert {"validation/clean_rotation_accuracy", "validation/clean_vicreg_loss"} <= set(metrics["metric"])

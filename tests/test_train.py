@@ -9,15 +9,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from ssrob import checkpoint, stages
-from ssrob.config import parse_study
-from ssrob.plan import Plan, make_plan
 from ssrob.schedule import learning_rate
 from ssrob.spec import Training
 from ssrob.stage import Stage
@@ -25,22 +22,7 @@ from ssrob.store import Store, sha256
 from ssrob.tables import read_table
 from ssrob.validate import score
 from tests.conftest import tiny_config
-
-
-def plan_of(folder: Path, **changes: Any) -> tuple[Plan, Store]:
-    plan = make_plan(parse_study(tiny_config(folder, **changes)))
-    return plan, Store(plan.study.results)
-
-
-def run_training(plan: Plan, store: Store) -> dict[str, Stage]:
-    """Run everything up to the trained models, and return the fine-tunings by variant."""
-    trained = {}
-    for stage in plan.stages.values():
-        if stage.kind in ("data", "pretrain", "finetune"):
-            stages.run(stage, store, device="cpu")
-        if stage.kind == "finetune":
-            trained[stage.spec["variant"]] = stage
-    return trained
+from tests.trainings import plan_of, run_training, run_until
 
 
 @pytest.fixture(scope="module")
@@ -117,17 +99,6 @@ def test_adversarial_pretraining_attacks_the_ssl_loss(tmp_path: Path) -> None:
     assert {"loss/adv/rotation", "validation/robust_rotation_accuracy"} <= told
 
 
-class _StopAfter:
-    """A question that is answered with yes after so many times."""
-
-    def __init__(self, count: int):
-        self.left = count
-
-    def __call__(self) -> bool:
-        self.left -= 1
-        return self.left < 0
-
-
 @pytest.mark.parametrize("augment", [[], ["crop", "flip"]])
 def test_a_training_that_stops_and_goes_on_ends_with_the_same_bits(augment: list[str], tmp_path: Path) -> None:
     training = tiny_config(tmp_path)["finetune"] | {"epochs": 3, "augment": augment}
@@ -137,22 +108,11 @@ def test_a_training_that_stops_and_goes_on_ends_with_the_same_bits(augment: list
     whole = run_training(through, store_through)["at_ssl_joint"]
     stages.run(next(iter(stopped.of_kind("data").values())), store_stopped, device="cpu")
     for steps in (1, 3, 0):
-        _run_until(whole, store_stopped, steps)
+        run_until(whole, store_stopped, steps)
         assert not store_stopped.done(whole.path)
     stages.run(whole, store_stopped, device="cpu")
     for name in ("last.safetensors", "best.safetensors", "training.parquet"):
         assert sha256(store_stopped.output(whole.path, name)) == sha256(store_through.output(whole.path, name)), name
-
-
-def _run_until(stage: Stage, store: Store, steps: int) -> None:
-    import logging
-
-    from ssrob.train import stage as train
-
-    context = stages.Context(stage, store, torch.device("cpu"), logging.getLogger("test"), _StopAfter(steps))
-    context.out.mkdir(parents=True, exist_ok=True)
-    with pytest.raises(stages.Interrupted, match="run it again to go on"):
-        train(context)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])

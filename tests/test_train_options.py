@@ -26,7 +26,7 @@ from ssrob.store import Store, sha256
 from ssrob.tables import read_table
 from ssrob.validate import validate
 from tests.conftest import tiny_config
-from tests.test_train import _run_until, plan_of, run_training
+from tests.trainings import plan_of, run_training, run_until
 
 AT = [{"variant": "at", "norm": "linf"}]
 
@@ -191,7 +191,7 @@ def test_a_training_with_options_goes_on_to_the_same_bits(options: dict[str, Any
     stages.run(stage, through, device="cpu")
     _, stopped = finetuning(tmp_path / "b", **options)
     for steps in (1, 3, 0):  # in the first epoch, over a validation, at once
-        _run_until(stage, stopped, steps)
+        run_until(stage, stopped, steps)
     stages.run(stage, stopped, device="cpu")
     for name in ("last.safetensors", "best.safetensors", "training.parquet"):
         assert sha256(stopped.output(stage.path, name)) == sha256(through.output(stage.path, name)), name

@@ -17,23 +17,9 @@ from ssrob.plan import make_plan
 from ssrob.stages import KINDS
 from ssrob.store import Store, sha256
 from ssrob.tables import read_table
-from tests.conftest import ROOT, Finished, snakemake, tiny_config
+from tests.conftest import ROOT, Finished, jobs, snakemake, tiny_config
 
 pytestmark = [pytest.mark.study, pytest.mark.xdist_group("workflow")]
-
-
-def jobs(folder: Path, config: dict[str, Any]) -> dict[str, int]:
-    """Count by rule the jobs that a dry run would start."""
-    done = snakemake(folder, config, "--dry-run")
-    text = done.stdout + done.stderr
-    assert done.returncode == 0, text
-    if "Nothing to be done" in text:
-        return {}
-    stats = text.rpartition("Job stats:")[2]
-    counts = {name: int(count) for name, count in re.findall(r"^(\w+)\s+(\d+)$", stats, re.MULTILINE)}
-    assert counts.pop("total") == sum(counts.values())
-    counts.pop("all", None)
-    return counts
 
 
 CLOSING = {"collect": 1, "report": 1, "track": 1}

@@ -1,0 +1,85 @@
+"""Small plans, trainings, networks and objectives that several test modules use."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ssrob import stages
+from ssrob.config import parse_study
+from ssrob.losses.batch import Batch
+from ssrob.models.network import Architecture, Network, build
+from ssrob.perturbations import draw_views
+from ssrob.plan import Plan, make_plan
+from ssrob.resolve import resolve_objective
+from ssrob.seeding import generator
+from ssrob.stage import Stage
+from ssrob.stage_specs import Objective
+from ssrob.store import Store
+from ssrob.train import stage as train
+from ssrob.ways import Variant
+from tests.conftest import tiny_config
+
+
+def plan_of(folder: Path, **changes: Any) -> tuple[Plan, Store]:
+    plan = make_plan(parse_study(tiny_config(folder, **changes)))
+    return plan, Store(plan.study.results)
+
+
+def run_training(plan: Plan, store: Store) -> dict[str, Stage]:
+    """Run everything up to the trained models, and return the fine-tunings by variant."""
+    trained = {}
+    for stage in plan.stages.values():
+        if stage.kind in ("data", "pretrain", "finetune"):
+            stages.run(stage, store, device="cpu")
+        if stage.kind == "finetune":
+            trained[stage.spec["variant"]] = stage
+    return trained
+
+
+def trained_plan(folder: Path, **changes: Any) -> tuple[Plan, Store]:
+    """Make a plan and train its models."""
+    plan, store = plan_of(folder, **changes)
+    run_training(plan, store)
+    return plan, store
+
+
+def only(plan: Plan, kind: str, **told: Any) -> Stage:
+    """Return the one stage of a kind with these settings."""
+    (found,) = (s for s in plan.of_kind(kind).values() if all(s.spec.get(key) == told[key] for key in told))
+    return found
+
+
+class _StopAfter:
+    """A question that is answered with yes after so many times."""
+
+    def __init__(self, count: int):
+        self.left = count
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def run_until(stage: Stage, store: Store, steps: int) -> None:
+    """Train for so many steps, then stop as a signal would."""
+    context = stages.Context(stage, store, torch.device("cpu"), logging.getLogger("test"), _StopAfter(steps))
+    context.out.mkdir(parents=True, exist_ok=True)
+    with pytest.raises(stages.Interrupted, match="run it again to go on"):
+        train(context)
+
+
+def objective_of(folder: Path, variant: dict[str, Any], **told: Any) -> Objective:
+    """Resolve a variant as a config writes it."""
+    given: dict[str, Any] = {"norm": "linf", "task": "rotation", "weight": 0.3} | told
+    return resolve_objective(parse_study(tiny_config(folder)), Variant.model_validate(variant), **given)
+
+
+def make(objective: Objective) -> tuple[Network, Batch]:
+    """Return a small network with the objective's heads, and a batch with its views."""
+    heads = {"class": 10} | objective.heads
+    network = build(Architecture("resnet", {"depth": 8, "width": 4}, (1, 8, 8), [0.5], [0.25], heads), seed=0)
+    draws = generator(0, "data")
+    batch = Batch(torch.rand(16, 1, 8, 8, generator=draws), torch.randint(10, (16,), generator=draws))
+    return network, draw_views(objective, batch, 0, 0)
