@@ -18,7 +18,7 @@ from ssrob.plan import Arm, Plan
 from ssrob.spec import Norm
 from ssrob.stage import data_stage
 from ssrob.stage_specs import DiagnoseSpec, EvaluateSpec, TrainSpec
-from ssrob.store import Store, prepared_facts, write_json
+from ssrob.store import Store, StoreError, prepared_facts, write_json
 
 
 def collect(plan: Plan, store: Store) -> dict[str, pd.DataFrame]:
@@ -40,7 +40,11 @@ def collect(plan: Plan, store: Store) -> dict[str, pd.DataFrame]:
 
 
 def read_tables(plan: Plan) -> dict[str, pd.DataFrame]:
-    """Read a study's collected tables by name; raises ValueError for those of another version of this package."""
+    """Read a study's collected tables by name; a ValueError says if there are none, or those of another version."""
+    if not (plan.folder / "tables").is_dir():
+        raise StoreError(
+            f"{plan.folder / 'tables'}: nothing is collected yet; run the workflow, or ssrob collect CONFIG"
+        )
     read = {}
     for name, columns in {**{name: row[0] for name, row in _TABLES.items()}, "findings": tables.FINDINGS}.items():
         file = plan.folder / "tables" / f"{name}.parquet"

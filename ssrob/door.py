@@ -8,10 +8,11 @@ from typing import Any
 
 from ssrob.attacks.names import REFERENCE
 from ssrob.config import parse_study
-from ssrob.data.sources import check_source
+from ssrob.data.apart import check_apart
+from ssrob.data.sources import check_source, count_images
 from ssrob.disk import check_disk
 from ssrob.plan import Plan, make_plan
-from ssrob.spec import ConfigError
+from ssrob.spec import ConfigError, Study
 from ssrob.stage import data_stage
 from ssrob.store import Store
 
@@ -24,6 +25,12 @@ def open_study(config: Mapping[str, Any], where: str = "config", *, starts: bool
     Data that is already prepared is not asked for again: a finished study needs its source no more.
     """
     plan = make_plan(parse_study(config, where))
+    check(plan, starts=starts)
+    return plan
+
+
+def check(plan: Plan, *, starts: bool = True) -> None:
+    """Check that a plan can be carried out here; raises a ValueError that says what to change."""
     if plan.study.evaluate.preset == REFERENCE and find_spec("pyautoattack") is None:
         raise ConfigError("evaluate.preset: 'autoattack' needs AutoAttack's code: pip install 'ssrob[autoattack]'")
     store = Store(plan.study.results)
@@ -31,10 +38,10 @@ def open_study(config: Mapping[str, Any], where: str = "config", *, starts: bool
     for data in (plan.study.data, plan.study.pretrain_data):
         if data is not None and not store.done(data_stage(data).path):
             check_source(data)
+    _check_images(plan.study)
     _check_corruptions(plan, store)
     if starts:
         check_disk(plan, store)
-    return plan
 
 
 def _check_results(plan: Plan, store: Store) -> None:
@@ -46,6 +53,17 @@ def _check_results(plan: Plan, store: Store) -> None:
         raise ConfigError(f"results: expected a folder, found the file {there}")
     if not os.access(there, os.W_OK | os.X_OK) and not all(store.done(path) for path in plan.stages):
         raise ConfigError(f"results: {there} cannot be written to; make it writable or set `results` to another folder")
+
+
+def _check_images(study: Study) -> None:
+    """Refuse tests on more images than there are, and pre-training on images that the study tests on."""
+    if study.pretrain_data is not None:
+        check_apart(study.data, study.pretrain_data)
+    counted = count_images(study.data)
+    for section in ("evaluate", "corrupt"):
+        asked = getattr(study, section).images
+        if counted is not None and asked is not None and asked > counted[1]:
+            raise ConfigError(f"{section}.images: must be 1..{counted[1]} (the test images there are), found {asked}")
 
 
 def _check_corruptions(plan: Plan, store: Store) -> None:

@@ -1,7 +1,8 @@
 """GPUs for jobs that share a machine: advisory leases that the kernel frees when their holder dies. No torch.
 
 Snakemake limits how many GPU jobs run but hands out no index. A job takes the lock files of free indices and sets
-``CUDA_VISIBLE_DEVICES`` to them before torch is imported. Under SLURM the scheduler has done that already.
+``CUDA_VISIBLE_DEVICES`` to them before torch is imported. Within a job of SLURM the scheduler has done that already,
+unless it gave the job more GPUs than one stage uses: then its stages lease from those.
 
     <index>.lock          held by a job that wants the GPU alone; shared by jobs that let others beside them
     <index>-<slot>.lock   one for each job that may be beside others
@@ -33,8 +34,9 @@ def visible() -> list[str]:
     told = os.environ.get("CUDA_VISIBLE_DEVICES")
     if told is not None:
         return [index for index in told.split(",") if index.strip() not in ("", "-1")]
-    devices = (re.fullmatch(r"nvidia(\d+)", path.name) for path in Path("/dev").glob("nvidia*"))
-    return sorted((match.group(1) for match in devices if match), key=int)
+    devices = [path for path in Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name)]
+    # CUDA counts from 0 what a container was given, whose files keep the numbers that they have outside.
+    return [str(index) for index in range(len(devices))]
 
 
 def jobs_per_gpu(configured: int = 1) -> int:
@@ -50,15 +52,16 @@ def lease(count: int = 1, jobs: int = 1, folder: Path | None = None) -> Iterator
     """Hold `count` GPUs, all or none, for as long as the context lasts; waits for free ones.
 
     jobs: how many jobs may be on each of them at once, this one included. Gives the indices; none without GPUs, or
-    under SLURM. Raises ValueError if there are fewer GPUs than are asked for.
+    within a SLURM job that has no more than these. Raises ValueError if there are fewer GPUs than are asked for.
     """
-    indices = visible()
-    if not indices or not count or "SLURM_JOB_ID" in os.environ:
+    indices, slurm = visible(), os.environ.get("SLURM_JOB_ID")
+    if not indices or not count or (slurm and len(indices) <= count):
         yield []
         return
     if count > len(indices):
         raise ValueError(f"{count} GPUs are asked for, {len(indices)} can be seen here ({', '.join(indices)})")
-    folder = folder or Path(tempfile.gettempdir()) / f"ssrob-gpus-{os.getuid()}"
+    job = f"-{slurm}" if slurm else ""  # each job counts its own GPUs from 0
+    folder = folder or Path(tempfile.gettempdir()) / f"ssrob-gpus-{os.getuid()}{job}"
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as held:
         taken = _wait(folder, indices, count, jobs, held)

@@ -66,6 +66,23 @@ def numerics(device: torch.device, *, deterministic: bool = True, strict: bool =
         torch.use_deterministic_algorithms(algorithms[0], warn_only=algorithms[1])
 
 
+@contextlib.contextmanager
+def exact_float32(device: torch.device) -> Iterator[None]:
+    """Let float32 mean float32 on a GPU, as `numerics` does, and change nothing else."""
+    if device.type != "cuda":
+        yield
+        return
+    owners = [owner for owner, name in _SETTINGS if name == "fp32_precision"]
+    before = [owner.fp32_precision for owner in owners]
+    try:
+        for owner in owners:
+            owner.fp32_precision = "ieee"
+        yield
+    finally:
+        for owner, value in zip(owners, before, strict=True):
+            owner.fp32_precision = value
+
+
 def settings() -> tuple[object, ...]:
     """Return the process-wide settings by which a GPU's kernels are chosen."""
     return torch.are_deterministic_algorithms_enabled(), *(getattr(owner, name) for owner, name in _SETTINGS)

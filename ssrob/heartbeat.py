@@ -17,6 +17,7 @@ from typing import Any
 from tqdm import tqdm
 
 FILE = "running.json"
+SPENT = "spent.json"  # seconds of the attempts before
 EVERY = 5.0  # seconds between two signs
 SILENCE = 60.0  # seconds after which a stage counts as dead; a shared disk may be late by half of that
 
@@ -96,6 +97,23 @@ def read(file: Path, now: float) -> dict[str, Any] | None:
     return sign if fresh and not gone else None
 
 
+def spent(work: Path) -> float:
+    """Return the seconds that earlier attempts at a stage took, with those of one that was killed, and note them."""
+    total = 0.0
+    with contextlib.suppress(OSError, ValueError):
+        total += float(json.loads((work / SPENT).read_text()))
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        total += float(json.loads((work / FILE).read_text())["seconds"])
+    note(work, total)
+    return total
+
+
+def note(work: Path, seconds: float) -> None:
+    """Note for the next attempt what all have taken so far; a full disk costs this figure alone."""
+    with contextlib.suppress(OSError):
+        _write(work / SPENT, round(seconds, 2))
+
+
 def left_behind(file: Path) -> str | None:
     """Return words about the process whose sign of life was never taken away, if there is one; it must be gone."""
     try:
@@ -108,7 +126,7 @@ def left_behind(file: Path) -> str | None:
     return f"{who} ended without a word after {last}{told}: killed, out of memory, or the machine went down"
 
 
-def _write(file: Path, sign: dict[str, Any]) -> None:
+def _write(file: Path, sign: object) -> None:
     """Replace the file in one step, without waiting for the disk: a lost sign is replaced by the next one."""
     partial = file.with_name(file.name + ".partial")
     partial.write_text(json.dumps(sign))

@@ -23,8 +23,12 @@ def run(stage: Stage, store: Store, device: str, say: Callable[[str], object]) -
     with contextlib.ExitStack() as held:
         try:
             held.enter_context(claimed(store.work(stage.path), lambda told: say(f"{stage.path} {told}")))
-            held.enter_context(gpus.lease(stage.gpus, gpus.jobs_per_gpu(stage.settings.get("jobs_per_gpu", 1))))
-            return _run(stage, store, stage.settings.get("device", "auto") if device == "auto" else device, say)
+            asked = stage.settings.get("device", "auto") if device == "auto" else device
+            wanted = stage.gpus if asked in ("auto", "cuda") else 0  # cpu wants none, cuda:N that one
+            taken = held.enter_context(gpus.lease(wanted, gpus.jobs_per_gpu(stage.settings.get("jobs_per_gpu", 1))))
+            if taken and not _usable():
+                say(f"{stage.path}: GPU {', '.join(taken)} is there, but PyTorch cannot use it: on the CPU")
+            return _run(stage, store, asked, say)
         except Exception as error:
             from ssrob import trouble
 
@@ -32,6 +36,12 @@ def run(stage: Stage, store: Store, device: str, say: Callable[[str], object]) -
             more = f"\n  more in {log}" if log.is_file() else ""
             say(f"{stage.path}: {trouble.told(error, stage, store.work(stage.path))}{more}")
             return 1
+
+
+def _usable() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _run(stage: Stage, store: Store, device: str, say: Callable[[str], object]) -> int:

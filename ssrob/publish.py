@@ -28,6 +28,7 @@ MOST = 2_000_000  # bytes of a published study
 BULK = ("examples",)  # tables with a row per test image, left out
 HEADINGS = ("robust_accuracy", "difference_to_at", "effects")  # figures shown on the page
 PICTURES = "adversarial_examples"  # images of the data set, which has terms of its own
+WRITTEN = "Written by `ssrob publish` from the study's tables and the records of its stages; not by hand."
 PAGE = 150_000  # bytes that are kept for the page and the config
 
 
@@ -41,8 +42,29 @@ def publish(plan: Plan, store: Store, to: Path, command: str) -> list[str]:
     if not page.is_file():
         raise StoreError(f"{page}: not made yet; run the workflow, or ssrob report --partial for what is finished")
     made = read_tables(plan)
-    if (to / "README.md").is_file():
-        shutil.rmtree(to)  # an earlier one of ours
+    to = to.absolute()
+    _check_place(to)
+    fresh = to.with_name(f".{to.name}.partial")
+    shutil.rmtree(fresh, ignore_errors=True)
+    left_out = _write(fresh, plan, store, made, command)
+    shutil.rmtree(to, ignore_errors=True)
+    fresh.rename(to)
+    return left_out
+
+
+def _check_place(to: Path) -> None:
+    """Refuse a folder that holds anything but what was published there earlier: it will be replaced."""
+    page = to / "README.md"
+    ours = page.is_file() and WRITTEN in page.read_text(encoding="utf-8")
+    empty = not to.exists() or (to.is_dir() and not any(to.iterdir()))
+    if not ours and not empty:
+        told = "name a new folder, or an earlier one of its own"
+        raise StoreError(f"{to}: ssrob publish did not write what is there; {told}")
+
+
+def _write(to: Path, plan: Plan, store: Store, made: Mapping[str, pd.DataFrame], command: str) -> list[str]:
+    """Write all files into a new folder; return what was left out."""
+    page = plan.folder / "report.html"
     (to / "tables").mkdir(parents=True)
     _write_tables(made, plan.folder / "tables", to / "tables")
     left_out = [f"`{name}` (a row per test image)" for name in BULK]
@@ -56,7 +78,9 @@ def publish(plan: Plan, store: Store, to: Path, command: str) -> list[str]:
     page_text = "\n\n".join(_page(plan.study, made, facts, to / "figures"))
     (to / "README.md").write_text(page_text + "\n", encoding="utf-8")
     if folder_size(to) > MOST:
-        raise StoreError(f"{to}: {size(folder_size(to))}, at most {size(MOST)} are for the repository")
+        raise StoreError(
+            f"the study to publish has {size(folder_size(to))}, at most {size(MOST)} are for the repository"
+        )
     return left_out
 
 
@@ -95,7 +119,7 @@ def _page(study: Study, made: Mapping[str, pd.DataFrame], facts: str, figures: P
     missing, findings = made["not_run"], made["findings"]
     primary = findings[findings["primary"].astype(bool)]
     yield f"# {study.title or study.study}"
-    yield "Written by `ssrob publish` from the study's tables and the records of its stages; not by hand."
+    yield WRITTEN
     if len(missing):
         yield (
             f"**The study is not finished:** {len(missing)} of {len(missing) + len(made['arms'])} models are"

@@ -80,6 +80,7 @@ class Context:
 def run(stage: Stage, store: Store, *, device: str = "auto") -> str:
     """Run a stage unless it is done; return one line about it. The caller holds it (`ssrob.claim`)."""
     if store.done(stage.path):
+        store.check_parents(stage.path)
         store.renew(stage.path)
         return "already done"
     torch.set_num_threads(stage.threads)
@@ -91,6 +92,7 @@ def run(stage: Stage, store: Store, *, device: str = "auto") -> str:
         began, started = time.monotonic(), datetime.now(UTC)
         if gone := heartbeat.left_behind(context.work / heartbeat.FILE):
             log.info("%s", gone)
+        before = heartbeat.spent(context.work)
         log.info("%s on %s", stage.path, context.device)
         training = stage.spec.get("training")
         fixed = (training or {}).get("deterministic", True)
@@ -98,11 +100,15 @@ def run(stage: Stage, store: Store, *, device: str = "auto") -> str:
             heartbeat.beating(context.work / heartbeat.FILE, context.running),
             hardware.numerics(context.device, deterministic=fixed, strict=training is not None),
         ):
-            load(KINDS[stage.kind])(context)
+            try:
+                load(KINDS[stage.kind])(context)
+            except BaseException:
+                heartbeat.note(context.work, before + time.monotonic() - began)
+                raise
         facts = provenance(context.device) | context.provenance
         facts |= {
             "started": started.isoformat(timespec="seconds"),
-            "seconds": round(time.monotonic() - began, 2),
+            "seconds": round(before + time.monotonic() - began, 2),
         }
         store.publish(stage, context.out, facts)
         log.info("done: %s", context.summary)

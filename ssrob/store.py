@@ -94,8 +94,24 @@ class Store:
         write_json(folder / "provenance.json", provenance)
         for place in (folder.parent, folder.parent.parent, self.root):
             sync(place)
-        write_json(folder / MANIFEST, asdict(stage) | {"format": FORMAT, "outputs": outputs})
+        made_from = {path: self._weights(path) for path in stage.parents.values() if self.done(path)}
+        manifest = asdict(stage) | {"format": FORMAT, "outputs": outputs, "made_from": made_from}
+        write_json(folder / MANIFEST, manifest)
         self.renew(stage.path)
+
+    def check_parents(self, path: str) -> None:
+        """Raise a StoreError if a finished stage was made from weights that its parent has no more.
+
+        That happens when a training is run again and another version or device gives it other bits.
+        """
+        for parent, weights in self.manifest(path).get("made_from", {}).items():
+            if self.done(parent) and self._weights(parent) != weights:
+                told = f"made from other weights of {parent} than there are now"
+                raise StoreError(f"stage {path}: {told}; remove the folder {self.folder(path)} and run again")
+
+    def _weights(self, path: str) -> dict[str, str]:
+        outputs = self.manifest(path)["outputs"]
+        return {name: row["sha256"] for name, row in outputs.items() if name.endswith(".safetensors")}
 
     def renew(self, path: str) -> None:
         """Give a finished stage its workflow token again if that was deleted, and let go of its work folder."""

@@ -26,6 +26,7 @@ from ssrob.schedule import learning_rate
 from ssrob.stage_specs import TrainSpec
 from ssrob.stages import Context, Interrupted
 from ssrob.step import GRADIENT, as_tensors, descend, drawn, from_tensors
+from ssrob.store import sha256
 from ssrob.tables import RECORDS, write_table
 from ssrob.team import ALONE, Team
 from ssrob.validate import in_words, score, validate
@@ -168,8 +169,8 @@ def start(spec: TrainSpec, data: Prepared, init: Path | None, device: torch.devi
     )
     network = build(architecture, spec.seed)
     if init is not None:
-        matched, expected = load_backbone(network, read_weights(init))
-        log.info("init: %d of %d backbone tensors taken from %s", matched, expected, init)
+        load_backbone(network, read_weights(init))
+        log.info("init: backbone taken from %s", init)
     if spec.tune == "head":
         network.backbone.requires_grad_(False)
     network.to(device=device, memory_format=memory_format(device))  # type: ignore[call-overload]
@@ -291,7 +292,11 @@ def _init_file(context: Context) -> Path | None:
     if "init" in context.stage.parents:
         return context.parent("init") / "last.safetensors"
     own = context.stage.settings.get("weights")
-    return Path(own) if own else None
+    if own is None:
+        return None
+    if sha256(Path(own)) != context.stage.spec["init_sha256"]:
+        raise ValueError(f"{own}: its content has changed since the study was planned; start the workflow again")
+    return Path(own)
 
 
 def _validation(data: Prepared, spec: TrainSpec, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -140,9 +140,11 @@ def test_weights_of_ones_own_are_a_start(tmp_path: Path, monkeypatch: pytest.Mon
     save_weights(network.backbone.state_dict(), tmp_path / "weights/backbone.safetensors")
     plan, store = planned(tmp_path, EXTENDING["study weights"])
     trained = train(plan, store)
-    matched = re.search(r"init: (\d+) of (\d+)", (store.folder(trained["at mine"].path) / "log.txt").read_text())
-    assert matched is not None
-    assert matched[1] == matched[2]
+    assert "init: backbone taken from weights/" in (store.folder(trained["at mine"].path) / "log.txt").read_text()
+    (tmp_path / "weights/backbone.safetensors").write_bytes(b"others")
+    store.remove(trained["at mine"].path)
+    with pytest.raises(ValueError, match=r"backbone.safetensors: its content has changed since the study was planned"):
+        train(plan, store)
     assert "init:" not in (store.folder(trained["at random"].path) / "log.txt").read_text()
 
 

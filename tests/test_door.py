@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from ssrob.config import parse_study
 from ssrob.corruptions.names import CORRUPTIONS, Corruption
+from ssrob.data.apart import check_apart
+from ssrob.data.contract import DataError
 from ssrob.disk import estimate
 from ssrob.door import open_study
-from ssrob.plan import make_plan
-from ssrob.spec import ConfigError
+from ssrob.plan import Plan, make_plan
+from ssrob.spec import ConfigError, Data
 from ssrob.store import MANIFEST, Store, StoreError, write_json
 from tests.conftest import ROOT, snakemake, tiny_config
 
@@ -63,6 +65,41 @@ def test_photographs_are_looked_for_until_every_model_is_tested(tmp_path: Path) 
     for stage in plan.of_kind("corrupt").values():
         finish(Store(plan.study.results), stage)
     assert open_study(config), "a finished test needs its photographs no more"
+
+
+def test_tests_on_more_images_than_there_are_are_refused(tmp_path: Path) -> None:
+    for section in ("evaluate", "corrupt"):
+        config = tiny_config(tmp_path / "results")
+        config[section]["images"] = 61
+        with pytest.raises(
+            ConfigError, match=rf"{section}\.images: must be 1\.\.60 \(the test images there are\), found 61"
+        ):
+            open_study(config)
+
+
+def test_pre_training_sees_no_image_that_is_tested_on(tmp_path: Path) -> None:
+    arms = [{"variant": "at", "norm": "linf", "init": "ssl"}]
+
+    def opened(**extra: Any) -> Plan:
+        data = {"name": "more", "source": "digits"} | extra
+        return open_study(tiny_config(tmp_path / "results", pretrain_data=data, arms=arms))
+
+    assert opened(train_images=300)
+    for field, value in (("split_seed", 1), ("test_share", 0.1)):
+        with pytest.raises(DataError, match=rf"'more': {field}: it has images of 'digits', which sets its test images"):
+            opened(**{field: value})
+
+
+def test_files_that_hold_test_images_are_no_data_for_pre_training(tmp_path: Path) -> None:
+    for name in ("train-0", "train-1", "test-0"):
+        (tmp_path / f"{name}.parquet").touch()
+    data = Data(name="mine", source="parquet", path=tmp_path)
+    check_apart(data, data.model_copy(update={"name": "same", "label_column": None}))
+    with pytest.raises(DataError, match=r"'all': train: .*test-0.parquet holds the test images of 'mine'"):
+        check_apart(data, data.model_copy(update={"name": "all", "train": ["*.parquet"]}))
+    (tmp_path / "test-0.parquet").unlink()
+    with pytest.raises(DataError, match=r"'bare': label_column: .* expected the same, found None"):
+        check_apart(data, data.model_copy(update={"name": "bare", "label_column": None}))
 
 
 def test_messages_name_the_config(tmp_path: Path) -> None:

@@ -130,6 +130,21 @@ def test_a_lease_names_the_gpus_and_gives_the_environment_back(gpus: Holders) ->
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,4,7"
 
 
+def test_stages_within_a_slurm_job_of_several_gpus_lease_from_those(
+    gpus: Holders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    (_, first), (_, second) = gpus.hold(), gpus.hold(count=2)
+    assert sorted(first + second) == ["2", "4", "7"]
+
+
+def test_a_container_counts_its_own_gpus_from_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    files = [Path("/dev/nvidia3"), Path("/dev/nvidiactl"), Path("/dev/nvidia-uvm"), Path("/dev/nvidia5")]
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: iter(files))
+    assert visible() == ["0", "1"]
+
+
 @pytest.mark.parametrize(("told", "indices"), [("", []), ("-1", []), ("0", ["0"]), ("0,1", ["0", "1"])])
 def test_what_may_be_used(told: str, indices: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", told)

@@ -62,6 +62,21 @@ def test_figures_are_kept_while_there_is_room_the_page_s_first(tmp_path: Path) -
     assert left_out == ["`adversarial_examples` (images of the data set)", "`robust_accuracy_l2.svg` (100 bytes)"]
 
 
+def test_nothing_is_deleted_that_was_not_published(finished: Finished, tmp_path: Path) -> None:
+    plan = make_plan(parse_study(finished[1]))
+    mine = tmp_path / "docs"
+    mine.mkdir()
+    (mine / "README.md").write_text("# Mine\n")
+    with pytest.raises(StoreError, match="did not write"):
+        publish(plan, Store(plan.study.results), mine, "make study")
+    assert [file.name for file in mine.iterdir()] == ["README.md"]
+    (mine / "README.md").unlink()
+    for _ in range(2):  # into an empty folder, and over what was published
+        publish(plan, Store(plan.study.results), mine, "make study")
+    assert (mine / "tables" / "main.csv").is_file()
+    assert [file.name for file in tmp_path.iterdir()] == ["docs"]
+
+
 def test_a_study_without_a_report_is_not_published(finished: Finished, tmp_path: Path) -> None:
     shutil.copytree(Path(finished[1]["results"]) / "stages", tmp_path / "results" / "stages")
     plan = make_plan(parse_study(finished[1] | {"results": str(tmp_path / "results")}))

@@ -283,6 +283,31 @@ def test_a_folder_that_cannot_be_written_to_stops_no_stage(tmp_path: Path) -> No
         time.sleep(0.05)
 
 
+def test_the_time_of_earlier_attempts_is_counted(tmp_path: Path) -> None:
+    assert heartbeat.spent(tmp_path) == 0
+    (tmp_path / heartbeat.FILE).write_text('{"seconds": 7.5}')  # of a process that was killed
+    assert heartbeat.spent(tmp_path) == 7.5
+    (tmp_path / heartbeat.FILE).unlink()
+    heartbeat.note(tmp_path, 10.25)  # of one that was stopped
+    assert heartbeat.spent(tmp_path) == 10.25
+    (tmp_path / heartbeat.SPENT).write_text("{")
+    assert heartbeat.spent(tmp_path) == 0
+
+
+def test_a_stage_that_fails_notes_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage, store = Stage("data", "k", {}), Store(tmp_path)
+    monkeypatch.setitem(stages.KINDS, "data", "tests.test_status:fails")
+    store.work(stage.path).mkdir(parents=True)
+    heartbeat.note(store.work(stage.path), 100)
+    with pytest.raises(RuntimeError, match="as asked"):
+        stages.run(stage, store, device="cpu")
+    assert 100 < heartbeat.spent(store.work(stage.path)) < 160
+
+
+def fails(context: stages.Context) -> None:
+    raise RuntimeError("as asked")
+
+
 def test_a_failed_stage_is_told_apart_from_a_killed_one(study: Study) -> None:
     """Through the real runner: the training has no data stage to read, and says so."""
     train = first(study, "finetune")

@@ -56,6 +56,29 @@ def test_a_damaged_manifest_is_named(published: tuple[Store, Stage]) -> None:
         store.manifest(stage.path)
 
 
+def test_what_was_made_from_other_weights_is_named(published: tuple[Store, Stage]) -> None:
+    store, old = published
+    store.remove(old.path)
+    test = Stage("evaluate", "k", {}, {"model": old.path})
+
+    def publish(stage: Stage, **files: bytes) -> None:
+        out = store.work(stage.path) / "out"
+        out.mkdir(parents=True)
+        for name, content in files.items():
+            (out / name.replace("_", ".")).write_bytes(content)
+        store.publish(stage, out, {})
+
+    publish(old, best_safetensors=b"one", training_parquet=b"took 3 s")
+    publish(test)
+    for best, took in ((b"one", b"took 5 s"), (b"two", b"took 3 s")):
+        store.check_parents(test.path)
+        store.remove(old.path)
+        store.check_parents(test.path)  # weights that are not there are no others
+        publish(old, best_safetensors=best, training_parquet=took)
+    with pytest.raises(StoreError, match=rf"made from other weights of {old.path} than .* remove the folder"):
+        store.check_parents(test.path)
+
+
 def test_records_are_cut_back_to_where_a_checkpoint_was(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     with Records(path) as records:

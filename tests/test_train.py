@@ -56,7 +56,7 @@ def test_pretraining_is_carried_into_finetuning(tmp_path: Path) -> None:
     plan, store = plan_of(tmp_path, arms=[{"variant": "at_ssl_joint", "norm": "linf", "init": "ssl"}])
     trained = run_training(plan, store)["at_ssl_joint"]
     log = (store.folder(trained.path) / "log.txt").read_text()
-    assert "backbone tensors taken from" in log
+    assert "init: backbone taken from" in log
     pretrain = next(iter(plan.of_kind("pretrain").values()))
     records = read_table(store.output(pretrain.path, "training.parquet"))
     assert "validation/clean_rotation_accuracy" in set(records["metric"])
@@ -68,7 +68,7 @@ def test_a_backbone_starts_from_the_user_s_own_weights(tmp_path: Path) -> None:
     mine = {"mine": {"weights": str(source)}}
     plan, store = plan_of(tmp_path / "b", arms=[{"variant": "standard", "init": "mine"}], pretraining=mine)
     trained = run_training(plan, store)["standard"]
-    assert "init: 44 of 44 backbone tensors taken from" in (store.folder(trained.path) / "log.txt").read_text()
+    assert "init: backbone taken from" in (store.folder(trained.path) / "log.txt").read_text()
     losses = read_table(store.output(trained.path, "training.parquet"))
     fresh = read_table(source.with_name("training.parquet"))
     firsts = [table[table["metric"] == "loss/clean/xent"]["value"].iloc[0] for table in (losses, fresh)]

@@ -16,6 +16,7 @@ from ssrob.attacks.geometry import GEOMETRIES
 from ssrob.attacks.names import REFERENCE
 from ssrob.attacks.sweep import Outcome, Store, SweepResult, borrowed, count_classes, digest, merged
 from ssrob.attacks.sweep_input import check_data, check_eps, check_logits, float32_below
+from ssrob.hardware import exact_float32
 
 ATTACKS = ("apgd-ce", "apgd-t", "fab-t", "square")
 _NORMS = {"linf": "Linf", "l2": "L2"}
@@ -49,7 +50,7 @@ def autoattack_sweep(
     check_data(images, labels, None, batch_size, block)
     device = next(model.parameters(), images).device if device is None else torch.device(device)
     total, outcomes = len(images), []
-    with borrowed(model), _generators_kept():
+    with exact_float32(device), borrowed(model), _generators_kept():
         classes = count_classes(model, images[:1].to(device))
         if classes < 4:
             raise ValueError(f"AutoAttack's targeted DLR loss needs >= 4 classes, found {classes}")

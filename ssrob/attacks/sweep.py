@@ -32,6 +32,7 @@ from ssrob.attacks.sweep_input import (
     gradient_dtype,
 )
 from ssrob.catalog import known
+from ssrob.hardware import exact_float32
 
 Outcome = dict[str, Tensor]  # what is known of one block when it is finished
 Store = MutableMapping[str, Outcome]
@@ -99,7 +100,7 @@ def attack_sweep(
     dtype = gradient_dtype(gradients_in)
     index = check_data(images, labels, index, 1 if batch_size is None else batch_size, block)
     device = next(model.parameters(), images).device if device is None else torch.device(device)
-    with borrowed(model), laid_out(model, layout, images[:1].to(device)):
+    with exact_float32(device), borrowed(model), laid_out(model, layout, images[:1].to(device)):
         plan = plan.for_classes(count_classes(model, images[:1].to(device)))
         batch_size = batch_size or batch_for(model, images[:1].to(device))
         setting = Setting(GEOMETRIES[norm], float32_below(budgets), plan.attacks, seed, batch_size, dtype)

@@ -31,9 +31,14 @@ def plan(
 
     Stages, the work and time in each, what is already there, and the order of a portion.
     """
-    from ssrob import plan_view
+    from ssrob import door, plan_view
 
-    typer.echo(plan_view.plan_text(*plan_and_store(config, override), plan_view.parse_speeds(speed or [])))
+    planned, store = plan_and_store(config, override)
+    typer.echo(plan_view.plan_text(planned, store, plan_view.parse_speeds(speed or [])))
+    try:
+        door.check(planned)
+    except ValueError as error:
+        typer.echo(f"\nIt cannot start here as it is: {error}")
 
 
 @app.command()

@@ -33,17 +33,6 @@ def find_data(text: str) -> Data:
     return _checked({"name": path.resolve().name, "source": source, "path": str(path)})
 
 
-def has_test_split(data: Data) -> bool:
-    """Return whether the source says itself which images are for testing."""
-    known = SOURCES[data.source].known
-    if known is not None:
-        return known.test is not None
-    assert data.path is not None
-    if data.source == "folder":
-        return (data.path / "test").is_dir()
-    return any(file for pattern in data.test for file in data.path.glob(pattern))
-
-
 def prepared(data: Data, cache: Path) -> Path:
     """Prepare a data set below `cache`, unless that was done before; returns its folder."""
     folder = cache / f"{data.name}-{hashlib.sha256(data.model_dump_json().encode()).hexdigest()[:10]}"

@@ -22,15 +22,16 @@ from ssrob.blocks import BlockStore
 from ssrob.catalog import known
 from ssrob.corrupt import Corrupted, predict, run_tests
 from ssrob.corruptions import BENCHMARK, NAMES, SEVERITIES
+from ssrob.data.apart import has_test_split
 from ssrob.data.prepared import Prepared
 from ssrob.data.test_split import open_test
 from ssrob.evaluate import TestImages, check_rows, example_rows, load_test, run_sweep
 from ssrob.external.entry import summary
-from ssrob.external.images import find_data, has_test_split, prepared
+from ssrob.external.images import find_data, prepared
 from ssrob.external.model import load_model, preprocessed
 from ssrob.external.remarks import assumptions, suspicions
 from ssrob.figures.summary import wilson
-from ssrob.hardware import device_of
+from ssrob.hardware import device_of, exact_float32
 from ssrob.spec import Norm, Precision, parse_number
 from ssrob.stage_specs import EvaluateSpec
 from ssrob.stages import provenance
@@ -107,6 +108,11 @@ def evaluate(request: Request, out: Path, say: Callable[[str], None] = print) ->
     """
     check_eps(request.eps, request.norm)
     device = device_of(request.device)
+    with exact_float32(device):
+        return _evaluate(request, out, device, say)
+
+
+def _evaluate(request: Request, out: Path, device: torch.device, say: Callable[[str], None]) -> Evaluation:
     data = find_data(request.data)
     raw = load_model(request.model, request.weights, request.arguments)
     folder = prepared(data, out / "data")

@@ -54,13 +54,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def load_backbone(network: Network, weights: dict[str, Tensor]) -> tuple[int, int]:
+def load_backbone(network: Network, weights: dict[str, Tensor]) -> None:
     """Copy every backbone tensor of the weights into the network, and heads of the same name and shape.
 
     Names may carry a prefix (``module.``, ``backbone.``). A branch of BatchNorm that the weights do not have starts as
-    their main one. Returns (matched, expected) numbers of backbone tensors.
-    Raises ValueError when none matches or a shape differs: starting from random weights by accident is the
-    mistake that this prevents.
+    their main one. Raises ValueError when a tensor is missing or its shape differs: starting from random weights by
+    accident is the mistake that this prevents.
     """
     target = network.state_dict()
     stripped = {name.removeprefix("module.").removeprefix("_orig_mod."): value for name, value in weights.items()}
@@ -77,13 +76,15 @@ def load_backbone(network: Network, weights: dict[str, Tensor]) -> tuple[int, in
     if not found:
         shown = ", ".join(list(stripped)[:3])
         raise ValueError(f"no backbone tensor matched: expected names such as {expected[0]!r}, found {shown}")
+    missing = [name for name in expected if name not in found and not name.endswith("num_batches_tracked")]
+    if missing:
+        raise ValueError(f"{len(missing)} of {len(expected)} backbone tensors are missing, such as {missing[0]!r}")
     heads = {
         name: value
         for name, value in stripped.items()
         if name.startswith("heads.") and name in target and value.shape == target[name].shape
     }
     network.load_state_dict(found | heads, strict=False)
-    return len(found), len(expected)
 
 
 def _first_line(error: Exception) -> str:
