@@ -21,14 +21,13 @@ SSROB_DATA := --set $(OVERRIDE)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help study gpu-study test test-slurm check format lock schema ui wheels clean
+.PHONY: help there study gpu-study test test-slurm check format lock schema ui wheels clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 	@echo "  variables: CONFIG=config/....yaml  DATA=folder of parquet files  SNAKEMAKE_ARGS='-n'  BUDGET=8m  JOBS=1  PYTHON=python3.12"
 
-study: $(READY) ## Run a study (CONFIG=config/quickstart.yaml) and say where its report is
-	@test -f "$(CONFIG)" || { echo "$(CONFIG): no such config; there are: $$(ls config/*.yaml | xargs)" >&2; exit 1; }
+study: there $(READY) ## Run a study (CONFIG=config/quickstart.yaml) and say where its report is
 	@echo 'In another terminal, with time left: $(VENV)/bin/ssrob status "$(CONFIG)" $(subst ','\'',$(SSROB_DATA)) --watch'
 	snakemake --configfile "$(CONFIG)" $(SNAKEMAKE_DATA) $(SNAKEMAKE_ARGS)
 	@ssrob where "$(CONFIG)" $(SSROB_DATA)
@@ -36,10 +35,13 @@ study: $(READY) ## Run a study (CONFIG=config/quickstart.yaml) and say where its
 gpu-study: CONFIG = config/cifar10.yaml
 gpu-study: BUDGET ?= 8m
 gpu-study: JOBS ?= 1
-gpu-study: $(READY) ## Run what fits into BUDGET=8m of config/cifar10.yaml, and go on with it when called again
+gpu-study: there $(READY) ## Run what fits into BUDGET=8m of config/cifar10.yaml, and go on with it when called again
 	ssrob portion "$(CONFIG)" --budget $(BUDGET) --jobs $(JOBS) $(SSROB_DATA)
 
-ui: $(READY) ## Open the MLflow UI of a study on 127.0.0.1
+there:
+	@test -f "$(CONFIG)" || { echo "$(CONFIG): no such config; there are: $$(ls config/*.yaml | xargs)" >&2; exit 1; }
+
+ui: there $(READY) ## Open the MLflow UI of a study on 127.0.0.1
 	ssrob ui "$(CONFIG)" $(SSROB_DATA)
 
 test: $(READY) ## Run the tests

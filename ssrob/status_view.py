@@ -111,7 +111,7 @@ def _troubled(stages: list[Standing], state: State, store: Store) -> Text:
 
 
 def _section(title: str, lines: Sequence[str | tuple[str, str]], count: int) -> Text:
-    more = [f"... and {count - LISTED} more: ssrob ls"] if count > LISTED else []
+    more = [f"... and {count - LISTED} more: ssrob ls CONFIG"] if count > LISTED else []
     return Text("\n").join([Text(title, "bold"), *(Text.assemble(line) for line in [*lines, *more])])
 
 

@@ -16,9 +16,10 @@ from sklearn.linear_model import LogisticRegression
 from ssrob import checkpoint, cli
 from ssrob.corrupt import Corrupted
 from ssrob.corruptions import BENCHMARK, NAMES
+from ssrob.data.apart import has_test_split
 from ssrob.external import run
 from ssrob.external.entry import as_text, summary
-from ssrob.external.images import find_data, has_test_split, prepared
+from ssrob.external.images import find_data, prepared
 from ssrob.external.model import Normalised, load_model, preprocessed
 from ssrob.external.page import write_page
 from ssrob.external.remarks import near_chance
@@ -165,18 +166,20 @@ def test_imagenets_normalisation_is_tried_when_it_was_not_asked_for(tmp_path: Pa
     assert "clean accuracy is 50.0%, but 100.0% with --preprocess imagenet" in found.warnings
     found = evaluate(ask(**vars(request) | {"preprocess": "imagenet"}), tmp_path / "imagenet", lambda _: None)
     assert found.warnings == ["the model has 3 outputs, the data 2 classes"]
+    with pytest.raises(ValueError, match=r"--model: has 1 outputs, photos has 2 classes"):
+        evaluate(ask(**vars(request) | {"arguments": {"outputs": 1}}), tmp_path / "few", lambda _: None)
 
 
 class Light(nn.Module):
     """Class 1 where the normalised image is above 0 on average."""
 
-    def __init__(self) -> None:
+    def __init__(self, outputs: int = 3) -> None:
         super().__init__()
-        self.slope = nn.Parameter(torch.tensor(5.0))
+        self.slope, self.outputs = nn.Parameter(torch.tensor(5.0)), outputs
 
     def forward(self, x: Tensor) -> Tensor:
         level = self.slope * x.mean((1, 2, 3))
-        return torch.stack([-level, level, torch.full_like(level, -1e3)], 1)
+        return torch.stack([-level, level, torch.full_like(level, -1e3)], 1)[:, : self.outputs]
 
 
 def test_weights_are_loaded_whole_or_not_at_all(tmp_path: Path) -> None:

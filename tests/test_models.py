@@ -134,9 +134,15 @@ class _Payload:
 def test_a_hostile_checkpoint_is_refused_and_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"state_dict": _Payload()}, tmp_path / "evil.pt")
-    with pytest.raises(ValueError, match=r"evil\.pt: not a file of weights"):
+    with pytest.raises(ValueError, match=r"evil\.pt: not a file of weights .*pickled code is never run"):
         read_weights(tmp_path / "evil.pt")
     assert not Path("hacked-by-a-checkpoint").exists()
+
+
+@pytest.mark.parametrize("name", ["none.pt", "none.safetensors"])
+def test_a_file_of_weights_that_is_not_there_is_named(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=rf"{name}: no such file"):
+        read_weights(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["cut.pt", "cut.safetensors"])

@@ -43,7 +43,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except pickle.UnpicklingError:
+        told = "expected tensors alone, as torch.save(model.state_dict(), FILE) writes; pickled code is never run"
+        raise ValueError(f"{path}: not a file of weights that can be loaded safely ({told})") from None
+    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
         raise ValueError(f"{path}: not a file of weights that can be loaded safely ({_first_line(error)})") from None
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
