@@ -93,8 +93,8 @@ def plan_text(plan: Plan, store: Store, told: Mapping[str, float]) -> str:
     if any(not store.done(path) for path in plan.stages):
         foot += f"\nWhat is to do takes {estimate(plan, store)}."
     more = len(plan.arms) - LISTED
-    told = f"\n... and {more} more arms; ssrob ls CONFIG lists every stage"
-    listed = as_text(_arms(plan, store)) + (told if more > 0 else "")
+    others = f"\n... and {more} more arms; ssrob ls CONFIG lists every stage"
+    listed = as_text(_arms(plan, store)) + (others if more > 0 else "")
     return "\n\n".join([head, tables[0], foot, tables[1], listed])
 
 

@@ -118,10 +118,10 @@ def _evaluate(request: Request, out: Path, device: torch.device, say: Callable[[
     folder = prepared(data, out / "data")
     about, test = Prepared(folder), load_test(folder, request.images)
     model = preprocessed(raw, request.preprocess, about.shape[0]).to(device)
+    clean = _clean_accuracy(model, folder, request, device)
     outputs = _outputs(model, test, device)
     if outputs < len(about.classes):
         raise ValueError(f"--model: has {outputs} outputs, {about.name} has {len(about.classes)} classes")
-    clean = _clean_accuracy(model, folder, request, device)
     assumed = assumptions(about, request.preprocess, split=has_test_split(data), weights=request.weights)
     warned = suspicions(clean, len(test.x), about, outputs)
     warned += _better(raw, clean, folder, request)
