@@ -85,6 +85,35 @@ def test_the_result_is_that_of_a_sweep_and_nothing_global_has_moved() -> None:
 
 
 @pytest.mark.usefixtures("reference")
+def test_a_block_goes_on_after_the_last_attack_that_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, (x, labels) = robust_cnn(), digits_test(24)
+    settings = {"eps": EPS, "attacks": ["apgd-ce", "apgd-t"], "block": 16}
+    whole = autoattack_sweep(model, x, labels, **settings)
+
+    class Stopping(dict[str, dict[str, Tensor]]):
+        """Stops after every second entry, as a signal would."""
+
+        def __setitem__(self, key: str, value: dict[str, Tensor]) -> None:
+            super().__setitem__(key, {name: tensor.clone() for name, tensor in value.items()})
+            self.count = getattr(self, "count", 0) + 1
+            if self.count % 2 == 0:
+                raise InterruptedError
+
+    store, stops = Stopping(), 0
+    while True:
+        try:
+            result = autoattack_sweep(model, x, labels, **settings, store=store)
+            break
+        except InterruptedError:
+            stops += 1
+    assert stops > 3
+    assert result.distance.equal(whole.distance)
+    assert result.attack == whole.attack
+    assert (result.gradients, result.forwards) == (whole.gradients, whole.forwards)
+    assert not any("runs" in outcome for outcome in store.values())
+
+
+@pytest.mark.usefixtures("reference")
 def test_it_agrees_with_our_own_attacks() -> None:
     """At one eps, APGD-CE and APGD-T against "standard": either may break an image that the other leaves."""
     model, (x, labels) = robust_cnn(), digits_test(60)

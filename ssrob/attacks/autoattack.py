@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -113,31 +114,46 @@ def _outcome(
     store: Store | None,
     tell: Callable[[float], None],
 ) -> Outcome:
-    """Attack one block, or find it in the store."""
+    """Attack one block, or go on with what the store has of it, which is kept after every attack at every eps."""
     if store is None:
         return _attack(reference, budgets, data, tell)
     told = (reference.norm, reference.seed, reference.batch_size, reference.attacks, budgets)
     key = digest(f"{REFERENCE} confirmed {told}", *reference.model.state_dict().values(), *data)
-    if key not in store:
-        store[key] = _attack(reference, budgets, data, tell)
+    begun = store.get(key)
+    if begun is None or "runs" in begun:
+        store[key] = _attack(reference, budgets, data, tell, begun=begun, keep=partial(store.__setitem__, key))
     tell(1.0)
     return store[key]
 
 
 def _attack(
-    reference: _Reference, budgets: list[float], data: tuple[Tensor, Tensor], tell: Callable[[float], None]
+    reference: _Reference,
+    budgets: list[float],
+    data: tuple[Tensor, Tensor],
+    tell: Callable[[float], None],
+    *,
+    begun: Outcome | None = None,
+    keep: Callable[[Outcome], object] = lambda _: None,
 ) -> Outcome:
-    """Run every attack at every eps on what is still robust."""
+    """Run every attack at every eps on what is still robust; `keep` is given what is known after each run."""
     x, labels = (tensor.to(reference.device) for tensor in data)
     model = _Counted(reference.model).eval()
-    clean = torch.cat([_logits(model, part) for part in torch.split(x, reference.batch_size)])
-    check_logits(clean, labels)
-    correct = clean.argmax(1) == labels
-    distance = torch.where(correct, math.inf, 0.0)
-    found_by = torch.where(correct, 0, 1)  # none, clean, then the attacks
-    kept = x.clone()
+    if begun is None:
+        begun = _begin(model, reference, x, labels)
+    distance, found_by, correct, kept = (
+        begun[name].to(x.device) for name in ("distance", "attack", "clean_correct", "kept")
+    )
+    model.gradients, model.forwards = begun["spent"].tolist()
     runs = [(eps, number) for eps in float32_below(budgets) if eps > 0 for number in range(len(reference.attacks))]
+
+    def known() -> Outcome:
+        spent = torch.tensor([model.gradients, model.forwards])
+        found = {"distance": distance, "attack": found_by, "clean_correct": correct}
+        return {name: tensor.cpu() for name, tensor in found.items()} | {"spent": spent}
+
     for done, (eps, number) in enumerate(runs):
+        if done < int(begun["runs"]):
+            continue
         rows = (distance > eps).nonzero().squeeze(1)
         if len(rows):
             adversarial = reference.run(model, reference.attacks[number], eps, x[rows], labels[rows])
@@ -145,14 +161,23 @@ def _attack(
             kept[rows[broken]], distance[rows[broken]] = inside[broken], length[broken]
             found_by[rows[broken]] = 2 + number
         tell((done + 1) / len(runs))
+        keep(known() | {"kept": kept.cpu(), "runs": torch.tensor(done + 1)})
+    sound = confirmed(model, GEOMETRIES[reference.norm], (x, kept, labels, distance), reference.batch_size)
+    return known() | {"confirmed": sound.cpu()}
+
+
+def _begin(model: _Counted, reference: _Reference, x: Tensor, labels: Tensor) -> Outcome:
+    """Return what is known of a block before its first run."""
+    clean = torch.cat([_logits(model, part) for part in torch.split(x, reference.batch_size)])
+    check_logits(clean, labels)
+    correct = clean.argmax(1) == labels
     return {
-        "distance": distance.cpu(),
-        "attack": found_by.cpu(),
-        "clean_correct": correct.cpu(),
-        "confirmed": confirmed(
-            model, GEOMETRIES[reference.norm], (x, kept, labels, distance), reference.batch_size
-        ).cpu(),
+        "distance": torch.where(correct, math.inf, 0.0),
+        "attack": torch.where(correct, 0, 1),  # none, clean, then the attacks
+        "clean_correct": correct,
+        "kept": x.clone(),
         "spent": torch.tensor([model.gradients, model.forwards]),
+        "runs": torch.tensor(0),
     }
 
 
