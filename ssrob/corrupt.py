@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ssrob.corruptions import corrupt, official, official_labels, table_for
+from ssrob.corruptions.fingerprint import fingerprint
 from ssrob.data.test_split import open_test
 from ssrob.models.saved import load_network
 from ssrob.stage_specs import CorruptSpec
@@ -55,11 +56,13 @@ class Corrupted:
     @property
     def told(self) -> dict[str, str]:
         """What the images were made with, for the record."""
+        folder = self.official or self.frost
+        files = {"files": fingerprint(folder)} if folder else {}
         if self.official is not None:
-            return {"images": "official files", "severities": "cifar", "frost": "official files"}
+            return {"images": "official files", "severities": "cifar", "frost": "official files"} | files
         made = self.table or table_for(max(self.images.shape[1:3]))
         frost = "photographs" if self.frost else "procedural texture"
-        return {"images": "made here", "severities": made, "frost": frost}
+        return {"images": "made here", "severities": made, "frost": frost} | files
 
 
 def stage(context: Context) -> None:

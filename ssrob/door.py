@@ -4,10 +4,12 @@ import os
 import re
 from collections.abc import Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from ssrob.attacks.names import REFERENCE
 from ssrob.config import parse_study
+from ssrob.corruptions.fingerprint import fingerprint
 from ssrob.data.apart import check_apart
 from ssrob.data.sources import check_source, count_images
 from ssrob.disk import check_disk
@@ -66,8 +68,19 @@ def _check_images(study: Study) -> None:
             raise ConfigError(f"{section}.images: must be 1..{counted[1]} (the test images there are), found {asked}")
 
 
+def _check_unchanged(plan: Plan, store: Store, where: str, folder: Path) -> None:
+    now = fingerprint(folder)
+    for path in (stage.path for stage in plan.of_kind("corrupt").values() if store.done(stage.path)):
+        if store.provenance(path).get("corruptions", {}).get("files", now) != now:
+            told = f"{folder} has other files than when {path} was made"
+            raise ConfigError(f"{where}: {told}; remove {store.folder(path)} to have it made anew")
+
+
 def _check_corruptions(plan: Plan, store: Store) -> None:
-    """Refuse folders of corruptions that are not there or lack files, while there are models to test with them."""
+    """Refuse folders of corruptions that are not there or lack files, while there are models to test with them.
+
+    Nor may they have changed since other models of the study were tested: no stage's key tells them apart.
+    """
     if all(store.done(stage.path) for stage in plan.of_kind("corrupt").values()):
         return
     asked = plan.study.corrupt
@@ -75,6 +88,8 @@ def _check_corruptions(plan: Plan, store: Store) -> None:
         folder = getattr(asked, name)
         if folder is not None and not os.path.isdir(folder):  # False for a name too long, too
             raise ConfigError(f"corrupt.{name}: no such folder: {folder}")
+        if folder is not None:
+            _check_unchanged(plan, store, f"corrupt.{name}", folder)
     if asked.official is not None:
         wanted = [f"{name}.npy" for name in ("labels", *asked.names)]
         if missing := [name for name in wanted if not os.path.isfile(asked.official / name)]:

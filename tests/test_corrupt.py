@@ -10,6 +10,7 @@ from PIL import Image
 from ssrob import corrupt, stages
 from ssrob.config import parse_study
 from ssrob.corruptions import corrupt as make
+from ssrob.corruptions.fingerprint import fingerprint
 from ssrob.plan import Plan, make_plan
 from ssrob.spec import ConfigError
 from ssrob.store import Store
@@ -86,7 +87,8 @@ def test_the_published_files_are_used_when_the_config_names_them(
     rows, told = run(plan, store)
     assert rows == [(name, severity, 12) for name in TESTS["names"] for severity in (1, 5)]
     assert seen == [20, 100, 20, 100]
-    assert told == {"images": "official files", "severities": "cifar", "frost": "official files"}
+    files = fingerprint(published)
+    assert told == {"images": "official files", "severities": "cifar", "frost": "official files", "files": files}
     elsewhere, _ = planned(tmp_path, images, **TESTS, official="/elsewhere")
     made, _ = planned(tmp_path, images, **TESTS)
     assert list(elsewhere.stages) == list(plan.stages)  # where the files lie is no part of a key

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from ssrob.config import parse_study
+from ssrob.corruptions.fingerprint import fingerprint
 from ssrob.corruptions.names import CORRUPTIONS, Corruption
 from ssrob.data.apart import check_apart
 from ssrob.data.contract import DataError
@@ -100,6 +101,22 @@ def test_files_that_hold_test_images_are_no_data_for_pre_training(tmp_path: Path
     (tmp_path / "test-0.parquet").unlink()
     with pytest.raises(DataError, match=r"'bare': label_column: .* expected the same, found None"):
         check_apart(data, data.model_copy(update={"name": "bare", "label_column": None}))
+
+
+def test_photographs_that_changed_between_two_models_are_noticed(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "a.png").write_bytes(b"ice")
+    config = tiny_config(tmp_path / "results", corrupt={"names": ["frost"], "frost": str(photos)})
+    plan = make_plan(parse_study(config))
+    store, (tested, *_) = Store(plan.study.results), plan.of_kind("corrupt").values()
+    out = store.work(tested.path) / "out"
+    out.mkdir(parents=True)
+    store.publish(tested, out, {"corruptions": {"files": fingerprint(photos)}})
+    assert open_study(config)
+    (photos / "a.png").write_bytes(b"snow")
+    with pytest.raises(ConfigError, match=r"frost: .*photos has other files than when corrupt/.* was made; remove"):
+        open_study(config)
 
 
 def test_messages_name_the_config(tmp_path: Path) -> None:

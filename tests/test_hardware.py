@@ -178,7 +178,10 @@ def test_a_gpu_computes_deterministically_and_in_real_single_precision(monkeypat
         assert torch.backends.cudnn.conv.fp32_precision == "ieee"
     with hardware.numerics(CUDA, strict=False):
         assert torch.is_deterministic_algorithms_warn_only_enabled()
-    with hardware.numerics(CPU):
+    with hardware.exact_float32(CUDA):
+        assert torch.backends.cudnn.conv.fp32_precision == torch.backends.cuda.matmul.fp32_precision == "ieee"
+        assert not torch.are_deterministic_algorithms_enabled()
+    with hardware.numerics(CPU), hardware.exact_float32(CPU):
         assert hardware.settings() == before
     assert hardware.settings() == before
 
