@@ -1,7 +1,10 @@
 """The natural-corruption test of a trained model."""
 
 import itertools
-from collections.abc import Callable, Iterable
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from ssrob.stage_specs import CorruptSpec
 from ssrob.stages import Context, Interrupted
 from ssrob.tables import CORRUPTED, shares, write_table
 
+AHEAD = 8  # tests at most whose images are made while a GPU looks at those of another
 BATCH = 1000  # images of 32x32, fewer of larger ones
 
 
@@ -96,11 +100,31 @@ def run_tests(
 ) -> pd.DataFrame:
     """Test a model at (corruption, severity) pairs; one row of `tables.CORRUPTED` per pair."""
     device, rows = next(model.parameters(), torch.empty(0)).device, []
-    for name, severity in tests:
-        hits = predict(model, source.at(name, severity), device) == labels
+    workers = min(AHEAD, len(os.sched_getaffinity(0))) if device.type == "cuda" else 1
+    for (name, severity), images in made(source, tests, workers):
+        hits = predict(model, images, device) == labels
         rows.append((name, severity, len(hits), np.packbits(hits).tobytes()))
         tell()
     return pd.DataFrame(rows, columns=list(CORRUPTED))
+
+
+def made(
+    source: Corrupted, tests: Iterable[tuple[str, int]], workers: int
+) -> Iterator[tuple[tuple[str, int], np.ndarray]]:
+    """Make the images of each test in turn, with several workers as many tests ahead; the same images either way."""
+    waiting = iter(tests)
+    if workers == 1:
+        yield from ((test, source.at(*test)) for test in waiting)
+        return
+    pool = ThreadPoolExecutor(workers)
+    try:
+        ahead = deque((test, pool.submit(source.at, *test)) for test in itertools.islice(waiting, workers))
+        while ahead:
+            test, images = ahead.popleft()
+            yield test, images.result()
+            ahead.extend((following, pool.submit(source.at, *following)) for following in itertools.islice(waiting, 1))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 @torch.no_grad()

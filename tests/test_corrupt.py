@@ -16,6 +16,7 @@ from ssrob.spec import ConfigError
 from ssrob.store import Store
 from ssrob.tables import read_table
 from tests.conftest import tiny_config
+from tests.reference_corruptions import crops
 from torch import nn
 
 CLASSES = ("cat", "dog")
@@ -130,6 +131,22 @@ def test_a_severity_table_is_taken_by_name(tmp_path: Path, images: Path) -> None
 def test_photographs_and_files_are_not_given_both(tmp_path: Path, images: Path) -> None:
     with pytest.raises(ConfigError, match=r"give either frost .* or official"):
         planned(tmp_path, images, **TESTS, official="/a", frost="/b")
+
+
+def test_images_made_ahead_are_the_same_and_come_in_order() -> None:
+    source = corrupt.Corrupted(crops(6, 32), np.arange(6))
+    tests = [(name, severity) for name in ("glass_blur", "snow", "elastic_transform") for severity in (1, 5)]
+    alone, ahead = (list(corrupt.made(source, tests, workers)) for workers in (1, 4))
+    assert [test for test, _ in ahead] == tests
+    assert all(np.array_equal(one, other) for (_, one), (_, other) in zip(alone, ahead, strict=True))
+
+
+def test_making_images_ahead_ends_with_the_test_that_fails() -> None:
+    source = corrupt.Corrupted(crops(6, 32), np.arange(6))
+    images = corrupt.made(source, [("fog", 1), ("rain", 1), *[("fog", 2)] * 100], 2)
+    next(images)
+    with pytest.raises(ValueError, match="unknown corruption 'rain'"):
+        next(images)
 
 
 def test_shares_are_those_of_the_predictions() -> None:
