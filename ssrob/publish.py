@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import yaml
+from PIL import Image
 
 from ssrob import report_tables, tables
 from ssrob.collect import read_tables
@@ -29,6 +30,7 @@ BULK = ("examples",)  # tables with a row per test image, left out
 HEADINGS = ("robust_accuracy", "difference_to_at", "effects")  # figures shown on the page
 PICTURES = "adversarial_examples"  # images of the data set, which has terms of its own
 WRITTEN = "Written by `ssrob publish` from the study's tables and the records of its stages; not by hand."
+COLOURS = 96  # of a bitmap: enough for lines, text and a colour scale
 PAGE = 150_000  # bytes that are kept for the page and the config
 
 
@@ -97,22 +99,32 @@ def _write_tables(made: Mapping[str, pd.DataFrame], source: Path, to: Path) -> N
 
 
 def _write_figures(source: Path, to: Path, room: int) -> list[str]:
-    """Copy figures as SVG or PNG, whichever is smaller, the page's first, while there is room; return what is not."""
+    """Write figures as SVG, or as PNG if that is smaller, the page's first, while there is room; return what is not."""
     to.mkdir()
     left_out = []
     order = {name: place for place, name in enumerate([*HEADINGS, *(name for name in RECIPES if name not in HEADINGS)])}
     for vector in sorted(source.glob("*.svg"), key=lambda file: (order.get(file.stem, len(order)), file.stem)):
-        bitmap = vector.with_suffix(".png")
-        smaller = min((file for file in (vector, bitmap) if file.is_file()), key=lambda file: file.stat().st_size)
-        bytes_ = smaller.stat().st_size
         if vector.stem == PICTURES:
             left_out.append(f"`{vector.stem}` (images of the data set)")
-        elif bytes_ > room:
-            left_out.append(f"`{smaller.name}` ({size(bytes_)})")
+            continue
+        written = _smaller(vector, to)
+        bytes_ = written.stat().st_size
+        if bytes_ > room:
+            left_out.append(f"`{written.name}` ({size(bytes_)})")
+            written.unlink()
         else:
-            shutil.copyfile(smaller, to / smaller.name)
             room -= bytes_
     return left_out
+
+
+def _smaller(vector: Path, to: Path) -> Path:
+    """Write a figure as it is or as a bitmap of few colours, a third of its size."""
+    bitmap = to / f"{vector.stem}.png"
+    Image.open(vector.with_suffix(".png")).convert("RGB").quantize(COLOURS).save(bitmap, optimize=True)
+    if bitmap.stat().st_size < vector.stat().st_size:
+        return bitmap
+    bitmap.unlink()
+    return Path(shutil.copyfile(vector, to / vector.name))
 
 
 def _page(study: Study, made: Mapping[str, pd.DataFrame], facts: str, figures: Path) -> Iterator[str]:

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from ssrob.config import parse_study
 from ssrob.plan import make_plan
 from ssrob.publish import MOST, _write_figures, publish
@@ -51,15 +52,15 @@ def test_figures_are_kept_while_there_is_room_the_page_s_first(tmp_path: Path) -
     source = tmp_path / "figures"
     source.mkdir()
     for name in ("adversarial_examples", "corruption_heatmap", "robust_accuracy", "robust_accuracy_l2", "effects"):
-        (source / f"{name}.svg").write_bytes(b"x" * 100)
-    (source / "effects.png").write_bytes(b"x" * 60)
-    left_out = _write_figures(source, tmp_path / "to", 270)
-    assert {file.name for file in (tmp_path / "to").iterdir()} == {
-        "robust_accuracy.svg",
-        "effects.png",
-        "corruption_heatmap.svg",
-    }
-    assert left_out == ["`adversarial_examples` (images of the data set)", "`robust_accuracy_l2.svg` (100 bytes)"]
+        (source / f"{name}.svg").write_bytes(b"x" * 60)
+        Image.new("RGB", (8, 8)).save(source / f"{name}.png")  # more than 60 bytes in any case
+    (source / "effects.svg").write_bytes(b"x" * 10_000)
+    left_out = _write_figures(source, tmp_path / "to", 230)
+    kept = {file.name: file.stat().st_size for file in (tmp_path / "to").iterdir()}
+    assert set(kept) == {"robust_accuracy.svg", "effects.png", "corruption_heatmap.svg"}
+    assert sum(kept.values()) <= 230
+    assert Image.open(tmp_path / "to" / "effects.png").mode == "P"
+    assert left_out == ["`adversarial_examples` (images of the data set)", "`robust_accuracy_l2.svg` (60 bytes)"]
 
 
 def test_nothing_is_deleted_that_was_not_published(finished: Finished, tmp_path: Path) -> None:
