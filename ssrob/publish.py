@@ -99,21 +99,20 @@ def _write_tables(made: Mapping[str, pd.DataFrame], source: Path, to: Path) -> N
 
 
 def _write_figures(source: Path, to: Path, room: int) -> list[str]:
-    """Write figures as SVG, or as PNG if that is smaller, the page's first, while there is room; return what is not."""
+    """Write figures as SVG, or as PNG if that is smaller; return what is not there: the largest go if room is short.
+
+    Those of the page go last.
+    """
     to.mkdir()
-    left_out = []
-    order = {name: place for place, name in enumerate([*HEADINGS, *(name for name in RECIPES if name not in HEADINGS)])}
-    for vector in sorted(source.glob("*.svg"), key=lambda file: (order.get(file.stem, len(order)), file.stem)):
-        if vector.stem == PICTURES:
-            left_out.append(f"`{vector.stem}` (images of the data set)")
-            continue
-        written = _smaller(vector, to)
-        bytes_ = written.stat().st_size
-        if bytes_ > room:
-            left_out.append(f"`{written.name}` ({size(bytes_)})")
-            written.unlink()
-        else:
-            room -= bytes_
+    figures = sorted(source.glob("*.svg"))
+    left_out = [f"`{figure.stem}` (images of the data set)" for figure in figures if figure.stem == PICTURES]
+    written = [_smaller(figure, to) for figure in figures if figure.stem != PICTURES]
+    sizes = {file: file.stat().st_size for file in written}
+    for file in sorted(written, key=lambda file: (file.stem in HEADINGS, -sizes[file])):
+        if sum(sizes.values()) <= room:
+            break
+        left_out.append(f"`{file.name}` ({size(sizes.pop(file))})")
+        file.unlink()
     return left_out
 
 

@@ -48,13 +48,14 @@ def test_a_published_study_says_what_was_run_on_what(finished: Finished, tmp_pat
     assert sum(file.stat().st_size for file in to.rglob("*") if file.is_file()) <= MOST
 
 
-def test_figures_are_kept_while_there_is_room_the_page_s_first(tmp_path: Path) -> None:
+def test_the_largest_figures_go_if_room_is_short_and_the_page_s_last(tmp_path: Path) -> None:
     source = tmp_path / "figures"
     source.mkdir()
     for name in ("adversarial_examples", "corruption_heatmap", "robust_accuracy", "robust_accuracy_l2", "effects"):
         (source / f"{name}.svg").write_bytes(b"x" * 60)
         Image.new("RGB", (8, 8)).save(source / f"{name}.png")  # more than 60 bytes in any case
     (source / "effects.svg").write_bytes(b"x" * 10_000)
+    (source / "corruption_heatmap.svg").write_bytes(b"x" * 50)
     left_out = _write_figures(source, tmp_path / "to", 230)
     kept = {file.name: file.stat().st_size for file in (tmp_path / "to").iterdir()}
     assert set(kept) == {"robust_accuracy.svg", "effects.png", "corruption_heatmap.svg"}
