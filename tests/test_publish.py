@@ -3,11 +3,12 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from ssrob.config import parse_study
 from ssrob.plan import make_plan
-from ssrob.publish import MOST, _write_figures, publish
+from ssrob.publish import MOST, _smaller, _write_figures, publish
 from ssrob.store import Store, StoreError
 from ssrob.tables import read_table
 from tests.conftest import Finished
@@ -54,14 +55,27 @@ def test_the_largest_figures_go_if_room_is_short_and_the_page_s_last(tmp_path: P
     for name in ("adversarial_examples", "corruption_heatmap", "robust_accuracy", "robust_accuracy_l2", "effects"):
         (source / f"{name}.svg").write_bytes(b"x" * 60)
         Image.new("RGB", (8, 8)).save(source / f"{name}.png")  # more than 60 bytes in any case
-    (source / "effects.svg").write_bytes(b"x" * 10_000)
+    (source / "effects.svg").write_bytes(b"x" * 100_000)
     (source / "corruption_heatmap.svg").write_bytes(b"x" * 50)
-    left_out = _write_figures(source, tmp_path / "to", 230)
+    room = 120 + _smaller(source / "effects.svg", tmp_path).stat().st_size
+    left_out = _write_figures(source, tmp_path / "to", room)
     kept = {file.name: file.stat().st_size for file in (tmp_path / "to").iterdir()}
     assert set(kept) == {"robust_accuracy.svg", "effects.png", "corruption_heatmap.svg"}
-    assert sum(kept.values()) <= 230
+    assert sum(kept.values()) <= room
     assert Image.open(tmp_path / "to" / "effects.png").mode == "P"
     assert left_out == ["`adversarial_examples` (images of the data set)", "`robust_accuracy_l2.svg` (60 bytes)"]
+
+
+def test_a_published_bitmap_keeps_the_colours_of_thin_lines(tmp_path: Path) -> None:
+    pixels = np.full((300, 300, 3), 255, np.uint8)
+    pixels[:200] = np.linspace(0, 255, 200 * 300 * 3).reshape(200, 300, 3)  # thousands of colours
+    line = (204, 121, 167)
+    pixels[250, ::7] = line
+    Image.fromarray(pixels).save(tmp_path / "lines.png")
+    (tmp_path / "lines.svg").write_bytes(b"x" * 10_000_000)
+    (tmp_path / "to").mkdir()
+    kept = np.asarray(Image.open(_smaller(tmp_path / "lines.svg", tmp_path / "to")).convert("RGB")).astype(int)
+    assert np.abs(kept[250, ::7] - line).max() <= 24
 
 
 def test_nothing_is_deleted_that_was_not_published(finished: Finished, tmp_path: Path) -> None:
