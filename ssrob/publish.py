@@ -30,7 +30,7 @@ BULK = ("examples",)  # tables with a row per test image, left out
 HEADINGS = ("robust_accuracy", "difference_to_at", "effects")  # figures shown on the page
 PICTURES = "adversarial_examples"  # images of the data set, which has terms of its own
 WRITTEN = "Written by `ssrob publish` from the study's tables and the records of its stages; not by hand."
-PAGE = 150_000  # bytes that are kept for the page and the config
+PAGE = 80_000  # bytes that are kept for the page and the config
 
 
 def publish(plan: Plan, store: Store, to: Path, command: str) -> list[str]:
