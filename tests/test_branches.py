@@ -73,12 +73,10 @@ def test_branches_are_saved_and_loaded(tmp_path: Path) -> None:
 
 def test_weights_with_and_without_branches_fit_each_other() -> None:
     branched, plain = disturbed(network_with("aux")), network_with(seed=1)
-    matched, expected = load_backbone(plain, branched.state_dict())
-    assert matched == expected
+    load_backbone(plain, branched.state_dict())
     assert torch.equal(plain.backbone.norm.running_var, branched.backbone.norm.running_var)
     again = network_with("other", seed=2)
-    matched, expected = load_backbone(again, plain.state_dict())
-    assert matched == expected
+    load_backbone(again, plain.state_dict())
     assert torch.equal(again.backbone.norm.branches["other"].weight, plain.backbone.norm.weight)
 
 
@@ -129,7 +127,7 @@ def test_fine_tuning_starts_from_the_main_branch(tmp_path: Path) -> None:
     arms = [{"variant": "at", "norm": "linf", "init": "acl"}]
     plan, store = trained_plan(tmp_path, pretraining=rows, arms=arms)
     pretrain, finetune = only(plan, "pretrain"), only(plan, "finetune")
-    assert "44 of 44 backbone tensors" in (store.folder(finetune.path) / "log.txt").read_text()
+    assert "init: backbone taken from" in (store.folder(finetune.path) / "log.txt").read_text()
     trained = load_network(store.output(pretrain.path, "last.safetensors"))
     assert trained.architecture.branches == ["clean"]
     norm = trained.backbone.blocks[0].norm1
