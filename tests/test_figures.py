@@ -97,20 +97,20 @@ def test_results_of_an_unknown_arm_are_refused(given: Inputs) -> None:
 def test_looks_tell_every_pair_of_arms_apart(large: Inputs) -> None:
     for norm in ("linf", "l2"):
         found = looks(large.trained_on(norm).arms)
-        told = [(look.colour, look.dashes, look.marker, look.fill, look.thin) for look in found.values()]
-        assert len(set(told)) == len(told)
+        points = [(look.colour, look.marker, look.fill, look.face, look.thin) for look in found.values()]
+        assert len(set(points)) == len(points), "without their dashes, too"
 
 
-def test_controls_are_hollow_and_two_budgets_differ() -> None:
+def test_controls_are_pale_and_two_budgets_differ() -> None:
     blocks = [{"variant": ["at", "at_ssl_clean", "at_ssl_clean_nograd"], "norm": "linf"}]
     blocks += [{"variant": "at", "norm": "linf", "equal_passes": way} for way in ("at_ssl_clean", "at_ssl_joint")]
     found = _given(arms=blocks).looks
     one, other = (look for name, look in found.items() if "passes" in name)
-    assert one.fill == other.fill == "none"
+    assert one.face == other.face == (1, 1, 1)
     assert one.marker != other.marker
     twins = [look for name, look in found.items() if name.startswith("at_ssl_clean")]
     assert twins[0].colour == twins[1].colour
-    assert [look.fill for look in twins] == ["full", "none"]
+    assert twins[0].face != twins[1].face
 
 
 def test_a_look_does_not_depend_on_the_other_ways_in_the_study(given: Inputs, large: Inputs) -> None:

@@ -95,7 +95,8 @@ class Look:
     colour: Colour
     dashes: Dashes
     marker: str
-    fill: str  # full, none (hollow) or half: left, bottom, top, right
+    fill: str  # of the marker: full, or half: left, bottom, top, right; the other half is white
+    face: Colour  # what it is filled with: the colour, of a control a pale one, white of TRADES
     thin: bool  # AT's own frontier: context, not a result
 
     def line(self) -> dict[str, Any]:
@@ -112,9 +113,8 @@ class Look:
             "marker": self.marker,
             "markersize": size * _SIZES.get(self.marker, 4.5),
             "markeredgecolor": self.colour,
+            "markerfacecolor": self.face,
         }
-        if self.fill == "none":  # white, so that lines do not show through
-            return told | {"markerfacecolor": "white"}
         return told | {"fillstyle": self.fill, "markerfacecoloralt": "white"}
 
 
@@ -125,7 +125,7 @@ def looks(arms: pd.DataFrame) -> Looks:
     """Give every arm its look by name; `arms` as `arms.name_arms` returns them.
 
     The way of training gives colour and marker; init, task and what was fine-tuned the dashes and the marker's filling;
-    a smaller or larger weight than usual a lighter or darker shade. Controls are hollow, with dashes of their own.
+    a smaller or larger weight than usual a lighter or darker shade. Controls are pale, with dashes of their own.
     """
     groups = arms.drop_duplicates("name")
     tasks = groups["task"].fillna(groups["init_task"]).fillna(main_value(groups, "task"))
@@ -142,15 +142,28 @@ def looks(arms: pd.DataFrame) -> Looks:
         kind = min(kinds.index((row["init"], task, row["tune"])), len(_DASHES) - 1)
         budget = budgets.index(row["budget"]) if isinstance(row["budget"], str) else 0
         shade = 0.2 + 0.4 * float(row["eps_scale"]) if thin else _shade(groups, row["weight"])
+        shaded = _shaded(colour, min(shade, 0.75))
         look = Look(
-            colour=_shaded(colour, min(shade, 0.75)),
+            colour=shaded,
             dashes=_CONTROL_DASHES if control else _DASHES[kind],
             marker=_BUDGETS[(budget - 1) % len(_BUDGETS)] if budget else marker,
-            fill="none" if control or variant.startswith("trades") else _FILLS[kind],
+            fill="full" if variant.startswith("trades") else _FILLS[kind],
+            face=_face(variant, shaded, control=bool(control), kind=kind),
             thin=bool(thin),
         )
         found[str(row["name"])] = look
     return found
+
+
+def _face(variant: str, colour: Colour, *, control: bool, kind: int) -> Colour:
+    """Return what fills a marker; what has no filling left of its own, as of a sixth init or task, is pale, too."""
+    if variant.startswith("trades"):
+        return to_rgb("white")
+    if variant.endswith("_nograd") or kind == len(_FILLS) - 1:
+        return _shaded(colour, 0.65)
+    if variant.endswith("_views"):
+        return to_rgb(FAINT)
+    return to_rgb("white") if control else colour
 
 
 @contextmanager
@@ -239,7 +252,7 @@ def _shade(groups: pd.DataFrame, weight: float | None) -> float:
     return -away / len(weights) * (0.8 if away < 0 else 0.6)
 
 
-def _shaded(colour: str, share: float) -> Colour:
+def _shaded(colour: str | Colour, share: float) -> Colour:
     """Mix a colour with white (share > 0) or black (share < 0)."""
     towards = 1.0 if share > 0 else 0.0
     red, green, blue = (channel + (towards - channel) * abs(share) for channel in to_rgb(colour))
