@@ -16,7 +16,7 @@ from ssrob.disk import check_disk
 from ssrob.plan import Plan, make_plan
 from ssrob.spec import ConfigError, Study
 from ssrob.stage import data_stage
-from ssrob.store import Store
+from ssrob.store import Store, prepared_facts
 
 
 def open_study(config: Mapping[str, Any], where: str = "config", *, starts: bool = True) -> Plan:
@@ -40,7 +40,7 @@ def check(plan: Plan, *, starts: bool = True) -> None:
     for data in (plan.study.data, plan.study.pretrain_data):
         if data is not None and not store.done(data_stage(data).path):
             check_source(data)
-    _check_images(plan.study)
+    _check_images(plan.study, store)
     _check_corruptions(plan, store)
     if starts:
         check_disk(plan, store)
@@ -57,15 +57,24 @@ def _check_results(plan: Plan, store: Store) -> None:
         raise ConfigError(f"results: {there} cannot be written to; make it writable or set `results` to another folder")
 
 
-def _check_images(study: Study) -> None:
+def _check_images(study: Study, store: Store) -> None:
     """Refuse tests on more images than there are, and pre-training on images that the study tests on."""
     if study.pretrain_data is not None:
         check_apart(study.data, study.pretrain_data)
-    counted = count_images(study.data)
+    most = _test_images(study, store)
     for section in ("evaluate", "corrupt"):
         asked = getattr(study, section).images
-        if counted is not None and asked is not None and asked > counted[1]:
-            raise ConfigError(f"{section}.images: must be 1..{counted[1]} (the test images there are), found {asked}")
+        if most is not None and asked is not None and asked > most:
+            raise ConfigError(f"{section}.images: must be 1..{most} (the test images there are), found {asked}")
+
+
+def _test_images(study: Study, store: Store) -> int | None:
+    """Count the test images, of the prepared data if it is there: every job asks, and a source may be large or gone."""
+    prepared = data_stage(study.data).path
+    if store.done(prepared):
+        return int(prepared_facts(store, prepared)["counts"]["test"])
+    counted = count_images(study.data)
+    return None if counted is None else counted[1]
 
 
 def _check_unchanged(plan: Plan, store: Store, where: str, folder: Path) -> None:
