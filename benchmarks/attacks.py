@@ -18,14 +18,14 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from sklearn.datasets import load_digits
-from ssrob.attacks.freeze import frozen
-from ssrob.attacks.geometry import GEOMETRIES
+from ssrob.attacks.frozen import frozen
+from ssrob.attacks.lp_ball import GEOMETRIES
 from ssrob.attacks.pgd import pgd
-from ssrob.attacks.presets import AttackConfig, AttackPlan
 from ssrob.attacks.sweep import attack_sweep
-from ssrob.evaluate import load_test
-from ssrob.models.saved import load_network
+from ssrob.models.serialization import load_network
+from ssrob.registry.presets import AttackConfig, AttackPlan
 from ssrob.seeding import generator
+from ssrob.stages.evaluate import load_test
 from torch import Tensor, nn
 
 from peers import pgd_attacks

@@ -25,14 +25,14 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from ssrob.attacks.freeze import frozen
-from ssrob.capture import CudaGraphs, Recorded, Tensors
-from ssrob.data.batches import Batches
-from ssrob.hardware import laid_out, memory_format, numerics, precision
+from ssrob.attacks.frozen import frozen
+from ssrob.config.study import Model, Training
+from ssrob.data.loader import Batches
+from ssrob.hardware.cuda_graphs import CudaGraphs, Recorded, Tensors
+from ssrob.hardware.device import laid_out, memory_format, numerics, precision
 from ssrob.models.network import Architecture, Network, build
-from ssrob.spec import Model, Training
-from ssrob.stage_specs import Objective, Perturbation, TrainSpec
-from ssrob.step import GRADIENT, as_tensors, descend, drawn, from_tensors
+from ssrob.planning.specs import Objective, Perturbation, TrainSpec
+from ssrob.training.train_step import GRADIENT, as_tensors, descend, drawn, from_tensors
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode

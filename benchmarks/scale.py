@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
-from ssrob.config import parse_study
-from ssrob.plan import Plan, make_plan
-from ssrob.stage import Stage
-from ssrob.store import Store, write_json
-from ssrob.tables import CHECKED, CORRUPTED, DIAGNOSED, EXAMPLES, PROBED, RECORDS, write_table
+from ssrob.config.loader import parse_study
+from ssrob.planning.plan import Plan, make_plan
+from ssrob.planning.stage import Stage
+from ssrob.storage.store import Store, write_json
+from ssrob.storage.tables import CHECKED, CORRUPTED, DIAGNOSED, EXAMPLES, PROBED, RECORDS, write_table
 
 ROOT = Path(__file__).parents[1]
 TESTED = 100  # images per test, and lines in the records of a training

@@ -18,12 +18,12 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from ssrob.attacks.autoattack import autoattack_sweep
-from ssrob.attacks.geometry import GEOMETRIES
-from ssrob.attacks.presets import PRESETS, AttackPlan
+from ssrob.attacks.lp_ball import GEOMETRIES
 from ssrob.attacks.sweep import SweepResult, attack_sweep
-from ssrob.evaluate import load_test
-from ssrob.figures.summary import wilson
-from ssrob.models.saved import load_network
+from ssrob.models.serialization import load_network
+from ssrob.registry.presets import PRESETS, AttackPlan
+from ssrob.reporting.figures.summary import wilson
+from ssrob.stages.evaluate import load_test
 from torch import Tensor, nn
 
 from peers import pgd_attacks

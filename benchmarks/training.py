@@ -1,4 +1,4 @@
-"""What a training step costs, against its floor: the bare passes that `ssrob/cost.py` counts from the variant's spec.
+"""What a training step costs, against its floor: the bare passes that `ssrob.planning.cost` counts from a spec.
 
     python benchmarks/training.py [--config config/cifar10-mini.yaml] [--rounds 9]
 
@@ -15,14 +15,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-from ssrob.attacks.freeze import frozen
-from ssrob.config import load_study
-from ssrob.cost import step_passes
-from ssrob.data.batches import Batches
-from ssrob.hardware import precision
-from ssrob.plan import make_plan
-from ssrob.stage_specs import TrainSpec
-from ssrob.train import State, Task, recorded, start, training_step
+from ssrob.attacks.frozen import frozen
+from ssrob.config.loader import load_study
+from ssrob.data.loader import Batches
+from ssrob.hardware.device import precision
+from ssrob.planning.cost import step_passes
+from ssrob.planning.plan import make_plan
+from ssrob.planning.specs import TrainSpec
+from ssrob.training.train import State, Task, recorded, start, training_step
 from torch import Tensor
 
 from timing import interleaved, ratio

@@ -5,11 +5,11 @@ import functools
 import torch
 import torch.nn.functional as F
 from sklearn.datasets import load_digits
-from ssrob.attacks.freeze import frozen
-from ssrob.attacks.geometry import GEOMETRIES, Geometry
+from ssrob.attacks.base import LossAt, build, loss_and_gradient, select
+from ssrob.attacks.frozen import frozen
+from ssrob.attacks.lp_ball import GEOMETRIES, Geometry
 from ssrob.attacks.pgd import pgd
-from ssrob.attacks.presets import AttackConfig
-from ssrob.attacks.stepper import LossAt, build, loss_and_gradient, select
+from ssrob.registry.presets import AttackConfig
 from ssrob.seeding import generator
 from torch import Tensor, nn
 

@@ -1,7 +1,7 @@
 """A plugin of the tests: a network without BatchNorm, in which images of a batch do not touch one another."""
 
 import torch.nn.functional as F
-from ssrob.catalog import BACKBONES, Backbone
+from ssrob.registry.backbones import BACKBONES, Backbone
 from torch import Tensor, nn
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from ssrob.config import parse_study
-from ssrob.spec import Study
-from ssrob.store import MANIFEST, TOKEN, Store
+from ssrob.config.loader import parse_study
+from ssrob.config.study import Study
+from ssrob.storage.store import MANIFEST, TOKEN, Store
 
 ROOT = Path(__file__).parents[1]
 Finished = tuple[Path, dict[str, Any]]

@@ -64,9 +64,11 @@ def import_all() -> None:
     """Import once what every child would; what torch does before its first gradient starts no threads."""
     import sklearn.datasets  # noqa: F401
     import torch
-    from ssrob import corrupt, evaluate, train, trouble  # noqa: F401
-    from ssrob.data import stage  # noqa: F401
     from ssrob.models.network import Architecture, build
+    from ssrob.runtime import error_messages  # noqa: F401
+    from ssrob.stages import (
+        data,  # noqa: F401
+    )
 
     torch.set_num_threads(1)
     os.fsync = lambda _: None  # a killed process leaves its writes to the kernel
@@ -79,9 +81,9 @@ def import_all() -> None:
 
 
 def main() -> None:
-    from ssrob import job
-    from ssrob.stage import Stage
-    from ssrob.store import Store
+    from ssrob.planning.stage import Stage
+    from ssrob.runtime import job
+    from ssrob.storage.store import Store
 
     import_all()
     for request in json.loads(sys.stdin.read()):

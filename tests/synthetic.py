@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from ssrob.config import parse_study
-from ssrob.corruptions.names import BENCHMARK, families
-from ssrob.plan import Arm, Plan, make_plan
-from ssrob.spec import Study
-from ssrob.tables import (
+from ssrob.config.loader import parse_study
+from ssrob.config.study import Study
+from ssrob.planning.plan import Arm, Plan, make_plan
+from ssrob.registry.corruptions import BENCHMARK, families
+from ssrob.storage.tables import (
     ALL_CHECKS,
     ALL_EXAMPLES,
     ARMS,

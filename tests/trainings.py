@@ -6,19 +6,19 @@ from typing import Any
 
 import pytest
 import torch
-from ssrob import stages
-from ssrob.config import parse_study
+from ssrob.config.loader import parse_study
+from ssrob.config.variants import Variant
 from ssrob.losses.batch import Batch
 from ssrob.models.network import Architecture, Network, build
-from ssrob.perturbations import draw_views
-from ssrob.plan import Plan, make_plan
-from ssrob.resolve import resolve_objective
+from ssrob.planning.objectives import resolve_objective
+from ssrob.planning.plan import Plan, make_plan
+from ssrob.planning.specs import Objective
+from ssrob.planning.stage import Stage
+from ssrob.runtime import runner
 from ssrob.seeding import generator
-from ssrob.stage import Stage
-from ssrob.stage_specs import Objective
-from ssrob.store import Store
-from ssrob.train import stage as train
-from ssrob.ways import Variant
+from ssrob.storage.store import Store
+from ssrob.training.perturbations import draw_views
+from ssrob.training.train import stage as train
 from tests.conftest import tiny_config
 
 
@@ -32,7 +32,7 @@ def run_training(plan: Plan, store: Store) -> dict[str, Stage]:
     trained = {}
     for stage in plan.stages.values():
         if stage.kind in ("data", "pretrain", "finetune"):
-            stages.run(stage, store, device="cpu")
+            runner.run(stage, store, device="cpu")
         if stage.kind == "finetune":
             trained[stage.spec["variant"]] = stage
     return trained
@@ -64,9 +64,9 @@ class _StopAfter:
 
 def run_until(stage: Stage, store: Store, steps: int) -> None:
     """Train for so many steps, then stop as a signal would."""
-    context = stages.Context(stage, store, torch.device("cpu"), logging.getLogger("test"), _StopAfter(steps))
+    context = runner.Context(stage, store, torch.device("cpu"), logging.getLogger("test"), _StopAfter(steps))
     context.out.mkdir(parents=True, exist_ok=True)
-    with pytest.raises(stages.Interrupted, match="run it again to go on"):
+    with pytest.raises(runner.Interrupted, match="run it again to go on"):
         train(context)
 
 

@@ -7,9 +7,9 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from ssrob.attacks.geometry import Geometry
-from ssrob.attacks.presets import AttackConfig
-from ssrob.attacks.stepper import State, Stepper, select
+from ssrob.attacks.base import State, Stepper, select
+from ssrob.attacks.lp_ball import Geometry
+from ssrob.registry.presets import AttackConfig
 
 RHO = 0.75  # share of steps since the last checkpoint that must have raised the loss
 MOMENTUM = 0.75  # weight of the gradient step; the rest continues the previous move

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssrob.attacks.confirm import confirmed
-from ssrob.attacks.geometry import GEOMETRIES
-from ssrob.attacks.names import REFERENCE
+from ssrob.attacks.input_checks import check_data, check_eps, check_logits, float32_below
+from ssrob.attacks.lp_ball import GEOMETRIES
 from ssrob.attacks.sweep import Outcome, Store, SweepResult, borrowed, count_classes, digest, merged
-from ssrob.attacks.sweep_input import check_data, check_eps, check_logits, float32_below
-from ssrob.hardware import exact_float32
+from ssrob.attacks.verify import confirmed
+from ssrob.hardware.device import exact_float32
+from ssrob.registry.attacks import REFERENCE
 
 ATTACKS = ("apgd-ce", "apgd-t", "fab-t", "square")
 _NORMS = {"linf": "Linf", "l2": "L2"}

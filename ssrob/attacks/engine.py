@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from ssrob import seeding
-from ssrob.attacks.freeze import memory_format
+from ssrob.attacks.auto_batch import Parts
+from ssrob.attacks.base import State, build, join, loss_and_gradient, select, take
+from ssrob.attacks.frozen import memory_format
+from ssrob.attacks.input_checks import check_logits
 from ssrob.attacks.logit_losses import TARGETED, UNTARGETED, margin
-from ssrob.attacks.memory import Parts
-from ssrob.attacks.schedule import Setting, schedule
-from ssrob.attacks.stepper import State, build, join, loss_and_gradient, select, take
-from ssrob.attacks.sweep_input import check_logits
+from ssrob.attacks.run_order import Setting, schedule
 
 Data = tuple[Tensor, Tensor, Tensor]  # images, labels, index
 NOT_FOUND, CLEAN, FIRST_ATTACK = 0, 1, 2  # values of `Block.found_by`

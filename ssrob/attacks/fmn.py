@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ssrob.attacks.geometry import L2, Geometry
-from ssrob.attacks.presets import AttackConfig
-from ssrob.attacks.stepper import State, Stepper, select
+from ssrob.attacks.base import State, Stepper, select
+from ssrob.attacks.lp_ball import L2, Geometry
+from ssrob.registry.presets import AttackConfig
 
 STEP = (1.0, 0.01)  # l2 length of a step, first and last
 RATE = (0.05, 0.001)  # relative change of the radius, first and last

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ssrob.attacks.geometry import Amount, Geometry
-from ssrob.attacks.names import STEP_RATIO
-from ssrob.attacks.presets import AttackConfig
-from ssrob.attacks.stepper import State, Stepper
+from ssrob.attacks.base import State, Stepper
+from ssrob.attacks.lp_ball import Amount, Geometry
+from ssrob.registry.attacks import STEP_RATIO
+from ssrob.registry.presets import AttackConfig
 
 
 def pgd(

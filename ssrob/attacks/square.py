@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ssrob import seeding
-from ssrob.attacks.geometry import Geometry, per_image
-from ssrob.attacks.presets import AttackConfig
-from ssrob.attacks.stepper import State, Stepper, select
+from ssrob.attacks.base import State, Stepper, select
+from ssrob.attacks.lp_ball import Geometry, per_image
+from ssrob.registry.presets import AttackConfig
 
 SHARE = 0.8  # share of the pixels that the first square covers
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of that share, after so many of 10000 queries

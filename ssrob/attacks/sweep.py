@@ -14,16 +14,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ssrob.attacks.confirm import confirmed
+from ssrob.attacks.auto_batch import batch_for
+from ssrob.attacks.base import select
 from ssrob.attacks.engine import Block, Data
-from ssrob.attacks.freeze import channels_last, frozen, memory_format
-from ssrob.attacks.geometry import GEOMETRIES
-from ssrob.attacks.memory import batch_for
-from ssrob.attacks.names import LAYOUTS
-from ssrob.attacks.presets import AttackPlan
-from ssrob.attacks.schedule import Setting
-from ssrob.attacks.stepper import select
-from ssrob.attacks.sweep_input import (
+from ssrob.attacks.frozen import channels_last, frozen, memory_format
+from ssrob.attacks.input_checks import (
     check_data,
     check_eps,
     check_logits,
@@ -31,8 +26,13 @@ from ssrob.attacks.sweep_input import (
     float32_below,
     gradient_dtype,
 )
-from ssrob.catalog import known
-from ssrob.hardware import exact_float32
+from ssrob.attacks.lp_ball import GEOMETRIES
+from ssrob.attacks.run_order import Setting
+from ssrob.attacks.verify import confirmed
+from ssrob.hardware.device import exact_float32
+from ssrob.registry.attacks import LAYOUTS
+from ssrob.registry.lookup import check_choice
+from ssrob.registry.presets import AttackPlan
 
 Outcome = dict[str, Tensor]  # what is known of one block when it is finished
 Store = MutableMapping[str, Outcome]
@@ -187,7 +187,7 @@ def borrowed(model: nn.Module) -> Iterator[None]:
 
 def laid_out(model: nn.Module, layout: str, image: Tensor) -> AbstractContextManager[None]:
     """Hold the model in a layout of `LAYOUTS`."""
-    return channels_last(model, image) if known("layout", layout, LAYOUTS) == "channels_last" else nullcontext()
+    return channels_last(model, image) if check_choice("layout", layout, LAYOUTS) == "channels_last" else nullcontext()
 
 
 def count_classes(model: nn.Module, image: Tensor) -> int:

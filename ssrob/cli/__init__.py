@@ -38,8 +38,8 @@ for part in (study, results, models):  # the order of the help
 
 def main() -> None:
     """Run the command line; every expected mistake ends in one message and exit code 2."""
-    from ssrob.spec import ConfigError
-    from ssrob.store import StoreError
+    from ssrob.config.study import ConfigError
+    from ssrob.storage.store import StoreError
     from ssrob.tracking import TrackingError
 
     try:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from ssrob.plan import Plan
-    from ssrob.store import Store
+    from ssrob.planning.plan import Plan
+    from ssrob.storage.store import Store
 
 
 def _device(name: str) -> str:
-    from ssrob.gpus import device_name
+    from ssrob.hardware.gpu_lease import device_name
 
     return device_name(name)
 
@@ -37,9 +37,9 @@ def say(line: str) -> None:
 
 def plan_and_store(config: str, overrides: list[str] | None) -> "tuple[Plan, Store]":
     """Read a config, a file's path or (from a workflow rule) the settings themselves as JSON."""
-    from ssrob.config import load_study, parse_study
-    from ssrob.plan import make_plan
-    from ssrob.store import Store
+    from ssrob.config.loader import load_study, parse_study
+    from ssrob.planning.plan import make_plan
+    from ssrob.storage.store import Store
 
     inline = config.lstrip().startswith("{")
     study = parse_study(json.loads(config)) if inline else load_study(Path(config), overrides)

@@ -19,9 +19,9 @@ def run(
     device: Device = "auto",
 ) -> None:
     """Run one stage (what the workflow's rules call)."""
-    from ssrob import job
-    from ssrob.stage import Stage
-    from ssrob.store import Store
+    from ssrob.planning.stage import Stage
+    from ssrob.runtime import job
+    from ssrob.storage.store import Store
 
     sys.exit(job.run(Stage.from_json(stage), Store(results), device, say))
 
@@ -101,16 +101,16 @@ def export(
 
     A model comes with its card, a study as its finished stages.
     """
-    from ssrob import exchange
+    from ssrob.storage.export import export_model, export_study
 
     if not what.endswith((".yaml", ".yml", ".json")):
-        from ssrob.store import Store
+        from ssrob.storage.store import Store
 
-        say(f"export    {exchange.export_model(what, Store(results), to)}")
+        say(f"export    {export_model(what, Store(results), to)}")
         return
     plan, store = plan_and_store(what, override)
     to = to or Path(f"{plan.study.study}.tar.gz")
-    told = exchange.export_study(plan, store, to, weights=weights, data=data, work=work)
+    told = export_study(plan, store, to, weights=weights, data=data, work=work)
     say(f"export    {to}: {len(told['stages'])} finished, {len(told['work'])} unfinished stages")
 
 
@@ -124,9 +124,9 @@ def import_(
 
     They are verified, and what is here stays.
     """
-    from ssrob import exchange
-    from ssrob.store import Store
+    from ssrob.storage.importing import take_over
+    from ssrob.storage.store import Store
 
-    outcome = exchange.take_over(source, Store(results), work=work)
+    outcome = take_over(source, Store(results), work=work)
     typer.echo(str(outcome))
     sys.exit(1 if outcome.refused else 0)

@@ -15,8 +15,8 @@ app = typer.Typer()
 @app.command()
 def collect(config: Config, override: Overrides = None, partial: Partial = False) -> None:
     """Gather a study's results into tables and findings."""
-    from ssrob.collect import collect as gather
-    from ssrob.order import finished_part
+    from ssrob.analysis.collect import collect as gather
+    from ssrob.scheduling.priority import finished_part
 
     plan, store = plan_and_store(config, override)
     plan = finished_part(plan, store) if partial else plan
@@ -30,10 +30,10 @@ def report(config: Config, override: Overrides = None, partial: Partial = False)
 
     They show what `ssrob collect` has gathered.
     """
-    from ssrob.collect import class_names, read_tables, samples
-    from ssrob.collect import collect as gather
-    from ssrob.order import finished_part
-    from ssrob.report import build_report
+    from ssrob.analysis.collect import class_names, read_tables, samples
+    from ssrob.analysis.collect import collect as gather
+    from ssrob.reporting.report import build_report
+    from ssrob.scheduling.priority import finished_part
 
     plan, store = plan_and_store(config, override)
     if partial:  # no workflow has collected what is finished by now
@@ -54,8 +54,8 @@ def publish(
 
     Tables, figures, report, and a page on what was run on what.
     """
-    from ssrob.order import finished_part
-    from ssrob.publish import publish as write
+    from ssrob.reporting.publish import publish as write
+    from ssrob.scheduling.priority import finished_part
 
     plan, store = plan_and_store(config, override)
     command = f"ssrob portion {config} --budget 8m{set_options(override)}"
@@ -74,7 +74,7 @@ def track(
     As often as you like: every run and point is there once.
     """
     from ssrob import tracking
-    from ssrob.store import write_json
+    from ssrob.storage.store import write_json
 
     plan, store = plan_and_store(config, override)
     if follow:

@@ -13,7 +13,7 @@ import typer
 from ssrob.cli.common import Config, Device, Overrides, plan_and_store, say, set_options
 
 if TYPE_CHECKING:
-    from ssrob.plan import Plan
+    from ssrob.planning.plan import Plan
 
 app = typer.Typer()
 
@@ -31,12 +31,13 @@ def plan(
 
     Stages, the work and time in each, what is already there, and the order of a portion.
     """
-    from ssrob import door, plan_view
+    from ssrob.cli import plan_view
+    from ssrob.scheduling import preflight
 
     planned, store = plan_and_store(config, override)
     typer.echo(plan_view.plan_text(planned, store, plan_view.parse_speeds(speed or [])))
     try:
-        door.check(planned)
+        preflight.check(planned)
     except ValueError as error:
         typer.echo(f"\nIt cannot start here as it is: {error}")
 
@@ -53,17 +54,18 @@ def portion(
 
     The central comparison comes first; call it again to go on.
     """
-    from ssrob import plan_view, portion
-    from ssrob.config import load_config
-    from ssrob.door import open_study
-    from ssrob.store import Store
-    from ssrob.worker import Workers
+    from ssrob.cli import plan_view
+    from ssrob.config.loader import load_config
+    from ssrob.runtime import time_budget
+    from ssrob.runtime.process_pool import Workers
+    from ssrob.scheduling.preflight import open_study
+    from ssrob.storage.store import Store
 
-    seconds = portion.parse_budget(budget)
+    seconds = time_budget.parse_budget(budget)
     plan = open_study(load_config(Path(config), override), config, starts=False)  # the disk need not hold all of it
     store = Store(plan.study.results)
     workers = Workers(store.root, device, quiet=jobs > 1)
-    found = portion.run_portion(plan, store, workers, budget=seconds, jobs=jobs, say=say)
+    found = time_budget.run_portion(plan, store, workers, budget=seconds, jobs=jobs, say=say)
     typer.echo(plan_view.portion_text(plan, store, found))
     sys.exit(128 + found.signal if found.signal else int(bool(found.failed)))
 
@@ -71,7 +73,7 @@ def portion(
 @app.command()
 def ls(config: Config, override: Overrides = None) -> None:
     """List stages with their state, size and time."""
-    from ssrob import status_view
+    from ssrob.cli import status_view
 
     typer.echo(status_view.stages_text(*plan_and_store(config, override)))
 
@@ -86,7 +88,7 @@ def status(
 
     It also says how long the rest will take.
     """
-    from ssrob import status_view
+    from ssrob.cli import status_view
 
     plan, store = plan_and_store(config, override)
     if watch:
@@ -106,7 +108,7 @@ def gc(
 
     Give the configs of all studies that are to stay.
     """
-    from ssrob import unused
+    from ssrob.scheduling import garbage
 
     plans: dict[Path, list[Plan]] = {}
     stores = {}
@@ -116,10 +118,10 @@ def gc(
         plans.setdefault(root, []).append(plan)
         stores[root] = store
     for root, store in stores.items():
-        found = unused.unused(plans[root], store)
+        found = garbage.unused(plans[root], store)
         if delete:
-            unused.delete(found, store)
-        typer.echo(unused.unused_text(found, store, deleted=delete))
+            garbage.delete(found, store)
+        typer.echo(garbage.unused_text(found, store, deleted=delete))
 
 
 @app.command()
@@ -139,6 +141,6 @@ def where(config: Config, override: Overrides = None) -> None:
 @app.command()
 def schema() -> None:
     """Print the JSON schema of a study's config."""
-    from ssrob.spec import Study
+    from ssrob.config.study import Study
 
     typer.echo(json.dumps(Study.model_json_schema(), indent=2))

@@ -7,7 +7,9 @@ loads it when it is first asked for.
 from typing import TYPE_CHECKING, Any
 
 from ssrob.corruptions.cifar10c import official, official_labels
-from ssrob.corruptions.names import (
+from ssrob.corruptions.parameters import TABLES, parameters, table_for
+from ssrob.corruptions.relative_error import corruption_errors, mce
+from ssrob.registry.corruptions import (
     BENCHMARK,
     CORRUPTIONS,
     EXTRA,
@@ -17,8 +19,6 @@ from ssrob.corruptions.names import (
     check_severity,
     families,
 )
-from ssrob.corruptions.parameters import TABLES, parameters, table_for
-from ssrob.corruptions.relative import corruption_errors, mce
 
 if TYPE_CHECKING:
     from ssrob.corruptions.apply import corrupt

@@ -8,11 +8,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from ssrob.catalog import load
 from ssrob.corruptions.draws import Draws
-from ssrob.corruptions.levels import from_bytes, to_bytes
-from ssrob.corruptions.names import CORRUPTIONS
 from ssrob.corruptions.parameters import parameters, table_for
+from ssrob.corruptions.quantize import from_bytes, to_bytes
+from ssrob.registry.corruptions import CORRUPTIONS
+from ssrob.registry.lookup import load
 
 MIN_SIZE = 8
 _CHUNK_PIXELS = 2**15  # of one channel: temporaries below a megabyte, which stay in a processor cache

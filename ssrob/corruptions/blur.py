@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ssrob.corruptions import filters
 from ssrob.corruptions.draws import Draws
-from ssrob.corruptions.levels import truncate
 from ssrob.corruptions.parameters import Params
+from ssrob.corruptions.quantize import truncate
 
 
 def defocus_blur(x: Tensor, params: Params, draws: Draws) -> Tensor:

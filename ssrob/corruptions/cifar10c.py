@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ssrob.corruptions.names import SEVERITIES, check_name, check_severity
+from ssrob.registry.corruptions import SEVERITIES, check_name, check_severity
 
 TEST_SIZE = 10_000
 _SHAPE = (len(SEVERITIES) * TEST_SIZE, 32, 32, 3)

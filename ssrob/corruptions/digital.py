@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ssrob.corruptions import filters
 from ssrob.corruptions.draws import Draws
-from ssrob.corruptions.levels import from_bytes, luma, to_bytes
 from ssrob.corruptions.parameters import Params
+from ssrob.corruptions.quantize import from_bytes, luma, to_bytes
 
 Bytes = NDArray[np.uint8]
 

@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssrob.corruptions.levels import to_bytes
+from ssrob.corruptions.quantize import to_bytes
 
 _LIT_FROM = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]], dtype=np.float32)
 

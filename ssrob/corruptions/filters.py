@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from ssrob.corruptions.levels import truncate
+from ssrob.corruptions.quantize import truncate
 
 Border = Literal["nearest", "reflect", "mirror"]
 

@@ -8,7 +8,7 @@ in [0, 1], except where a comment says otherwise.
 
 from types import MappingProxyType
 
-from ssrob.corruptions.names import CORRUPTIONS, check_name, check_severity
+from ssrob.registry.corruptions import CORRUPTIONS, check_name, check_severity
 
 Params = tuple[float, ...]
 Table = dict[str, tuple[Params, Params, Params, Params, Params]]

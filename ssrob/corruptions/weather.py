@@ -11,8 +11,8 @@ from torch import Tensor
 from ssrob.corruptions import filters, ice
 from ssrob.corruptions.draws import Draws
 from ssrob.corruptions.drops import lit_drops
-from ssrob.corruptions.levels import luma, truncate
 from ssrob.corruptions.parameters import Params
+from ssrob.corruptions.quantize import luma, truncate
 
 
 def snow(x: Tensor, params: Params, draws: Draws) -> Tensor:

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
-from ssrob.data.contract import DataError, Pixels, Rows, Split
 from ssrob.data.decode import decode
+from ssrob.data.types import DataError, Pixels, Rows, Split
 
 _CHUNK = 4096  # images looked at in one go
 Shape = tuple[int, int, int]

@@ -6,7 +6,7 @@ import struct
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ssrob.data.contract import DataError, Pixels
+from ssrob.data.types import DataError, Pixels
 
 # What Pillow raises for files that are cut short or damaged, by format.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)

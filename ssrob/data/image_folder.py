@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ssrob.data.contract import UNLABELLED, DataError, Opened, Pixels, Rows, Split, refusal
-from ssrob.spec import Data
+from ssrob.config.study import Data
+from ssrob.data.types import UNLABELLED, DataError, Opened, Pixels, Rows, Split, refusal
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ssrob.data.contract import UNLABELLED, DataError, Opened, Pixels, Rows, Split, refusal
-from ssrob.spec import Data
+from ssrob.config.study import Data
+from ssrob.data.types import UNLABELLED, DataError, Opened, Pixels, Rows, Split, refusal
 
 _BATCH = 1024  # rows held in memory while reading
 

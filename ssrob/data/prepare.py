@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from ssrob.config.study import Data
 from ssrob.data.arrays import keep_one_channel, moments, write_images
-from ssrob.data.contract import DataError, Opened, Rows, refusal
 from ssrob.data.sources import open_source
 from ssrob.data.splits import balanced, proportional, sizes
+from ssrob.data.types import DataError, Opened, Rows, refusal
 from ssrob.seeding import example_keys
-from ssrob.spec import Data
-from ssrob.store import sha256, write_json
+from ssrob.storage.store import sha256, write_json
 
 ARRAYS = tuple(f"{split}_{what}.npy" for split in ("train", "test") for what in ("images", "labels", "rows"))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssrob.data.contract import DataError, Pixels, Rows
+from ssrob.data.types import DataError, Pixels, Rows
 
 
 class Prepared:

@@ -1,48 +1,13 @@
 """The data sources by name, and the check of a data set before any job starts. Imports no torch."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import numpy as np
 
-from ssrob.data.contract import DataError, Opened, Split, refusal
+from ssrob.config.study import Data
 from ssrob.data.decode import decode
-from ssrob.data.image_folder import folder
-from ssrob.data.known_sets import cifar10, cifar100, digits
-from ssrob.data.parquet_files import parquet
 from ssrob.data.splits import sizes
-from ssrob.spec import Data
-
-
-@dataclass(frozen=True)
-class Known:
-    """What is known of a source before it is opened. test None: no test split."""
-
-    train: int
-    test: int | None
-    classes: int
-    shape: tuple[int, int, int]  # H, W, C
-
-
-@dataclass(frozen=True)
-class Source:
-    """One way to get a data set: how it is opened, and the fields of its config that it reads."""
-
-    open: Callable[[Data], Opened]
-    reads: frozenset[str]
-    known: Known | None = None
-
-
-SOURCES: dict[str, Source] = {
-    "digits": Source(digits, frozenset({"test_share"}), Known(1797, None, 10, (8, 8, 1))),
-    "cifar10": Source(cifar10, frozenset({"path"}), Known(50_000, 10_000, 10, (32, 32, 3))),
-    "cifar100": Source(cifar100, frozenset({"path"}), Known(50_000, 10_000, 100, (32, 32, 3))),
-    "parquet": Source(
-        parquet,
-        frozenset({"path", "train", "test", "image_column", "label_column", "classes", "test_share"}),
-    ),
-    "folder": Source(folder, frozenset({"path", "label_column", "classes", "test_share"})),
-}
+from ssrob.data.types import DataError, Opened, Split, refusal
+from ssrob.registry.lookup import load
+from ssrob.registry.sources import SOURCES
 
 
 def check_source(data: Data) -> None:
@@ -60,7 +25,7 @@ def check_source(data: Data) -> None:
 def open_source(data: Data) -> Opened:
     """Open a source, downloading what it needs, and check its labels and sizes against the config."""
     _check_fields(data)
-    opened = SOURCES[data.source].open(data)
+    opened: Opened = load(SOURCES[data.source].open)(data)
     if opened.test is not None and _given(data, "test_share"):
         raise refusal(data, "test_share", "the data has a test split of its own; remove test_share")
     if opened.classes:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ssrob.data.contract import Rows
-from ssrob.spec import Data
+from ssrob.config.study import Data
+from ssrob.data.types import Rows
 
 
 @dataclass(frozen=True)

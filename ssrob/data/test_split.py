@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ssrob.data.contract import DataError, Pixels, Rows
 from ssrob.data.prepared import Prepared, load_array
 from ssrob.data.splits import balanced
+from ssrob.data.types import DataError, Pixels, Rows
 from ssrob.seeding import example_keys
 
 

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from ssrob.data.colours import recolour
+from ssrob.data.color_jitter import recolour
 
 AREA = (0.2, 1.0)  # of the crop, as a share of the image
 LOG_RATIO = math.log(4 / 3)  # the crop is between 3:4 and 4:3, in log units

@@ -8,10 +8,10 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from ssrob.config import explain
+from ssrob.config.loader import explain
+from ssrob.config.study import Data
 from ssrob.data.prepare import prepare
-from ssrob.data.sources import SOURCES
-from ssrob.spec import Data
+from ssrob.registry.sources import SOURCES
 
 
 def find_data(text: str) -> Data:

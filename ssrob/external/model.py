@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssrob.models.saved import read_weights
+from ssrob.models.serialization import read_weights
 
 IMAGENET = "0.485,0.456,0.406;0.229,0.224,0.225"  # torchvision's and most of timm's
 _PREFIXES = ("module.", "_orig_mod.")

@@ -8,12 +8,12 @@ import jinja2
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ssrob.attacks.names import CHECKS
+from ssrob.config.fields import eps_text
 from ssrob.corruptions import BENCHMARK, SEVERITIES
 from ssrob.external.run import Evaluation
-from ssrob.fields import eps_text
-from ssrob.figures.arms import NORM_NAMES
-from ssrob.figures.style import INK, new_figure, per_cent, save, styled
+from ssrob.registry.attacks import CHECKS
+from ssrob.reporting.figures.arms import NORM_NAMES
+from ssrob.reporting.figures.style import INK, new_figure, per_cent, save, styled
 
 
 def write_page(found: Evaluation, out: Path) -> Path:
@@ -23,7 +23,7 @@ def write_page(found: Evaluation, out: Path) -> Path:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"percent": lambda share: f"{100 * share:.1f}", "eps": eps_text}
-    folder = files("ssrob") / "templates"
+    folder = files("ssrob.reporting") / "templates"
     environment.globals["css"] = (folder / "report.css").read_text(encoding="utf-8")
     template = environment.from_string((folder / "evaluation.html.j2").read_text(encoding="utf-8"))
     page = out / "report.html"

@@ -14,29 +14,29 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ssrob.attacks.names import GRADIENT_DTYPES, NORMS
-from ssrob.attacks.presets import PRESETS
+from ssrob.attacks.input_checks import check_eps
 from ssrob.attacks.sweep import SweepResult
-from ssrob.attacks.sweep_input import check_eps
-from ssrob.blocks import BlockStore
-from ssrob.catalog import known
-from ssrob.corrupt import Corrupted, predict, run_tests
+from ssrob.config.study import Norm, Precision, parse_number
 from ssrob.corruptions import BENCHMARK, NAMES, SEVERITIES
-from ssrob.data.apart import has_test_split
+from ssrob.data.leakage import has_test_split
 from ssrob.data.prepared import Prepared
 from ssrob.data.test_split import open_test
-from ssrob.evaluate import TestImages, check_rows, example_rows, load_test, run_sweep
+from ssrob.external.assumptions import assumptions, suspicions
 from ssrob.external.entry import summary
 from ssrob.external.images import find_data, prepared
 from ssrob.external.model import load_model, preprocessed
-from ssrob.external.remarks import assumptions, suspicions
-from ssrob.figures.summary import wilson
-from ssrob.hardware import device_of, exact_float32
-from ssrob.spec import Norm, Precision, parse_number
-from ssrob.stage_specs import EvaluateSpec
-from ssrob.stages import provenance
-from ssrob.store import write_json
-from ssrob.tables import CHECKED, CORRUPTED, EXAMPLES, shares, write_table
+from ssrob.hardware.device import device_of, exact_float32
+from ssrob.planning.specs import EvaluateSpec
+from ssrob.registry.attacks import GRADIENT_DTYPES, NORMS
+from ssrob.registry.lookup import check_choice
+from ssrob.registry.presets import PRESETS
+from ssrob.reporting.figures.summary import wilson
+from ssrob.runtime.runner import provenance
+from ssrob.runtime.sweep_cache import BlockStore
+from ssrob.stages.corrupt import Corrupted, predict, run_tests
+from ssrob.stages.evaluate import TestImages, check_rows, example_rows, load_test, run_sweep
+from ssrob.storage.store import write_json
+from ssrob.storage.tables import CHECKED, CORRUPTED, EXAMPLES, shares, write_table
 
 AHEAD = 0.05  # points of accuracy, as a share, by which another preprocessing must be better to be told
 
@@ -93,12 +93,14 @@ def parse_request(*, eps: str, norm: str, preset: str, arguments: str, **told: A
         raise ValueError(f"--model-args: not JSON ({error}), found {arguments!r}") from None
     if not isinstance(parsed, dict):
         raise ValueError(f'--model-args: expected an object such as {{"num_classes": 10}}, found {arguments!r}')
-    known("preset", preset, PRESETS)
-    known("gradients_in", told.get("gradients_in", "float32"), GRADIENT_DTYPES)
+    check_choice("preset", preset, PRESETS)
+    check_choice("gradients_in", told.get("gradients_in", "float32"), GRADIENT_DTYPES)
     if told.get("official") and told.get("frost"):
         raise ValueError("--official, --frost: give one, the published files hold frost already")
     told["corruptions"] = bool(told.get("corruptions") or told.get("official") or told.get("frost"))
-    return Request(eps=budgets, norm=cast(Norm, known("norm", norm, NORMS)), preset=preset, arguments=parsed, **told)
+    return Request(
+        eps=budgets, norm=cast(Norm, check_choice("norm", norm, NORMS)), preset=preset, arguments=parsed, **told
+    )
 
 
 def evaluate(request: Request, out: Path, say: Callable[[str], None] = print) -> Evaluation:

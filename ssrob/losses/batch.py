@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from ssrob.catalog import Arguments, load, loss_row
+from ssrob.registry.lookup import load
+from ssrob.registry.losses import Arguments, loss_row
 
 Model = Callable[..., Tensor]  # model(x, head="class"): (B, C, H, W) in [0, 1] -> (B, outputs)
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from ssrob.catalog import BACKBONES, load
-from ssrob.models.branches import add_branches, use_branch
+from ssrob.config.variants import MAIN
+from ssrob.models.split_batchnorm import add_branches, use_branch
+from ssrob.registry.backbones import BACKBONES
+from ssrob.registry.lookup import load
 from ssrob.seeding import generator
-from ssrob.ways import MAIN
 
 CLASS_HEAD = "class"
 

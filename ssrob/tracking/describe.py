@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ssrob.fields import eps_text
-from ssrob.plan import Plan
-from ssrob.spec import Data, Strict
-from ssrob.stage import OPERATIONAL, Stage
-from ssrob.stage_specs import CorruptSpec, DiagnoseSpec, EvaluateSpec, ProbeSpec, TrainSpec
+from ssrob.config.fields import eps_text
+from ssrob.config.study import Data, Strict
+from ssrob.planning.plan import Plan
+from ssrob.planning.specs import CorruptSpec, DiagnoseSpec, EvaluateSpec, ProbeSpec, TrainSpec
+from ssrob.planning.stage import OPERATIONAL, Stage
 
 SPECS: dict[str, type[Strict]] = {
     "data": Data,

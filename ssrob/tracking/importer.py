@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ssrob.cost import training_passes
-from ssrob.plan import Plan
-from ssrob.stage import Stage
-from ssrob.stage_specs import TrainSpec
-from ssrob.store import Store, prepared_facts, sha256
+from ssrob.planning.cost import training_passes
+from ssrob.planning.plan import Plan
+from ssrob.planning.specs import TrainSpec
+from ssrob.planning.stage import Stage
+from ssrob.storage.store import Store, prepared_facts, sha256
 from ssrob.tracking.client import BATCH, Experiment, LoggedRun, Point, default_uri, open_experiment
 from ssrob.tracking.describe import model_of, provenance_tags, run_name, run_params, run_tags
 from ssrob.tracking.model import dataset, final_weights, model_name, write_model
@@ -27,7 +27,7 @@ MARKER = "tracked.json"  # written after an import, for the workflow: no part of
 ROLES = {"probe": "validation", "diagnose": "validation", "evaluate": "testing", "corrupt": "testing"}  # of the data
 PARENT = "mlflow.parentRunId"
 SEAL = "ssrob.complete"  # with what a finished stage was linked when all of it had been logged
-LOGGED = "ssrob.records"  # how many training records were logged, and their digest
+LOGGED = "ssrob.storage.metrics_log"  # how many training records were logged, and their digest
 
 
 @dataclass(frozen=True)

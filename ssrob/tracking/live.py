@@ -6,8 +6,8 @@ import time
 from collections.abc import Hashable
 from pathlib import Path
 
-from ssrob.plan import Plan
-from ssrob.store import Store
+from ssrob.planning.plan import Plan
+from ssrob.storage.store import Store
 from ssrob.tracking.client import TrackingError
 from ssrob.tracking.importer import Tracked, track
 from ssrob.tracking.server import serve

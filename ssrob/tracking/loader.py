@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ssrob.config import import_plugins
+from ssrob.config.loader import import_plugins
 from ssrob.models.network import CLASS_HEAD, Network
-from ssrob.models.saved import load_network
+from ssrob.models.serialization import load_network
 from ssrob.tracking.model import PLUGINS, WEIGHTS
 
 BATCH = 256

@@ -9,8 +9,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssrob.stage import Stage
-from ssrob.store import Store
+from ssrob.planning.stage import Stage
+from ssrob.storage.store import Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Dataset

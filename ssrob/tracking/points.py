@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ssrob.corruptions.names import BENCHMARK
-from ssrob.records import records_table
-from ssrob.stage import Stage
-from ssrob.store import Store
-from ssrob.tables import RECORDS, read_table, shares
+from ssrob.planning.stage import Stage
+from ssrob.registry.corruptions import BENCHMARK
+from ssrob.storage.metrics_log import records_table
+from ssrob.storage.store import Store
+from ssrob.storage.tables import RECORDS, read_table, shares
 from ssrob.tracking.client import Point
 
 DIGITS = 6  # of an accuracy; the UI shows every digit there is

@@ -5,8 +5,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ssrob.catalog import LOSSES
 from ssrob.losses.supervised import xent
+from ssrob.registry.losses import LOSSES
 from torch import Tensor
 
 

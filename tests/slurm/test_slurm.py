@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 import yaml
-from ssrob import heartbeat
-from ssrob.config import import_plugins, parse_study
-from ssrob.plan import Plan, make_plan
-from ssrob.store import Store, sha256
+from ssrob.config.loader import import_plugins, parse_study
+from ssrob.planning.plan import Plan, make_plan
+from ssrob.storage import heartbeat
+from ssrob.storage.store import Store, sha256
 from tests.conftest import ROOT, tiny_config
 
 pytestmark = [

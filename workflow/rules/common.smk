@@ -5,10 +5,10 @@ import sys
 
 from snakemake.exceptions import WorkflowError
 
-from ssrob.config import load_config
-from ssrob.door import open_study
-from ssrob.stage import REVISIONS
-from ssrob.store import Store, StoreError
+from ssrob.config.loader import load_config
+from ssrob.scheduling.preflight import open_study
+from ssrob.registry.stages import STAGES
+from ssrob.storage.store import Store, StoreError
 
 try:
     # Refuses a key that is given twice; Snakemake's own reader takes the last.
@@ -18,7 +18,7 @@ try:
 except (ValueError, StoreError) as error:
     raise WorkflowError(str(error)) from None
 
-KINDS = [kind for kind in REVISIONS if kind != "study"]
+KINDS = list(STAGES)
 PYTHON = sys.executable
 RESULTS = str(PLAN.study.results)
 STORE = Store(PLAN.study.results)

@@ -1,0 +1,149 @@
+"""Sweeps by cell and seed: the accuracies that findings compare. The only part of the findings that reads tables."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ssrob.analysis.statistics import FloatArray
+
+GROUPS = 20  # groups of images, each left out once (jackknife)
+IntArray = NDArray[np.int64]
+
+
+class Cell(NamedTuple):
+    """A way of training: all that its seeds share. Only the sweep in the training norm is looked at."""
+
+    variant: str
+    init: str
+    task: str | None
+    weight: float | None
+    norm: str
+    eps_scale: float
+    budget: str | None
+    checkpoint: str
+    init_task: str | None = None  # of the pre-training
+
+    def __str__(self) -> str:
+        """Say it in words, without norm and checkpoint."""
+        told = [self.task] if self.task else []
+        told += [f"w {self.weight:g}"] if self.weight is not None else []
+        told += [f"{self.eps_scale:g} x eps"] if self.eps_scale != 1 else []
+        origin = f"{self.init_task} {self.init}" if self.init_task and self.init_task != self.task else self.init
+        told += [f"from {origin}"] if self.init != "random" else []
+        told += [self.budget] if self.budget else []
+        return self.variant + (f" ({', '.join(told)})" if told else "")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One model over eps. accuracy (1 + GROUPS, E) in per cent: row 0 over all images, row g without group g."""
+
+    accuracy: FloatArray
+    n: int
+    images: IntArray | None = None  # (N,) rows of the test split, ascending
+    survived: IntArray | None = None  # (N,) grid points survived by each: robust at grid point k iff survived > k
+    passes: float = math.nan
+
+
+@dataclass(frozen=True)
+class Sweeps:
+    """A study's sweeps: grid (E,) in multiples of the reference eps, and the sweeps of every cell by seed."""
+
+    grid: FloatArray
+    cells: dict[Cell, dict[int, Sweep]]
+    ambiguous: set[Cell] = field(default_factory=set)  # more than one model fits: none is used
+
+    def points(self, cell: Cell, at: IntArray) -> dict[int, FloatArray]:
+        """Return, per seed, the mean accuracy over grid points `at`: (1 + GROUPS,) in per cent; NaN seeds left out."""
+        means = {seed: sweep.accuracy[:, at].mean(axis=1) for seed, sweep in sorted(self.cells.get(cell, {}).items())}
+        return {seed: mean for seed, mean in means.items() if np.isfinite(mean[0])}
+
+    def images(self, cell: Cell) -> int:
+        """Return the number of test images per seed, 0 for an unknown cell."""
+        return min((sweep.n for sweep in self.cells.get(cell, {}).values()), default=0)
+
+    def passes(self, cell: Cell) -> float:
+        """Return the mean training cost of a cell in passes; NaN if unknown."""
+        return float(np.mean([sweep.passes for sweep in self.cells.get(cell, {}).values()] or [math.nan]))
+
+
+def make_sweep(images: IntArray, survived: IntArray, size: int, passes: float = math.nan) -> Sweep:
+    """Make a sweep over a grid of `size` points from the number of grid points that each image survived, (N,)."""
+    accuracy = np.vstack([_alive(survived, size) / len(survived), _left_out(images, survived, size)])
+    return Sweep(100 * accuracy, len(survived), images, survived, passes)
+
+
+def from_tables(robustness: pd.DataFrame, examples: pd.DataFrame, arms: pd.DataFrame) -> Sweeps:
+    """Read the sweeps in the training norm; models trained without a perturbation have none and are left out.
+
+    So are those of which the head alone was trained: the claims are about training all weights.
+    """
+    own = robustness[robustness["norm"].notna() & (robustness["eval_norm"] == robustness["norm"])]
+    own = own[own["tune"] != "head"]
+    grid = np.unique(own["eps_multiple"].dropna().to_numpy(dtype=np.float64).round(6))
+    passes = dict(zip(arms["arm"], arms["passes"], strict=True))
+    outcomes = _by_sweep(examples)
+    made = Sweeps(grid, {})
+    for (arm, checkpoint), rows in own.groupby(["arm", "checkpoint"], sort=True):
+        cell, seed = _cell(rows.iloc[0]), int(rows["seed"].iloc[0])
+        seen = outcomes.get((arm, checkpoint, cell.norm))
+        if seed in made.cells.setdefault(cell, {}):
+            made.ambiguous.add(cell)
+        made.cells[cell][seed] = _sweep(rows, seen, grid, float(passes.get(arm, math.nan)))
+    for cell in made.ambiguous:
+        del made.cells[cell]
+    return made
+
+
+def _sweep(rows: pd.DataFrame, seen: pd.DataFrame | None, grid: FloatArray, passes: float) -> Sweep:
+    """Take the accuracies from the rows of a sweep and, where the outcome of each image is known, leave out groups."""
+    rows = rows.sort_values("eps_multiple")
+    at = np.searchsorted(grid, rows["eps_multiple"].round(6))
+    n = int(rows["n"].min())
+    accuracy = np.full((1 + GROUPS, len(grid)), np.nan)
+    accuracy[0, at] = 100 * rows["accuracy"].to_numpy(dtype=np.float64)
+    if seen is None or len(rows) < len(grid) or seen["first_failed"].isna().any():
+        return Sweep(accuracy, n, passes=passes)
+    seen = seen.sort_values("example")
+    images = seen["example"].to_numpy(dtype=np.int64)
+    failed = seen["first_failed"].to_numpy(dtype=np.float64) * (1 - 1e-6)  # equal to a grid point but for rounding
+    survived = np.searchsorted(rows["eps"].to_numpy(dtype=np.float64), failed).astype(np.int64)
+    accuracy[1:] = 100 * _left_out(images, survived, len(grid))
+    return Sweep(accuracy, n, images, survived, passes)
+
+
+def _alive(survived: IntArray, size: int) -> FloatArray:
+    """Count the images that are robust at each of `size` grid points: (E,)."""
+    return (len(survived) - np.bincount(survived, minlength=size + 1).cumsum()[:size]).astype(np.float64)
+
+
+def _left_out(images: IntArray, survived: IntArray, size: int) -> FloatArray:
+    """Return robust accuracies 0..1 with each group of images left out, (GROUPS, E); NaN with too few images."""
+    group = images % GROUPS
+    members = np.bincount(group, minlength=GROUPS)
+    if members.min() < 2:
+        return np.full((GROUPS, size), np.nan)
+    counts = np.bincount(group * (size + 1) + survived, minlength=GROUPS * (size + 1)).reshape(GROUPS, size + 1)
+    alive = members[:, None] - counts.cumsum(axis=1)[:, :size]
+    rest: FloatArray = (alive.sum(axis=0) - alive) / (len(images) - members)[:, None]
+    return rest
+
+
+def _cell(row: "pd.Series[Any]") -> Cell:
+    told: dict[str, Any] = {name: None if pd.isna(value := row[name]) else value for name in Cell._fields}
+    told["weight"] = None if told["weight"] is None else round(float(told["weight"]), 6)
+    told["eps_scale"] = round(float(told["eps_scale"]), 6)
+    return Cell(**told)
+
+
+def _by_sweep(examples: pd.DataFrame) -> dict[tuple[object, ...], pd.DataFrame]:
+    keys = ["arm", "checkpoint", "eval_norm"]
+    columns = examples[["example", "first_failed"]]
+    return {
+        key if isinstance(key, tuple) else (key,): columns.iloc[where]
+        for key, where in examples.groupby(keys, sort=False).indices.items()
+    }

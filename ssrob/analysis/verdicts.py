@@ -1,0 +1,242 @@
+"""From evidence to a verdict: one table of rules, read from the top; the first that applies decides."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ssrob.analysis.statistics import Estimate, Wants, holm, p_opposite, p_value
+from ssrob.config.study import Findings
+
+
+@dataclass(frozen=True)
+class Part:
+    """One comparison that a claim rests on, or one of its controls."""
+
+    name: str  # what it is compared with, in words
+    wants: Wants
+    estimate: Estimate | None
+    missing: tuple[str, ...] = ()  # what the study would have to have for it
+    n: int = 0
+    cell: str = ""
+    where: str = ""  # the one grid point that was looked at, where the claim's interval has more (one seed)
+
+    @property
+    def tested(self) -> bool:
+        """Say whether there is a p value: something to compare, several seeds and some spread."""
+        return self.estimate is not None and self.estimate.seeds > 1 and not math.isnan(self.estimate.p)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that decides one cell of a claim. It holds if every part and every control does (intersection-union)."""
+
+    subject: str  # what was trained, in words
+    where: str  # eps interval, in words
+    parts: list[Part]  # the first is shown; for C4 the weakest
+    controls: list[Part]
+    remark: str = ""
+    weakest: bool = False
+
+    @property
+    def shown(self) -> Part:
+        """Return the part whose numbers stand in the table: the first, or the one furthest from being shown."""
+        if not self.weakest:
+            return self.parts[0]
+        return max(self.parts, key=lambda part: -math.inf if part.estimate is None else -_strength(part))
+
+    @property
+    def missing(self) -> str:
+        """Name the parts without which the claim cannot be looked at."""
+        return _names(part for part in self.parts if part.estimate is None)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Evidence with p values corrected for the number of the claim's primary cells (Holm)."""
+
+    evidence: Evidence
+    settings: Findings
+    p: float  # of the part that is shown
+    support: float  # the largest of all parts and controls
+    against: float  # the smallest of the parts' opposites, itself corrected for the number of parts
+    cells: int  # primary cells of the claim
+
+    @property
+    def estimate(self) -> Estimate:
+        """Return the estimate that is shown."""
+        found = self.evidence.shown.estimate
+        assert found is not None
+        return found
+
+    def failing(self, parts: list[Part]) -> Part | None:
+        """Return the first part that is not shown at level alpha."""
+        p_values = ((part, _p(part, self.settings)) for part in parts)
+        return next((part for part, p in p_values if not p < self.settings.alpha), None)
+
+
+def judge(family: list[Evidence], settings: Findings) -> list[Judged]:
+    """Correct the p values over a claim's primary cells, in each direction on its own.
+
+    A claim holds for a cell only if all its parts and controls hold, so that the largest p value is one for
+    the whole (intersection-union, Berger 1982); Holm over these keeps the chance of any false `supported` in
+    a claim at alpha.
+    """
+    everything = [[_p(part, settings) for part in evidence.parts + evidence.controls] for evidence in family]
+    support = holm([float(np.max(each)) for each in everything])  # NaN if any is: something was not tested
+    opposite = [holm([_opposite(part, settings) for part in evidence.parts]) for evidence in family]
+    against = holm([float(np.min(each)) for each in opposite])
+    shown = holm([deciding_p(each.shown, settings) for each in family])
+    return [
+        Judged(evidence, settings, shown[i], support[i], against[i], len(family)) for i, evidence in enumerate(family)
+    ]
+
+
+def deciding_p(part: Part, settings: Findings) -> float:
+    """Return the p value of what a part wants, as tables show it; with one seed McNemar's, which decides nothing."""
+    if part.estimate is not None and part.estimate.seeds < 2:
+        return part.estimate.p
+    return _p(part, settings)
+
+
+def verdict(judged: Judged) -> tuple[str, str]:
+    """Return `supported`, `contradicted` or `inconclusive`, and why in one sentence."""
+    name, why = next((name, why) for applies, name, why in RULES if applies(judged))
+    return name, describe(judged.evidence, why(judged))
+
+
+def describe(evidence: Evidence, why: str) -> str:
+    """Write the note: what was found, where, and why it reads as it does."""
+    estimate = evidence.shown.estimate
+    remark = f"; {evidence.remark}" if evidence.remark else ""
+    if evidence.missing or estimate is None:
+        return f"{evidence.subject} {evidence.where}: {why}{remark}."
+    verb = "gains" if estimate.effect >= 0 else "loses"
+    return (
+        f"{evidence.subject} {verb} {abs(estimate.effect):.1f} points {evidence.shown.where or evidence.where} "
+        f"against {evidence.shown.name}; {why}{remark}."
+    )
+
+
+def _one_seed(judged: Judged) -> str:
+    single = [part for part in judged.evidence.parts if part.estimate is not None and part.estimate.seeds < 2]
+    if not single:
+        return ""
+    named = "" if judged.evidence.shown in single else f" of {_list(part.name for part in single)}"
+    return f"one seed{named} says nothing about another"
+
+
+def _absent_controls(judged: Judged) -> str:
+    absent = [part for part in judged.evidence.controls if not part.tested]
+    return f"controls are missing ({_names(absent)})" if absent else ""
+
+
+def _not_shown(judged: Judged) -> str:
+    part = judged.failing(judged.evidence.parts)
+    if part is None:
+        return ""
+    assert part.estimate is not None
+    if part.wants == "within":
+        level = 100 * (1 - 2 * judged.settings.alpha)
+        return f"the {level:g} % interval is not within {judged.settings.margin:g} points of 0"
+    named = "" if part is judged.evidence.shown else f" of {part.name}"
+    where = "includes 0" if part.estimate.p >= judged.settings.alpha else "lies on the wrong side of 0"
+    return f"the interval{named} ({_interval(part.estimate)}) {where}"
+
+
+def _failed_control(judged: Judged) -> str:
+    part = judged.failing(judged.evidence.controls)
+    if part is None:
+        return ""
+    assert part.estimate is not None
+    return f"but this does not hold against {part.name} ({part.estimate.effect:+.1f})"
+
+
+def _names(parts: Iterable[Part]) -> str:
+    """Name what parts lack, each thing once."""
+    lacking = [name for part in parts for name in part.missing or (f"more seeds for {part.name}",)]
+    return _list(lacking)
+
+
+def _list(names: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(names))
+
+
+def _interval(estimate: Estimate) -> str:
+    return f"{estimate.low:.1f} to {estimate.high:.1f}"
+
+
+Rule = tuple[Callable[[Judged], bool], str, Callable[[Judged], str]]
+RULES: tuple[Rule, ...] = (
+    (
+        lambda j: bool(j.evidence.missing),
+        "inconclusive",
+        lambda j: f"not compared, missing: {j.evidence.missing}",
+    ),
+    (
+        lambda j: bool(_one_seed(j)),
+        "inconclusive",
+        _one_seed,
+    ),
+    (
+        lambda j: not all(part.tested for part in j.evidence.parts),
+        "inconclusive",
+        lambda j: "the seeds do not differ at all, so there is no spread to test against",
+    ),
+    (
+        lambda j: j.estimate.detectable > j.settings.detectable,
+        "inconclusive",
+        lambda j: (
+            f"a demonstration: {j.estimate.seeds} seeds could only detect {j.estimate.detectable:.1f} points"
+            f" (the study asks for {j.settings.detectable:g})"
+        ),
+    ),
+    (
+        lambda j: j.against < j.settings.alpha,
+        "contradicted",
+        lambda j: "the opposite of the claim",
+    ),
+    (
+        lambda j: j.failing(j.evidence.parts) is not None,
+        "inconclusive",
+        _not_shown,
+    ),
+    (
+        lambda j: bool(_absent_controls(j)),
+        "inconclusive",
+        _absent_controls,
+    ),
+    (
+        lambda j: j.failing(j.evidence.controls) is not None,
+        "inconclusive",
+        _failed_control,
+    ),
+    (
+        lambda j: j.support < j.settings.alpha,
+        "supported",
+        lambda j: "this also holds against " + ", ".join(part.name for part in j.evidence.controls),
+    ),
+    (
+        lambda j: True,
+        "inconclusive",
+        lambda j: f"not after Holm's correction over the claim's {j.cells} cells",
+    ),
+)
+
+
+def _p(part: Part, settings: Findings) -> float:
+    found = part.estimate
+    return p_value(found, part.wants, settings.margin) if found and part.tested else math.nan
+
+
+def _opposite(part: Part, settings: Findings) -> float:
+    found = part.estimate
+    return p_opposite(found, part.wants, settings.margin) if found and part.tested else math.nan
+
+
+def _strength(part: Part) -> float:
+    """Return the signed t value of what is wanted: the smaller, the weaker."""
+    assert part.estimate is not None
+    sign = -1 if part.wants == "loss" else 1
+    return sign * part.estimate.effect / (part.estimate.se if part.estimate.se > 0 else 1.0)

@@ -1,0 +1,90 @@
+"""What a sweep refuses at the door: one ValueError naming what was found and what is allowed."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssrob.registry.attacks import GRADIENT_DTYPES, NORMS, REFERENCE
+from ssrob.registry.lookup import check_choice
+from ssrob.registry.presets import PRESETS, AttackPlan
+
+
+def check_eps(eps: Sequence[float], norm: str) -> list[float]:
+    """Return the budgets as floats; they must be finite, >= 0 and strictly ascending."""
+    check_choice("norm", norm, NORMS)
+    values = [float(value) for value in eps]
+    if not values or not all(math.isfinite(value) and value >= 0 for value in values):
+        raise ValueError(f"eps must be one or more finite numbers >= 0, found {values}")
+    if any(after <= before for before, after in pairwise(values)):
+        raise ValueError(f"eps must be strictly ascending, found {values}")
+    if norm == "linf" and values[-1] > 1:
+        raise ValueError(f"linf eps is in [0, 1] pixel units, found {values[-1]} (8 grey levels are 8/255)")
+    return values
+
+
+def float32_below(values: Sequence[float]) -> tuple[float, ...]:
+    """Round to float32 towards zero, so that a float32 distance <= the result is <= the float64 value too.
+
+    Comparing with either then gives the same answer for every float32 distance.
+    """
+    near = [np.float32(value) for value in values]
+    zero = np.float32(0)
+    return tuple(
+        float(np.nextafter(single, zero) if float(single) > value else single)
+        for single, value in zip(near, values, strict=True)
+    )
+
+
+def find_plan(preset: str | AttackPlan) -> AttackPlan:
+    """Return a plan by its preset's name, or the plan itself."""
+    if isinstance(preset, AttackPlan):
+        return preset
+    if preset == REFERENCE:
+        raise ValueError(f"preset {preset!r} is other code: call ssrob.attacks.autoattack.autoattack_sweep")
+    return PRESETS[check_choice("preset", preset, PRESETS)]
+
+
+def gradient_dtype(name: str) -> torch.dtype:
+    """Return the precision that gradients are taken in."""
+    dtype: torch.dtype = getattr(torch, check_choice("gradients_in", name, GRADIENT_DTYPES))
+    return dtype
+
+
+def check_data(images: Tensor, labels: Tensor, index: Tensor | None, batch_size: int, block: int) -> Tensor:
+    """Check images (N, C, H, W) in [0, 1], labels and example numbers (N,); return the numbers, int64."""
+    if batch_size < 1 or block < 1:
+        raise ValueError(f"batch_size and block must be >= 1, found {batch_size} and {block}")
+    if images.ndim != 4 or images.numel() == 0:
+        raise ValueError(f"images must be (N, C, H, W) and not empty, found shape {tuple(images.shape)}")
+    if images.dtype != torch.float32:
+        raise ValueError(f"images must be float32 in [0, 1], found dtype {images.dtype}")
+    low, high = float(images.min()), float(images.max())
+    if not (low >= 0 and high <= 1):  # also catches NaN
+        raise ValueError(f"images must lie in [0, 1], found {low:g} to {high:g}")
+    _check_numbers("labels", labels, len(images))
+    index = torch.arange(len(images)) if index is None else index
+    _check_numbers("index", index, len(images))
+    return index.to(torch.int64)
+
+
+def check_logits(logits: Tensor, labels: Tensor) -> None:
+    """Refuse what cannot be judged: a wrong shape, fewer classes than the labels use, NaN."""
+    if logits.ndim != 2 or len(logits) != len(labels) or logits.shape[1] < 2:
+        raise ValueError(
+            f"the model must return logits ({len(labels)}, classes >= 2), found shape {tuple(logits.shape)}"
+        )
+    if int(labels.max()) >= logits.shape[1]:
+        raise ValueError(f"labels must be 0..{logits.shape[1] - 1}, found {int(labels.max())}")
+    if bool(logits.isnan().any()):
+        raise ValueError("the model returned NaN logits for images in [0, 1]")
+
+
+def _check_numbers(what: str, found: Tensor, count: int) -> None:
+    if tuple(found.shape) != (count,) or found.dtype != torch.int64:
+        raise ValueError(f"{what} must be int64 of shape ({count},), found {found.dtype} of shape {tuple(found.shape)}")
+    if int(found.min()) < 0:
+        raise ValueError(f"{what} must be >= 0, found {int(found.min())}")

@@ -1,0 +1,50 @@
+"""Attacking every image at every eps without knowing the other eps, which audits a sweep; in shared batches."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ssrob.attacks.engine import Block, Data
+from ssrob.attacks.input_checks import check_eps, find_plan, float32_below
+from ssrob.attacks.lp_ball import GEOMETRIES
+from ssrob.attacks.run_order import Setting
+from ssrob.attacks.sweep import borrowed, count_classes, laid_out
+from ssrob.registry.presets import AttackPlan
+
+ROWS = 1024  # (image, eps) pairs held at once, as the images of a sweep's block
+
+
+def attack_apart(
+    model: nn.Module,
+    data: Data,
+    *,
+    norm: str,
+    eps: Sequence[float],
+    preset: str | AttackPlan,
+    seed: int = 0,
+    batch_size: int = 256,
+) -> Tensor:
+    """Return which images withstand a separate attack at each eps (ascending), (E, N) bool on the CPU.
+
+    data: images (N, C, H, W) in [0, 1], labels and example numbers (N,) int64, on the model's device. Gradients are
+    in float32. The same as a sweep of each eps by itself, but for how a batch is rounded.
+    """
+    if not len(data[0]):
+        return torch.ones((len(eps), 0), dtype=torch.bool)
+    budgets = float32_below(check_eps(eps, norm))
+    with borrowed(model), laid_out(model, "channels_last", data[0][:1]):
+        plan = find_plan(preset).for_classes(count_classes(model, data[0][:1]))
+        setting = Setting(GEOMETRIES[norm], budgets, plan.attacks, seed, batch_size, torch.float32)
+        per_block = max(1, ROWS // len(budgets))
+        parts = zip(*(torch.split(part, per_block) for part in data), strict=True)
+        return torch.cat([_robust(model, setting, (x, labels, index)) for x, labels, index in parts], dim=1)
+
+
+def _robust(model: nn.Module, setting: Setting, data: Data) -> Tensor:
+    count = len(setting.eps)
+    x, labels, index = (part.repeat(count, *[1] * (part.ndim - 1)) for part in data)
+    bound_to = [eps for eps in setting.eps for _ in range(len(data[0]))]
+    found = Block(model, setting, (x, labels, index), bound_to)
+    found.attack(lambda _: None)
+    return (found.distance > torch.tensor(bound_to)).reshape(count, -1)

@@ -1,0 +1,199 @@
+"""`ssrob plan` and what `ssrob portion` says at its end: stages, work, time and order, for people. Imports no torch."""
+
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from ssrob.config.fields import eps_text
+from ssrob.config.study import ConfigError
+from ssrob.formatting import duration
+from ssrob.planning.cost import training_passes
+from ssrob.planning.plan import Plan
+from ssrob.planning.specs import TrainSpec
+from ssrob.registry.lookup import check_choice
+from ssrob.registry.stages import STAGES
+from ssrob.runtime.time_budget import Portion
+from ssrob.scheduling.disk_usage import estimate
+from ssrob.scheduling.priority import blocks, complete
+from ssrob.scheduling.status import LIKE, standing, work_of
+from ssrob.scheduling.workload import as_text
+from ssrob.storage.store import Store
+
+Work = Mapping[str, float | None]  # passes by stage, None where that is not known
+NO_NETWORK = ("data", "corrupt")  # stages whose time is not the network's: making corrupted images takes longer
+LISTED = 100  # arms
+NEXT = 3  # stages that are named as the next ones
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """Passes per second by group of kinds (`status.LIKE`), and what they come from."""
+
+    of: Mapping[str, float]
+    source: str
+
+    def seconds(self, kind: str, work: float | None) -> float | None:
+        """Return how long so many passes of a stage of this kind take; None where nothing is known."""
+        if kind == "data":
+            return 0.0
+        speed = self.of.get(LIKE.get(kind, kind))
+        return None if work is None or speed is None else work / speed
+
+
+def parse_speeds(told: Iterable[str]) -> dict[str, float]:
+    """Read speeds such as ``50000`` (networks, whatever the stage) or ``training=50000``; passes per second."""
+    groups = dict.fromkeys(LIKE.get(kind, kind) for kind in STAGES if kind != "data")
+    speeds: dict[str, float] = {}
+    for text in told:
+        name, _, number = text.rpartition("=")
+        try:
+            speed = float(number)
+        except ValueError:
+            speed = 0.0
+        if not speed > 0:
+            raise ConfigError(f"speed: expected passes per second, as NUMBER or KIND=NUMBER, found {text!r}")
+        chosen = (
+            [check_choice("kind of stage", name, groups)]
+            if name
+            else [each for each in groups if each not in NO_NETWORK]
+        )
+        speeds |= dict.fromkeys(chosen, speed)
+    return speeds
+
+
+def speeds(plan: Plan, store: Store, work: Work, told: Mapping[str, float]) -> Speeds:
+    """Return the speeds that were told and, for other kinds, the median of a study's finished stages.
+
+    Stages are slower on some devices than on others: those on the device of the latest one count.
+    """
+    rows = [(store.provenance(path), plan.stages[path], work[path]) for path in plan.stages if store.done(path)]
+    trained = [(facts, stage, passes) for facts, stage, passes in rows if passes and facts["seconds"]]
+    device = max(trained, key=lambda row: row[0]["started"])[0]["device"] if trained else ""
+    seen: dict[str, list[float]] = {}
+    for facts, stage, passes in trained:
+        if facts["device"] == device and passes:
+            seen.setdefault(LIKE.get(stage.kind, stage.kind), []).append(passes / facts["seconds"])
+    sources = ["the speeds that were given"] if told else []
+    sources += [f"{sum(map(len, seen.values()))} finished stages on {device}"] if set(seen) - set(told) else []
+    found = {group: statistics.median(each) for group, each in seen.items()}
+    return Speeds(found | dict(told), " and ".join(sources))
+
+
+def plan_text(plan: Plan, store: Store, told: Mapping[str, float]) -> str:
+    """Say what a study consists of, how much of it is done, how long the rest takes, in which order, and its arms.
+
+    told: passes per second by group of kinds, as `parse_speeds` returns them.
+    """
+    work = work_of(plan, store)
+    speed = speeds(plan, store, work, told)
+    seeds = len(plan.study.seeds)
+    left = sum(not store.done(arm.finetune) for arm in plan.arms)
+    models = f"{len(plan.arms)} models ({seeds} seed{'s' * (seeds > 1)}), {left or 'none'} still to train"
+    tables = [as_text(_kinds(plan, store, work, speed)), as_text(_blocks(plan, store, work, speed))]
+    head = f"{plan.study.study}: {models}, results in {plan.folder}"
+    foot = _foot(speed)
+    if any(not store.done(path) for path in plan.stages):
+        foot += f"\nWhat is to do takes {estimate(plan, store)}."
+    more = len(plan.arms) - LISTED
+    others = f"\n... and {more} more arms; ssrob ls CONFIG lists every stage"
+    listed = as_text(_arms(plan, store)) + (others if more > 0 else "")
+    return "\n\n".join([head, tables[0], foot, tables[1], listed])
+
+
+def portion_text(plan: Plan, store: Store, portion: Portion) -> str:
+    """Say what a portion did, what is half done, what failed, and what comes next."""
+    left = [path for block in blocks(plan) for path in block.stages if not store.done(path)]
+    done = len(plan.stages) - len(left)
+    told = f"{len(portion.done)} stages finished, {done} of {len(plan.stages)} in all"
+    lines = [f"Portion of {duration(portion.seconds)}: {told}"]
+    standings = [standing(plan.stages[path], store, None, 0.0) for path in left]
+    half = [each for each in standings if each.state == "stopped"]
+    lines += [f"Half done:  {each.path}" + (f"  {100 * each.fraction:.0f} %" if each.fraction else "") for each in half]
+    if half and not portion.done:
+        lines += ["            Without an end in sight the budget is too short: a sweep goes on by blocks of images."]
+    lines += [f"Failed:     {why}" for why in portion.failed.values()]
+    lines += [f"Next:       {path}" for path in left[:NEXT]]
+    lines += [] if left else ["All stages are done: ssrob collect, ssrob report, or the workflow, which does both"]
+    work = work_of(plan, store)
+    table = as_text(_blocks(plan, store, work, speeds(plan, store, work, {})))
+    return "\n".join([*lines, "", table])
+
+
+def _kinds(plan: Plan, store: Store, work: Work, speed: Speeds) -> Table:
+    """Lay out by kind: number, done, to do, passes and time to do."""
+    table = _table("stage", "number", "done", "to do", "million passes to do", "passes a second", "time to do")
+    for kind in dict.fromkeys(stage.kind for stage in plan.stages.values()):
+        paths = [path for path, stage in plan.stages.items() if stage.kind == kind]
+        left = [path for path in paths if not store.done(path)]
+        rate = speed.of.get(LIKE.get(kind, kind))
+        told = ["", "", ""] if kind == "data" else [_millions(work, left), f"{rate:,.0f}" if rate else "?"]
+        told += [] if kind == "data" else [_time(plan, work, left, speed)]
+        table.add_row(kind, *map(str, (len(paths), len(paths) - len(left), len(left))), *told)
+    left = [path for path in plan.stages if not store.done(path)]
+    counts = map(str, (len(plan.stages), len(plan.stages) - len(left), len(left)))
+    table.add_row("in all", *counts, _millions(work, left), "", _time(plan, work, left, speed))
+    return table
+
+
+def _foot(speed: Speeds) -> str:
+    source = f"Time, one stage after the other: from {speed.source}." if speed.source else "Time: not known."
+    return (
+        "A pass is one image forward through the network; an input gradient costs one more, a parameter gradient two."
+        f"\nAn attack sweep is counted at its most: it skips what is broken. {source}"
+        "\n'?': no such stage is finished here; --speed KIND=PASSES_PER_SECOND tells what is known from elsewhere."
+    )
+
+
+def _blocks(plan: Plan, store: Store, work: Work, speed: Speeds) -> Table:
+    """Lay out the order of a portion: every block with its models, and what is to do."""
+    table = _table("in this order", "models", "complete", "stages to do", "million passes to do", "time to do")
+    whole = {arm.finetune for arm in complete(plan, store, plan.arms)}
+    for block in blocks(plan):
+        left = [path for path in block.stages if not store.done(path)]
+        models = [len(block.arms), sum(arm.finetune in whole for arm in block.arms)] if block.arms else ["", ""]
+        table.add_row(
+            block.name, *map(str, models), str(len(left)), _millions(work, left), _time(plan, work, left, speed)
+        )
+    return table
+
+
+def _arms(plan: Plan, store: Store) -> Table:
+    """List the first arms: what each is, what it costs with its pre-training, and whether it is trained."""
+    table = Table("arm", "init", "norm", "eps", "w", "seed", "passes per image", "trained", box=None)
+    for arm in plan.arms[:LISTED]:
+        trained = [plan.stages[path].spec for path in (arm.pretrain, arm.finetune) if path]
+        cost = sum(training_passes(TrainSpec.model_validate(spec)) for spec in trained)
+        table.add_row(
+            f"{arm.variant} {arm.task or ''}".strip() + (f" ({arm.budget})" if arm.budget else ""),
+            arm.init + (", head alone" if arm.tune == "head" else ""),
+            arm.norm or "-",
+            "-" if arm.eps_train is None else eps_text(arm.eps_train),
+            "-" if arm.weight is None else f"{arm.weight:g}",
+            str(arm.seed),
+            f"{cost:,.0f}",
+            "yes" if store.done(arm.finetune) else "no",
+        )
+    return table
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(first, *others, box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    return table
+
+
+def _millions(work: Work, paths: list[str]) -> str:
+    passes = [work[path] for path in paths]
+    return "?" if None in passes else f"{sum(each or 0.0 for each in passes) / 1e6:,.1f}"
+
+
+def _time(plan: Plan, work: Work, paths: list[str], speed: Speeds) -> str:
+    """Write how long stages take; with a part that is not known, "more than" the part that is."""
+    seconds = [speed.seconds(plan.stages[path].kind, work[path]) for path in paths]
+    known_part = sum(each for each in seconds if each is not None)
+    if None not in seconds:
+        return duration(known_part)
+    return f"> {duration(known_part)}" if known_part else "?"

@@ -1,0 +1,120 @@
+"""What the fields of a config are made of: names, numbers, weights, and models that refuse unknown keys. No torch."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+
+from ssrob.registry.lookup import check_choice
+from ssrob.registry.losses import LOSSES
+
+Norm = Literal["linf", "l2"]
+Precision = Literal["float32", "bfloat16"]
+SeverityTable = Literal["cifar", "imagenet"]
+Checkpoint = Literal["best", "last"]
+Tune = Literal["full", "head"]
+
+
+class ConfigError(ValueError):
+    """A config that cannot be run; the message names the field, what was found and what is allowed."""
+
+
+def parse_number(value: object) -> object:
+    """Read ``8/255`` as a fraction; leave everything else that is a number to pydantic."""
+    if isinstance(value, str):
+        try:
+            above, *below = map(float, value.split("/", 1))
+            return above / below[0] if below else value
+        except ZeroDivisionError:
+            raise ValueError(f"cannot divide by zero in {value!r}") from None
+        except ValueError:
+            raise ValueError(f"expected a valid number such as 0.03 or 8/255, found {value!r}") from None
+    if isinstance(value, bool):
+        raise ValueError(f"expected a number, found {str(value).lower()}")
+    return value
+
+
+def parse_weight(value: object) -> object:
+    """Check a loss weight: a number, or the study's SSL weight as ``w``, ``0.5*w`` or ``w/2``."""
+    match = WEIGHT.fullmatch(value) if isinstance(value, str) else None
+    if isinstance(value, str) and match is None:
+        raise ValueError(f"a weight is a number or the SSL weight as 'w', '0.5*w' or 'w/2'; found {value!r}")
+    if match is not None and float(match.group(2) or 1) == 0:
+        raise ValueError(f"cannot divide by zero in {value!r}")
+    if isinstance(value, bool) or (isinstance(value, int | float) and not 0 <= value < float("inf")):
+        raise ValueError(f"a weight is a finite number >= 0, found {value!r}")
+    return value
+
+
+def as_list(value: object) -> object:
+    """Let a config write one item where a list is meant."""
+    return value if isinstance(value, list | tuple) or value is None else [value]
+
+
+def a_list(value: object) -> object:
+    """Refuse one number where only a list is clear: ``seeds: 3`` might be meant as three of them."""
+    if isinstance(value, int | float | str):
+        raise ValueError(f"expected a list such as [0, 1, 2] (one alone: [{value}]), found {value!r}")
+    return value
+
+
+def distinct(values: list[Any]) -> list[Any]:
+    """Refuse a list that is empty or names something twice."""
+    if not values:
+        raise ValueError("expected at least one entry, found an empty list")
+    if len(set(values)) < len(values):
+        raise ValueError(f"every entry once; found {values}")
+    return values
+
+
+def parse_name(value: object) -> object:
+    """Say in words what a name may be; it becomes part of folders and of commands."""
+    if isinstance(value, str) and not re.fullmatch(NAME, value):
+        told = "expected a name of letters, digits, '_', '.' and '-', beginning with a letter or digit, 64 at most"
+        raise ValueError(f"{told}; found {value!r}")
+    return value
+
+
+def eps_text(eps: float) -> str:
+    """Write an eps ([0,1] pixel units) as people do: ``8/255`` where it is a whole number of levels."""
+    levels = 255 * eps
+    return f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-4 else f"{eps:.4g}"
+
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+WEIGHT = re.compile(r"(?:(\d+(?:\.\d+)?)\s*\*\s*)?w(?:\s*/\s*(\d+(?:\.\d+)?))?")
+_FRACTION = {"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^[0-9.]+\s*/\s*[0-9.]+$"}]}
+_WEIGHT_SCHEMA = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": f"^{WEIGHT.pattern}$"}]}
+
+Number = Annotated[float, BeforeValidator(parse_number), WithJsonSchema(_FRACTION)]
+Positive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]  # tables hold it in 64 bits
+Weight = Annotated[float | str, BeforeValidator(parse_weight), WithJsonSchema(_WEIGHT_SCHEMA)]
+Name = Annotated[str, Field(pattern=NAME), BeforeValidator(parse_name)]
+Seeds = Annotated[list[Seed], BeforeValidator(a_list), AfterValidator(distinct)]
+LossName = Annotated[str, AfterValidator(lambda name: check_choice("loss or task", name, [*LOSSES, "ssl"]))]
+LossArgument = Annotated[int | float, BeforeValidator(parse_number), WithJsonSchema(_FRACTION)]
+Task = Annotated[
+    str,
+    AfterValidator(
+        lambda name: check_choice("SSL task", name, [n for n, row in LOSSES.items() if row.self_supervised])
+    ),
+]
+Terms = Annotated[dict[LossName, Weight], Field(min_length=1)]
+
+
+class Strict(BaseModel):
+    """A frozen model that refuses unknown keys, and says which are known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_unknown_keys(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and cls.model_config.get("extra") == "forbid":
+            for key in value:
+                check_choice("key", str(key), cls.model_fields)
+        return value

@@ -1,0 +1,162 @@
+"""Reading a config: YAML, overrides, plugins, and errors that say where, what was found and what is allowed."""
+
+import functools
+import importlib
+import itertools
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from ssrob.config.study import ConfigError, Primary, Study
+
+LINE = 300  # characters of a message, whatever stands in a config
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads YAML that says every key once; of two values PyYAML would silently take the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Refuse a key that is given twice, before merges (``<<``), which may override."""
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in seen:
+                raise yaml.YAMLError(f"line {key.start_mark.line + 1}: the key {key.value!r} is given twice")
+            seen.add((key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key))
+        return node
+
+
+@functools.cache
+def family() -> dict[str, Any]:
+    """The ways of `ssrob/config/variants.yaml`, which every study can name and override."""
+    loaded: dict[str, Any] = yaml.safe_load((files("ssrob.config") / "variants.yaml").read_text())
+    return loaded
+
+
+def parse_study(config: Mapping[str, Any], where: str = "config") -> Study:
+    """Check a config and return the study; raises ConfigError with one line per mistake."""
+    if not isinstance(config, Mapping):
+        raise ConfigError(f"{where}: expected a mapping of settings, found {type(config).__name__}")
+    import_plugins(config.get("plugins") or [], where)
+    merged = dict(config)
+    for section in ("variants", "pretraining"):
+        own = config.get(section) or {}
+        merged[section] = {**family()[section], **own} if isinstance(own, Mapping) else own
+    try:
+        return _with_primary_cell(Study.model_validate(merged), where)
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"{where}: {line}" for line in explain(error))) from None
+
+
+def _with_primary_cell(study: Study, where: str) -> Study:
+    """Take the primary cell from the study where the config does not name it; refuse what the study does not have."""
+    primary, offered = study.findings.primary, _offered(study)
+    usual = primary.model_dump() | {"task": study.ssl.task, "weight": study.ssl.weights[0]}
+    changes = {}
+    for name, values in offered.items():
+        if name not in primary.model_fields_set:
+            changes[name] = usual[name] if usual[name] in values else values[0]
+        elif getattr(primary, name) not in values:
+            told = f"the study has {', '.join(map(str, values))}, found {getattr(primary, name)!r}"
+            raise ConfigError(f"{where}: findings.primary.{name}: {told}")
+    for name in ("below", "above"):
+        changed = getattr(primary, name) != getattr(Primary(), name)
+        if changed and not primary.points(name, study.evaluate.eps):
+            told = f"no eps of evaluate.eps {study.evaluate.eps} lies in it, found {list(getattr(primary, name))}"
+            raise ConfigError(f"{where}: findings.primary.{name}: {told}")
+    findings = study.findings.model_copy(update={"primary": primary.model_copy(update=changes)})
+    return study.model_copy(update={"findings": findings})
+
+
+def _offered(study: Study) -> dict[str, list[Any]]:
+    """Return what a primary cell may be of, by field: what the arms that it concerns are trained and tested with."""
+    blocks = [(block, [study.variants[name] for name in block.variant]) for block in study.arms]
+    norms = [block.norm or study.threat for block, ways in blocks if any(way.perturb for way in ways)]
+    tasks = [
+        block.task or [study.ssl.task]
+        for block, ways in blocks
+        if any(way.uses_ssl for way in ways) or block.init != ["random"]
+    ]
+    weights = [block.weight or study.ssl.weights for block, ways in blocks if any(way.uses_weight for way in ways)]
+    return {
+        "norm": list(dict.fromkeys(itertools.chain(*norms or [study.threat]))),
+        "task": list(dict.fromkeys(itertools.chain(*tasks or [[study.ssl.task]]))),
+        "weight": list(dict.fromkeys(itertools.chain(*weights or [study.ssl.weights]))),
+        "init": ["random", *study.pretraining],
+        "pretrained": list(study.pretraining),
+        "checkpoint": study.evaluate.checkpoints,
+    }
+
+
+def import_plugins(names: Any, where: str = "config") -> None:
+    """Import the modules that add losses and backbones of the user's own to the catalog."""
+    for name in names if isinstance(names, list) else [names]:
+        try:
+            importlib.import_module(name)
+        except (ImportError, TypeError, ValueError, AttributeError) as error:
+            raise ConfigError(f"{where}: plugins: cannot import {name!r}: {error}") from None
+
+
+def load_config(path: Path, overrides: list[str] | None = None) -> dict[str, Any]:
+    """Read a YAML config and apply overrides such as ``data.path=/somewhere``."""
+    try:
+        config = _read(Path(path).read_text(), str(path))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such config file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {error}") from None
+    if config is None:
+        raise ConfigError(f"{path}: the file is empty")
+    if not isinstance(config, dict):
+        raise ConfigError(f"{path}: expected a mapping of settings, found {type(config).__name__}")
+    for override in overrides or []:
+        key, sign, value = override.partition("=")
+        if not sign:
+            raise ConfigError(f"--set {override}: expected KEY=VALUE")
+        nested = _read(value, f"--set {override}")
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        _merge(config, nested)
+    return config
+
+
+def _read(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+
+
+def _merge(config: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    """Put changes into a config, mapping by mapping, as Snakemake does with its `--config`."""
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(config.get(key), dict):
+            _merge(config[key], value)
+        else:
+            config[key] = value
+
+
+def load_study(path: Path, overrides: list[str] | None = None) -> Study:
+    """Read and check a config file."""
+    return parse_study(load_config(path, overrides), str(path))
+
+
+def explain(error: ValidationError) -> list[str]:
+    """Say in one line per mistake where it is, what was found and what is allowed."""
+    lines = []
+    for item in error.errors(include_url=False):
+        path = ".".join(str(part) for part in item["loc"] if part not in ("[key]", "float", "str"))
+        message = item["msg"].removeprefix("Value error, ")
+        found = "" if item["type"] in ("value_error", "missing") else f", found {_short(item['input'])}"
+        line = f"{path}: {message}{found}" if path else f"{message}{found}"
+        lines.append(line if len(line) <= LINE else f"{line[: LINE - 3]}...")
+    return list(dict.fromkeys(lines))
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,172 @@
+"""The ways of training that a config may name: perturbations, what is descended at which images, pre-training."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from ssrob.config.fields import (
+    Count,
+    LossName,
+    Name,
+    Norm,
+    NotNegative,
+    Number,
+    Positive,
+    Strict,
+    Task,
+    Terms,
+    as_list,
+    distinct,
+)
+from ssrob.registry.losses import LOSSES
+
+MAIN = "main"  # the branch of BatchNorm that is validated, tested and handed over
+Layout = Literal["shared", "copies", "single"]
+Share = Annotated[Number, Field(ge=0, le=1)]
+Branch = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+
+
+class Ramp(Strict):
+    """A factor of a weight as a function of the share of the steps: `start`, from `after` to `until` a ramp, `end`."""
+
+    start: NotNegative = 0.0
+    end: NotNegative = 1.0
+    after: Share = 0.0
+    until: Share = 1.0
+    shape: Literal["linear", "cosine"] = "linear"
+
+    @model_validator(mode="after")
+    def _is_a_ramp(self) -> Self:
+        if self.after >= self.until:
+            raise ValueError(f"after must be less than until, found {self.after:g} and {self.until:g}")
+        if self.start == self.end:
+            raise ValueError(f"start and end must differ, found {self.start:g} twice")
+        return self
+
+    def factor(self, share: float) -> float:
+        """Return the factor when a share 0..1 of the training is done."""
+        way = min(max((share - self.after) / (self.until - self.after), 0.0), 1.0)
+        if self.shape == "cosine":
+            way = (1 - math.cos(math.pi * way)) / 2
+        return self.start * (1 - way) + self.end * way
+
+    @property
+    def bends(self) -> set[float]:
+        """The shares at which the factor becomes zero or stops being zero."""
+        return ({self.after} if self.start == 0 else set()) | ({self.until} if self.end == 0 else set())
+
+
+class Perturb(Strict):
+    """What a perturbation climbs, what it lives on, and where it differs from the study's reference attack."""
+
+    climb: Terms
+    norm: Norm | None = None
+    eps_scale: Positive = 1.0
+    steps: Count | None = None
+    step_size: Positive | None = None  # at eps_scale 1 of the arm; default: the reference attack's way, scaled
+    layout: Layout = "shared"  # on the image before the view; on image and views, each its own; on the view alone
+    view: LossName = "ssl"  # single: the task whose view is the image
+    views: Annotated[list[str], BeforeValidator(as_list)] = []  # copies: those that move; default: all
+    resample: bool = False  # draw view parameters anew at every attack step
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        return {"climb": value} if isinstance(value, Mapping) and "climb" not in value else value
+
+    @model_validator(mode="after")
+    def _options_fit_the_layout(self) -> Self:
+        if self.resample and self.layout != "shared":
+            raise ValueError(f"resample needs layout 'shared', since d lives on the views, found {self.layout!r}")
+        if self.views and self.layout != "copies":
+            raise ValueError(f"views needs layout 'copies', found {self.layout!r}")
+        if self.view != "ssl" and self.layout != "single":
+            raise ValueError(f"view needs layout 'single', found {self.layout!r}")
+        return self
+
+
+class Variant(Strict):
+    """A way of training: what the perturbations maximise and what the parameters minimise, at which images."""
+
+    perturb: dict[Name, Perturb] = {}
+    train: Annotated[dict[Name, Terms], Field(min_length=1)]
+    forward: dict[Name, list[LossName]] = {}  # evaluated without a gradient: only BatchNorm statistics see them
+    normalise_weights: bool = False
+    weight_schedule: dict[LossName, Ramp] = {}  # a loss's weights over training, in attack and training alike
+    attack_mode: Literal["eval", "train"] = "eval"  # BatchNorm's mode while the attack runs
+    batchnorm: dict[Name, Branch] = {}  # image set -> branch of BatchNorm; default: main
+
+    @model_validator(mode="after")
+    def _image_sets_exist(self) -> Self:
+        if "clean" in self.perturb:
+            raise ValueError("perturb.clean: 'clean' names the unperturbed images; choose another name")
+        defined = ["clean", *self.perturb]
+        for field in ("train", "forward", "batchnorm"):
+            for image_set in getattr(self, field):
+                if image_set not in defined:
+                    raise ValueError(f"{field}.{image_set}: no such perturbation; defined: {', '.join(defined)}")
+        for image_set, losses in self.forward.items():
+            if twice := set(losses) & set(self.train.get(image_set, {})):
+                raise ValueError(f"forward.{image_set}: {sorted(twice)[0]!r} is trained there already")
+        if unused := set(self.perturb) - set(self.train) - set(self.forward):
+            raise ValueError(f"perturb.{sorted(unused)[0]}: defined but no term of train uses it")
+        return self
+
+    @model_validator(mode="after")
+    def _options_have_an_effect(self) -> Self:
+        if all(self.batchnorm.get(image_set, MAIN) != MAIN for image_set in self.train):
+            raise ValueError(f"batchnorm: no image set of train is left to the branch {MAIN!r}, which is tested")
+        if unused := set(self.weight_schedule) - {name for terms in self._all_terms for name in terms}:
+            raise ValueError(f"weight_schedule.{sorted(unused)[0]}: no term has this loss")
+        if self.weight_schedule and self.normalise_weights:
+            raise ValueError("weight_schedule: weights that change are not normalised; leave out normalise_weights")
+        return self
+
+    @property
+    def uses_ssl(self) -> bool:
+        """Whether any term stands for the study's SSL task, or for its views."""
+        named = {name for losses in (*self._all_terms, *self.forward.values()) for name in losses}
+        single = any(p.layout == "single" and p.view == "ssl" for p in self.perturb.values())
+        return single or any(name == "ssl" or LOSSES[name].task_argument for name in named)
+
+    @property
+    def uses_weight(self) -> bool:
+        """Whether any weight is the study's SSL weight."""
+        return any(isinstance(weight, str) for terms in self._all_terms for weight in terms.values())
+
+    @property
+    def _all_terms(self) -> list[dict[str, float | str]]:
+        return [*self.train.values(), *(p.climb for p in self.perturb.values())]
+
+
+class Pretraining(Strict):
+    """Where a backbone starts from: an objective to pre-train on, or a file of weights."""
+
+    objective: Variant | None = None
+    eps_scale: Positive = 1.0
+    weights: Path | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and "train" in value:
+            inner = {key: value[key] for key in value if key in Variant.model_fields}
+            outer = {key: value[key] for key in value if key not in Variant.model_fields}
+            return {**outer, "objective": inner}
+        return value
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.objective is None) == (self.weights is None):
+            raise ValueError("give either an objective (perturb, train) or weights (a file)")
+        return self
+
+
+class Ssl(Strict):
+    """The study's SSL task and the grid of its weights w."""
+
+    task: Task = "rotation"
+    weights: Annotated[list[NotNegative], BeforeValidator(as_list), AfterValidator(distinct)] = [0.5]

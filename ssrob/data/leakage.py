@@ -1,0 +1,52 @@
+"""Pre-training must not see images that a study tests on: what can be told of that before a job starts. No torch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ssrob.config.study import Data
+from ssrob.data.types import refusal
+from ssrob.registry.sources import SOURCES
+
+CUTS = ("train", "label_column", "split_seed", "test_share")  # what sets test images aside where no split is given
+
+
+def has_test_split(data: Data) -> bool:
+    """Return whether the source says itself which images are for testing."""
+    known = SOURCES[data.source].known
+    if known is not None:
+        return known.test is not None
+    assert data.path is not None
+    if data.source == "folder":
+        return (data.path / "test").is_dir()
+    return bool(_files(data, data.test))
+
+
+def check_apart(data: Data, extra: Data) -> None:
+    """Raise a DataError if pre-training on `extra` is known to see test images of `data`.
+
+    Copies of images under other names are not known.
+    """
+    if both := _files(extra, extra.train) & _files(data, data.test):
+        raise refusal(extra, "train", f"{min(both)} holds the test images of {data.name!r}")
+    if has_test_split(data) or not _same_images(data, extra):
+        return
+    for field in CUTS:
+        mine, found = getattr(data, field), getattr(extra, field)
+        if mine != found:
+            told = f"it has images of {data.name!r}, which sets its test images aside by {field} {mine!r}"
+            raise refusal(extra, field, f"{told}; expected the same, found {found!r}")
+
+
+def _same_images(data: Data, extra: Data) -> bool:
+    if data.source != extra.source:
+        return False
+    if data.source == "parquet":
+        return bool(_files(data, data.train) & _files(extra, extra.train))
+    return (data.path and data.path.resolve()) == (extra.path and extra.path.resolve())
+
+
+def _files(data: Data, patterns: Sequence[str]) -> set[Path]:
+    """Return the files of a parquet source that match; none of another source."""
+    if data.source != "parquet" or data.path is None:
+        return set()
+    return {file.resolve() for pattern in patterns for file in data.path.glob(pattern)}

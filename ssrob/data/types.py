@@ -1,0 +1,57 @@
+"""What a data source hands over: its labels at once, its images on request. Imports no torch."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssrob.config.study import Data
+
+Pixels = NDArray[np.uint8]  # 0..255
+Rows = NDArray[np.int64]
+UNLABELLED = -1
+
+
+class DataError(ValueError):
+    """Data that cannot be used; the message names the field or file, what was found and what is allowed."""
+
+
+def refusal(data: Data, field: str, text: str) -> DataError:
+    """Return the error about one field of a data set's config."""
+    return DataError(f"data set {data.name!r}: {field}: {text}")
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split of a source.
+
+    labels: (N,) int64 in 0..K-1, or all -1 where there are none.
+    read: takes rows, ascending, and yields for each where it lies (for error messages) and its content: an
+        encoded image, or pixels (H, W) or (H, W, 3) uint8.
+    """
+
+    labels: Rows
+    read: Callable[[Rows], Iterator[tuple[str, bytes | Pixels]]]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An opened source. No classes: unlabelled. No test split: one is taken from train, if it is labelled."""
+
+    classes: tuple[str, ...]
+    train: Split
+    test: Split | None = None
+
+
+def split_of_arrays(images: Pixels, labels: Rows, where: str) -> Split:
+    """Wrap images (N, H, W) or (N, H, W, 3) uint8 and labels (N,) that are in memory."""
+
+    def read(rows: Rows) -> Iterator[tuple[str, bytes | Pixels]]:
+        for row in rows:
+            yield f"{where}: row {row}", images[row]
+
+    return Split(labels, read)

@@ -1,0 +1,4 @@
+"""Devices: which one, how it computes, who holds it.
+
+May import: `config`.
+"""

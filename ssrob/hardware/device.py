@@ -1,0 +1,114 @@
+"""How a kind of device computes: precision, determinism, memory layout. On a CPU nothing is changed.
+
+float32 means float32: TensorFloat-32 is off, since verdicts are decided in float32. Deterministic kernels are the
+default on a GPU, because a training that was killed must end with the same bits.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ssrob.config.study import Precision
+from ssrob.hardware import gpu_lease
+
+WORKSPACE = ":4096:8"  # the one of cuBLAS's two reproducible settings that costs memory (24 MB) rather than speed
+
+_SETTINGS: list[tuple[Any, str]] = [
+    (torch.backends.cudnn.conv, "fp32_precision"),  # type: ignore[attr-defined]
+    (torch.backends.cuda.matmul, "fp32_precision"),
+    (torch.backends.cudnn, "benchmark"),
+    (torch.utils.deterministic, "fill_uninitialized_memory"),  # costs a write of every new tensor
+]
+
+
+def device_of(name: str) -> torch.device:
+    """Return the device that is asked for: auto (a GPU if there is one), cpu, cuda or cuda:N.
+
+    Raises ValueError for another name, and for a GPU that is not there: nothing runs on a CPU unasked.
+    """
+    asked, found = gpu_lease.device_name(name), torch.cuda.is_available()
+    if asked == "auto":
+        return torch.device("cuda" if found else "cpu")
+    device = torch.device(asked)
+    if device.type == "cuda" and not (found and (device.index or 0) < torch.cuda.device_count()):
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
+        there = f"{torch.cuda.device_count()} of them" if found else "no GPU"
+        told = f"{there} that PyTorch {torch.__version__} can use (CUDA_VISIBLE_DEVICES: {seen})"
+        raise ValueError(f"device {name!r} was asked for, found {told}; ask for auto or cpu to run without one")
+    return device
+
+
+@contextlib.contextmanager
+def numerics(device: torch.device, *, deterministic: bool = True, strict: bool = True) -> Iterator[None]:
+    """Set the process to compute as documented on a device, and give the old settings back.
+
+    deterministic: the same bits at every run; if False, cuDNN tries which kernels are fastest and sums may run in any
+    order. strict: an operation that has no deterministic kernel raises; otherwise it warns.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", WORKSPACE)  # read when cuBLAS starts
+    before = [getattr(owner, name) for owner, name in _SETTINGS]
+    algorithms = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    wanted = ["ieee", "ieee", not deterministic, False]
+    try:
+        _set(wanted)
+        torch.use_deterministic_algorithms(deterministic, warn_only=not strict)
+        yield
+    finally:
+        _set(before)
+        torch.use_deterministic_algorithms(algorithms[0], warn_only=algorithms[1])
+
+
+@contextlib.contextmanager
+def exact_float32(device: torch.device) -> Iterator[None]:
+    """Let float32 mean float32 on a GPU, as `numerics` does, and change nothing else."""
+    if device.type != "cuda":
+        yield
+        return
+    owners = [owner for owner, name in _SETTINGS if name == "fp32_precision"]
+    before = [owner.fp32_precision for owner in owners]
+    try:
+        for owner in owners:
+            owner.fp32_precision = "ieee"
+        yield
+    finally:
+        for owner, value in zip(owners, before, strict=True):
+            owner.fp32_precision = value
+
+
+def settings() -> tuple[object, ...]:
+    """Return the process-wide settings by which a GPU's kernels are chosen."""
+    return torch.are_deterministic_algorithms_enabled(), *(getattr(owner, name) for owner, name in _SETTINGS)
+
+
+def precision(kind: Precision, device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Return the context in which networks run: autocast for bfloat16, nothing for float32.
+
+    On a GPU weights are cast at each use, so that a recorded step casts them as they are at its replay, and the
+    gradients of several forwards add up in float32.
+    """
+    if kind == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16, cache_enabled=device.type != "cuda")
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """Return the layout of images and kernels: channels last on a GPU, whose bf16 convolutions want it."""
+    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
+
+
+def laid_out(x: Tensor) -> Tensor:
+    """Return images (B, C, H, W) in the layout of their device; the same tensor on a CPU."""
+    return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cuda" else x
+
+
+def _set(values: list[Any]) -> None:
+    for (owner, name), value in zip(_SETTINGS, values, strict=True):
+        setattr(owner, name, value)

@@ -1,0 +1,122 @@
+"""From a variant in words to an objective in numbers. Imports no torch."""
+
+from collections.abc import Iterable
+
+from ssrob.config.study import WEIGHT, ConfigError, Norm, Study, Variant
+from ssrob.config.variants import MAIN, Perturb
+from ssrob.planning.perturbation_layouts import checked
+from ssrob.planning.specs import Objective, Perturbation
+from ssrob.registry.attacks import STEP_RATIO
+from ssrob.registry.losses import LOSSES, loss_row
+
+
+def resolve_objective(
+    study: Study, variant: Variant, *, norm: Norm, task: str, weight: float, eps_scale: float = 1.0
+) -> Objective:
+    """Put numbers for the names: the task for `ssl`, the weight for `w`, the reference attack for each perturbation.
+
+    Terms of weight zero vanish here, before any forward pass or random draw, and with them every perturbation that
+    nothing is trained on: with w = 0 a variant *is* its baseline.
+    """
+    train = {name: terms for name, raw in variant.train.items() if (terms := _resolve_terms(raw, task, weight))}
+    if not train:
+        raise ConfigError("an objective whose terms all have weight zero trains nothing")
+    if variant.normalise_weights:
+        total = sum(weight for terms in train.values() for weight in terms.values())
+        train = {name: {loss: value / total for loss, value in terms.items()} for name, terms in train.items()}
+    for name, losses in variant.forward.items():
+        train[name] = train.get(name, {}) | {_loss(loss, task): 0.0 for loss in losses}
+    perturb = {}
+    for name, raw in variant.perturb.items():
+        if name in train:
+            climb = _resolve_terms(raw.climb, task, weight)
+            perturb[name] = _resolve_attack(study, name, raw, norm=norm, eps_scale=eps_scale).model_copy(
+                update={"climb": climb, "view": _loss(raw.view, task) if raw.layout == "single" else None}
+            )
+    objective = Objective(perturb=perturb, train=train, attack_mode=variant.attack_mode)
+    schedule = {_loss(name, task): ramp for name, ramp in variant.weight_schedule.items()}
+    return checked(
+        objective.model_copy(
+            update={
+                "arguments": _arguments(study, objective, task),
+                "batchnorm": _branches(objective, variant),
+                "schedule": {name: ramp for name, ramp in schedule.items() if name in objective.losses},
+            }
+        )
+    )
+
+
+def _resolve_attack(study: Study, name: str, raw: Perturb, *, norm: Norm, eps_scale: float) -> Perturbation:
+    """Return a perturbation in numbers, but for what it climbs."""
+    threat = study.threat.get(raw.norm or norm)
+    if threat is None:
+        raise ConfigError(f"perturbation {name!r}: norm {raw.norm!r} is not under threat")
+    scale, steps = eps_scale * raw.eps_scale, raw.steps or threat.steps
+    size = threat.step_size * threat.steps / steps if threat.step_size else STEP_RATIO * threat.eps / steps
+    return Perturbation(
+        climb={},
+        norm=raw.norm or norm,
+        eps=threat.eps * scale,
+        steps=steps,
+        step_size=size * scale if raw.step_size is None else raw.step_size * eps_scale,
+        layout=raw.layout,
+        views=raw.views,
+        resample=raw.resample,
+    )
+
+
+def changed_arguments(study: Study, losses: Iterable[str]) -> dict[str, dict[str, int | float | str]]:
+    """Return the arguments that the study gives these losses, where they are not the default."""
+    changed = {
+        name: {key: value for key, value in study.losses[name].items() if value != LOSSES[name].arguments[key]}
+        for name in sorted(set(losses) & set(study.losses))
+    }
+    return {name: dict(given) for name, given in changed.items() if given}
+
+
+def _arguments(study: Study, objective: Objective, task: str) -> dict[str, dict[str, int | float | str]]:
+    """Return the arguments of all losses whose views or values are in use."""
+    told: dict[str, dict[str, int | float | str]] = {}
+    for name in objective.losses:
+        asked = LOSSES[name].task_argument
+        if asked and task != LOSSES[name].arguments[asked]:
+            told[name] = {asked: task}
+    views = [loss_row(name, told).views_of for name in objective.losses]
+    views += [perturbation.view for perturbation in objective.perturb.values()]
+    return told | changed_arguments(study, [*objective.losses, *(name for name in views if name)])
+
+
+def _branches(objective: Objective, variant: Variant) -> dict[str, str]:
+    """Return the branches of BatchNorm that are in use beside the main one."""
+    asks_clean = any("clean" in objective.row(name).forwards for name in objective.losses)
+    used = {*objective.train, *(["clean"] if asks_clean else [])}
+    return {name: branch for name, branch in variant.batchnorm.items() if name in used and branch != MAIN}
+
+
+def budget_label(variant: str, task: str | None, init: str = "random") -> str:
+    """Name the budget of an arm that was given another arm's passes; without an init, those of fine-tuning alone."""
+    name = variant if init == "random" else f"{init} + {variant}"
+    return f"passes of {name}" + (f" ({task})" if task else "")
+
+
+def _loss(name: str, task: str) -> str:
+    return task if name == "ssl" else name
+
+
+def _resolve_terms(terms: dict[str, float | str], task: str, weight: float) -> dict[str, float]:
+    resolved: dict[str, float] = {}
+    for name, raw in terms.items():
+        value = _resolve_weight(raw, weight)
+        if value:
+            loss = _loss(name, task)
+            resolved[loss] = resolved.get(loss, 0.0) + value
+    return resolved
+
+
+def _resolve_weight(raw: float | str, weight: float) -> float:
+    if not isinstance(raw, str):
+        return float(raw)
+    match = WEIGHT.fullmatch(raw)
+    assert match is not None
+    times, over = match.groups()
+    return float(times or 1) * weight / float(over or 1)

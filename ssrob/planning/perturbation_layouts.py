@@ -1,0 +1,76 @@
+"""Whether every perturbation of an objective climbs something, and fits what it lives on. Imports no torch."""
+
+from ssrob.config.fields import ConfigError
+from ssrob.planning.specs import Objective, Perturbation
+from ssrob.registry.losses import LOSSES
+
+
+def checked(objective: Objective) -> Objective:
+    """Return the objective without attacks that change nothing; a ConfigError says what makes no sense."""
+    for low, high in objective.phases:
+        now = objective.keeping(objective.factors((low + high) / 2))
+        if not any(weight for terms in now.train.values() for weight in terms.values()):
+            raise ConfigError(f"weight_schedule: nothing is trained from {low:g} to {high:g} of the steps")
+        for name, perturbation in now.perturb.items():
+            if not perturbation.climb:
+                raise ConfigError(f"perturbation {name!r}: every loss it climbs has weight zero")
+    for name in objective.losses:
+        row = objective.row(name)
+        asked = LOSSES[name].task_argument
+        if asked and row.views_of is None:
+            raise ConfigError(
+                f"{name}: {asked} {row.arguments[asked]!r} does not name its views (`views` in its row of the catalog)"
+            )
+    checks = {"shared": _shared, "copies": _copies, "single": _single}
+    perturb = {name: checks[each.layout](objective, name, each) for name, each in objective.perturb.items()}
+    return objective.model_copy(update={"perturb": perturb})
+
+
+def _shared(objective: Objective, name: str, perturbation: Perturbation) -> Perturbation:
+    sources = [objective.row(loss).views_of or loss for loss in perturbation.climb]
+    if perturbation.resample and not any(objective.row(source).draw for source in sources):
+        raise ConfigError(
+            f"perturbation {name!r}: resample: nothing it climbs draws a view, found {[*perturbation.climb]}"
+        )
+    return perturbation
+
+
+def _copies(objective: Objective, name: str, perturbation: Perturbation) -> Perturbation:
+    """Every tensor has its own d: what is trained must be climbed, and what is not trained need not be."""
+    for loss in {**objective.train[name], **perturbation.climb}:
+        row = objective.row(loss)
+        if row.own_forwards and (row.views_of is None or "x" in row.forwards):
+            raise ConfigError(
+                f"perturbation {name!r}: layout copies: {loss!r} must name its views, and look at them alone"
+            )
+    trained = {objective.row(loss).views_of for loss in objective.train[name]}
+    groups = objective.groups(perturbation)
+    if missing := [loss for loss in objective.train[name] if objective.row(loss).views_of not in groups]:
+        raise ConfigError(
+            f"perturbation {name!r}: layout copies: it climbs nothing that moves what {missing[0]!r} sees"
+        )
+    climb = {loss: weight for source in groups if source in trained for loss, weight in groups[source].items()}
+    forwards = sorted({each for loss in climb for each in objective.row(loss).forwards if each != "clean"})
+    if unknown := sorted(set(perturbation.views) - set(forwards)):
+        raise ConfigError(f"perturbation {name!r}: views: found {unknown[0]!r}; it could move {', '.join(forwards)}")
+    for loss in climb:
+        if perturbation.views and not set(objective.row(loss).forwards) & set(perturbation.views):
+            raise ConfigError(
+                f"perturbation {name!r}: views: none of those that {loss!r} climbs, found {perturbation.views}"
+            )
+    return perturbation.model_copy(update={"climb": climb})
+
+
+def _single(objective: Objective, name: str, perturbation: Perturbation) -> Perturbation:
+    """The image is a view: there must be just one, and no clean image of which it is not the view."""
+    assert perturbation.view is not None
+    row = objective.row(perturbation.view)
+    if row.views_of is None or len(row.own_forwards) != 1:
+        found = ", ".join(row.own_forwards) or "none"
+        raise ConfigError(
+            f"perturbation {name!r}: layout single needs a task with one view; {perturbation.view!r} has {found}"
+        )
+    for loss in {**objective.train[name], **perturbation.climb}:
+        if "clean" in objective.row(loss).forwards:
+            raise ConfigError(f"perturbation {name!r}: layout single: {loss!r} compares with the image before the view")
+    return perturbation

@@ -1,0 +1,297 @@
+"""From a study to its stages and arms. Imports no torch."""
+
+import functools
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from ssrob.config.study import (
+    Arms,
+    Checkpoint,
+    ConfigError,
+    EqualPasses,
+    Norm,
+    Study,
+    Training,
+    Tune,
+    Variant,
+)
+from ssrob.planning.cost import epochs_passes
+from ssrob.planning.evaluation_specs import corrupt_spec, diagnose_specs, evaluate_spec, probe_spec
+from ssrob.planning.names import slug
+from ssrob.planning.objectives import budget_label, resolve_objective
+from ssrob.planning.specs import Objective, TrainSpec
+from ssrob.planning.stage import (
+    Stage,
+    canonical,
+    data_stage,
+    digest,
+    dump,
+    file_sha256,
+    make_stage,
+)
+from ssrob.registry.stages import STAGES
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One trained model of a study: the columns that a plot needs, and the stages that belong to it."""
+
+    variant: str
+    init: str
+    init_task: str | None  # that the init was pre-trained on
+    task: str | None
+    weight: float | None
+    norm: Norm | None
+    eps_scale: float
+    eps_train: float | None
+    budget: str | None
+    seed: int
+    finetune: str
+    pretrain: str | None
+    probe: str | None
+    diagnose: dict[str, str]  # SSL task -> stage
+    evaluate: dict[Checkpoint, str]
+    corrupt: dict[Checkpoint, str]
+    tune: Tune = "full"
+
+    def told(self) -> dict[str, Any]:
+        """Return its fields without the defaults: a new field changes no digest."""
+        return {each.name: value for each in fields(self) if (value := getattr(self, each.name)) != each.default}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination of what a block of arms lists."""
+
+    seed: int
+    norm: Norm
+    variant: str
+    init: str
+    task: str
+    weight: float
+    eps_scale: float
+    tune: Tune
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study, its stages by path in an order in which they can run, and its arms."""
+
+    study: Study
+    stages: dict[str, Stage]
+    arms: list[Arm]
+    parts: dict[str, str] = field(default_factory=dict)  # trained model -> the part of the study that it belongs to
+    whole: "Plan | None" = None  # of which this is the finished part
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """What the collected tables and the report depend on."""
+        if self.whole:
+            return self.whole.digest
+        told = {
+            name: getattr(self.study, name) for name in ("title", "seeds", "threat", "evaluate", "corrupt", "findings")
+        }
+        spec = {name: dump(value) for name, value in told.items()}
+        return digest("study", spec, {"arms": canonical([arm.told() for arm in self.arms])})
+
+    @property
+    def folder(self) -> Path:
+        """Where the study's tables, figures and report go; those of its finished part are no result of the workflow."""
+        folder = self.study.results / "studies" / self.study.study / self.digest
+        return folder / "partial" if self.whole else folder
+
+    def of_kind(self, kind: str) -> dict[str, Stage]:
+        """Return the stages of a kind by key."""
+        return {stage.key: stage for stage in self.stages.values() if stage.kind == kind}
+
+
+def make_plan(study: Study) -> Plan:
+    """Expand a study into its stages and arms."""
+    stages: dict[str, Stage] = {}
+    arms: dict[str, Arm] = {}
+    parts: dict[str, str] = {}
+    for block in study.arms:
+        for cell in _cells(study, block):
+            new, arm = _arm(study, block, cell)
+            stages.update((stage.path, stage) for stage in new)
+            arms[arm.finetune] = arm
+            parts.setdefault(arm.finetune, block.part)
+    order = {kind: i for i, kind in enumerate(STAGES)}
+    ordered = sorted(stages.values(), key=lambda stage: order[stage.kind])
+    return Plan(study, {stage.path: stage for stage in ordered}, list(arms.values()), parts)
+
+
+def _cells(study: Study, block: Arms) -> Iterator[Cell]:
+    grid = itertools.product(
+        block.seeds or study.seeds,
+        block.norm or list(study.threat),
+        block.variant,
+        block.init,
+        block.task or [study.ssl.task],
+        block.weight or study.ssl.weights,
+        block.eps_scale,
+        block.tune,
+    )
+    return itertools.starmap(Cell, grid)
+
+
+def _arm(study: Study, block: Arms, cell: Cell) -> tuple[list[Stage], Arm]:
+    """Make the stages of one cell."""
+    data = data_stage(study.data, study.plugins)
+    before = _init_stages(study, cell)
+    spec = _finetune_spec(study, cell)
+    if block.equal_passes:
+        spec = _stretched(study, spec, block.equal_passes, cell)
+    parents, settings = {"data": data.path}, _settings(study)
+    if before:
+        parents["init"] = before[-1].path
+    elif cell.init != "random" and (weights := study.pretraining[cell.init].weights):
+        spec = spec.model_copy(update={"init_sha256": file_sha256(weights)})
+        settings["weights"] = str(weights)
+    _refuse_without_effect(spec, "finetune")
+    train = make_stage("finetune", slug(spec), spec, parents, settings)
+    tests = {
+        kind: {
+            checkpoint: _test_stage(study, kind, checkpoint, data, train) for checkpoint in study.evaluate.checkpoints
+        }
+        for kind in ("evaluate", "corrupt")
+    }
+    probe, diagnoses = _probe(study, data, before), _diagnoses(study, data, train, spec)
+    arm = Arm(
+        **spec.model_dump(include=set(Arm.__dataclass_fields__) & set(TrainSpec.model_fields)),
+        init_task=before[-1].spec.get("task") if before else None,
+        finetune=train.path,
+        pretrain=before[-1].path if before else None,
+        probe=probe[0].path if probe else None,
+        diagnose={task: stage.path for task, stage in diagnoses.items()},
+        evaluate={checkpoint: stage.path for checkpoint, stage in tests["evaluate"].items()},
+        corrupt={checkpoint: stage.path for checkpoint, stage in tests["corrupt"].items()},
+    )
+    tested = [stage for by_checkpoint in tests.values() for stage in by_checkpoint.values()]
+    return [data, *before, *probe, train, *diagnoses.values(), *tested], arm
+
+
+def _finetune_spec(study: Study, cell: Cell) -> TrainSpec:
+    """Resolve a cell. What a variant does not use (norm, task, weight) is no part of its identity."""
+    variant = study.variants[cell.variant]
+    objective = _objective(study, variant, cell, cell.weight, cell.eps_scale)
+    return TrainSpec(
+        data=study.data.name,
+        variant=cell.variant,
+        init=cell.init,
+        task=cell.task if variant.uses_ssl else None,
+        weight=cell.weight if variant.uses_weight else None,
+        seed=cell.seed,
+        model=study.model,
+        objective=objective,
+        training=study.finetune,
+        tune=cell.tune,
+        **_attack_columns(study, objective, cell.norm, cell.eps_scale),
+    )
+
+
+def _init_stages(study: Study, cell: Cell) -> list[Stage]:
+    """Return the pre-training that an init names and its data; nothing for random or for the user's own weights."""
+    row = study.pretraining.get(cell.init)
+    if row is None or row.objective is None:
+        return []
+    source = study.pretrain_data or study.data
+    data = data_stage(source, study.plugins)
+    objective = _objective(study, row.objective, cell, 1.0, row.eps_scale)
+    spec = TrainSpec(
+        data=source.name,
+        variant=cell.init,
+        task=cell.task if row.objective.uses_ssl else None,
+        seed=cell.seed,
+        model=study.model,
+        objective=objective,
+        training=study.pretrain,
+        **_attack_columns(study, objective, cell.norm, row.eps_scale),
+    )
+    _refuse_without_effect(spec, "pretrain")
+    return [data, make_stage("pretrain", slug(spec), spec, {"data": data.path}, _settings(study))]
+
+
+def _refuse_without_effect(spec: TrainSpec, section: str) -> None:
+    """Refuse a setting that a training would ignore."""
+    if spec.training.label_smoothing and not any(terms.get("xent") for terms in spec.objective.train.values()):
+        told = ", ".join(spec.objective.losses)
+        raise ConfigError(
+            f"{section}.label_smoothing: {spec.variant!r} trains on no labels' cross-entropy (xent), found {told}"
+        )
+    silent = any(not weight for terms in spec.objective.train.values() for weight in terms.values())
+    if spec.tune == "head" and (silent or spec.objective.attack_mode == "train"):
+        told = "forward" if silent else "attack_mode: train"
+        raise ConfigError(
+            f"arms: variant {spec.variant!r} moves BatchNorm statistics ({told}), which tune: head leaves as they are"
+        )
+
+
+def _objective(study: Study, variant: Variant, cell: Cell, weight: float, eps_scale: float) -> Objective:
+    return resolve_objective(study, variant, norm=cell.norm, task=cell.task, weight=weight, eps_scale=eps_scale)
+
+
+def _attack_columns(study: Study, objective: Objective, norm: Norm, eps_scale: float) -> dict[str, Any]:
+    """Return the norm and eps that a model is trained on; none without a perturbation."""
+    if not objective.perturb:
+        return {}
+    return {"norm": norm, "eps_train": study.threat[norm].eps * eps_scale, "eps_scale": eps_scale}
+
+
+def _stretched(study: Study, spec: TrainSpec, like: EqualPasses, cell: Cell) -> TrainSpec:
+    """Give a spec the epochs that cost as many passes as another arm, its pre-training included."""
+    objective = _objective(study, study.variants[like.variant], cell, cell.weight, 1.0)
+    passes = _passes(objective, study.finetune)
+    row = study.pretraining.get(like.init)
+    if row is not None and row.objective is not None:
+        if study.pretrain_data is not None:
+            raise ConfigError("equal_passes: an init that was pre-trained on other data has no comparable passes")
+        passes += _passes(_objective(study, row.objective, cell, 1.0, row.eps_scale), study.pretrain)
+    epochs = round(passes / epochs_passes(spec.objective, 1.0, 1.0, spec.tune), 4)
+    training = spec.training.model_copy(update={"epochs": epochs})
+    task = cell.task if row or study.variants[like.variant].uses_ssl else None
+    budget = budget_label(like.variant, task, like.init)
+    return spec.model_copy(update={"training": training, "budget": budget})
+
+
+def _passes(objective: Objective, training: Training) -> float:
+    return epochs_passes(objective, training.epochs, training.epochs)
+
+
+def _probe(study: Study, data: Stage, before: list[Stage]) -> list[Stage]:
+    """Return the probe of a cell's pre-training, on the labelled data; nothing where there is none."""
+    if study.probe is None or not before:
+        return []
+    pretrained = before[-1]
+    spec = probe_spec(study, study.probe, TrainSpec.model_validate(pretrained.spec))
+    return [make_stage("probe", pretrained.name, spec, {"data": data.path, "model": pretrained.path}, _settings(study))]
+
+
+def _diagnoses(study: Study, data: Stage, train: Stage, trained: TrainSpec) -> dict[str, Stage]:
+    """Return a model's diagnoses by SSL task."""
+    specs = diagnose_specs(study, study.diagnose, trained) if study.diagnose else []
+    parents, settings = {"data": data.path, "model": train.path}, _settings(study)
+    return {
+        spec.task: make_stage("diagnose", f"{train.name}-by-{spec.task}", spec, parents, settings) for spec in specs
+    }
+
+
+def _test_stage(study: Study, kind: str, checkpoint: Checkpoint, data: Stage, train: Stage) -> Stage:
+    """Return the sweep or the corruption test of one checkpoint of a trained model."""
+    name = f"{train.name}-{checkpoint}"
+    parents = {"data": data.path, "model": train.path}
+    if kind == "evaluate":
+        return make_stage(kind, name, evaluate_spec(study, checkpoint), parents, _settings(study))
+    folders = {name: str(path) for name in ("frost", "official") if (path := getattr(study.corrupt, name))}
+    return make_stage(kind, name, corrupt_spec(study, checkpoint), parents, _settings(study) | folders)
+
+
+def _settings(study: Study) -> dict[str, Any]:
+    """Return what decides no key: modules that a stage imports first (all they add is in its spec), use of the GPU."""
+    told: dict[str, Any] = {"plugins": study.plugins}
+    told |= {name: getattr(study, name) for name in ("jobs_per_gpu", "device") if name in study.model_fields_set}
+    graphs = {} if study.cuda_graphs else {"cuda_graphs": False}
+    return {name: value for name, value in told.items() if value not in ([], 1, "auto")} | graphs

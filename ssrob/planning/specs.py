@@ -1,0 +1,180 @@
+"""What one stage is: everything that decides its result, resolved to numbers. Hashed into the stage's key."""
+
+import itertools
+from collections.abc import Iterable
+from typing import Literal
+
+from ssrob.config.fields import Checkpoint, Norm, Precision, SeverityTable, Strict, Tune
+from ssrob.config.study import Model, Training
+from ssrob.config.variants import Layout, Ramp
+from ssrob.registry.losses import Loss, Widths, loss_row
+
+Terms = dict[str, float]  # loss name -> weight
+
+
+class Perturbation(Strict):
+    """One adversarial perturbation: the weighted losses that it climbs, in its ball, in so many steps, and where."""
+
+    climb: Terms
+    norm: Norm
+    eps: float
+    steps: int
+    step_size: float
+    layout: Layout = "shared"
+    view: str | None = None  # single: the loss whose one view is the image
+    views: list[str] = []  # copies: the forwards that move; empty: all
+    resample: bool = False
+
+
+class Objective(Strict):
+    """What a training step computes: perturbations, then a weighted sum of losses per image set."""
+
+    perturb: dict[str, Perturbation] = {}
+    train: dict[str, Terms]
+    attack_mode: Literal["eval", "train"] = "eval"
+    batchnorm: dict[str, str] = {}  # image set -> branch of BatchNorm, where it is not the main one
+    arguments: dict[str, dict[str, int | float | str]] = {}  # loss -> arguments that a config has changed
+    schedule: dict[str, Ramp] = {}  # loss -> factor of its weights
+
+    @property
+    def losses(self) -> list[str]:
+        """Every loss that is used, once, in order of first use."""
+        terms = [*self.train.values(), *(p.climb for p in self.perturb.values())]
+        return list(dict.fromkeys(name for each in terms for name in each))
+
+    @property
+    def heads(self) -> dict[str, Widths]:
+        """Heads that the losses need beside the class head: name -> widths."""
+        return {head: widths for name in self.losses for head, widths in self.row(name).widths.items()}
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """Branches of BatchNorm beside the main one."""
+        return tuple(sorted(set(self.batchnorm.values())))
+
+    def row(self, name: str) -> Loss:
+        """Return a loss's row of the catalog with this objective's arguments."""
+        return loss_row(name, self.arguments)
+
+    def groups(self, perturbation: Perturbation) -> dict[str | None, Terms]:
+        """Split what a perturbation climbs by what it moves: a loss's views on their own, or None: one image.
+
+        With copies no two groups share a tensor, so each is attacked by itself.
+        """
+        groups: dict[str | None, Terms] = {}
+        for name, weight in perturbation.climb.items():
+            source = self.row(name).views_of if perturbation.layout == "copies" else None
+            groups.setdefault(source, {})[name] = weight
+        return groups
+
+    def factors(self, share: float) -> dict[str, float]:
+        """Return what the weights of the scheduled losses are multiplied by when a share 0..1 of the training is done.
+
+        Losses whose factor is zero then are left out.
+        """
+        return {name: factor for name, ramp in self.schedule.items() if (factor := ramp.factor(share))}
+
+    def keeping(self, scheduled: Iterable[str]) -> "Objective":
+        """Return the objective without the other scheduled losses, and without perturbations that nothing needs."""
+        gone = set(self.schedule) - set(scheduled)
+        if not gone:
+            return self
+        train = {name: kept for name, terms in self.train.items() if (kept := _without(terms, gone))}
+        perturb = {
+            name: each.model_copy(update={"climb": _without(each.climb, gone)})
+            for name, each in self.perturb.items()
+            if name in train
+        }
+        return self.model_copy(update={"train": train, "perturb": perturb})
+
+    @property
+    def phases(self) -> list[tuple[float, float]]:
+        """The shares (from, to) of the training within which the same terms are there."""
+        edges = sorted({0.0, 1.0}.union(*(ramp.bends for ramp in self.schedule.values())))
+        return list(itertools.pairwise(edges))
+
+
+def _without(terms: Terms, gone: set[str]) -> Terms:
+    """Drop losses, but not where they have no weight anyway: forwards without a gradient stay."""
+    return {name: weight for name, weight in terms.items() if name not in gone or not weight}
+
+
+class TrainSpec(Strict):
+    """One pre-training or fine-tuning. The names say which arm of a study it is; the rest says what happens."""
+
+    data: str
+    variant: str
+    init: str = "random"
+    task: str | None = None
+    weight: float | None = None
+    norm: Norm | None = None
+    eps_train: float | None = None
+    eps_scale: float = 1.0
+    tune: Tune = "full"  # head: the heads alone are trained, the backbone stays as it is, in eval mode
+    budget: str | None = None  # "passes of ..." when the epochs were stretched to another arm's cost
+    seed: int
+    model: Model
+    objective: Objective
+    training: Training
+    init_sha256: str | None = None  # content of the user's own weights, when they are the init
+
+
+class EvaluateSpec(Strict):
+    """One attack sweep of one checkpoint, over both norms."""
+
+    eps: dict[Norm, list[float]]
+    reference: dict[Norm, float]
+    preset: str
+    restarts: int = 1
+    checkpoint: Checkpoint
+    images: int | None = None
+    gradients_in: Precision = "float32"
+    audit_images: int = 64
+    audit_queries: int = 250
+    threads: int = 1
+    seed: int = 0
+
+
+class CorruptSpec(Strict):
+    """One checkpoint's test on natural corruptions."""
+
+    names: list[str]
+    severities: list[int]
+    checkpoint: Checkpoint
+    images: int | None = None
+    frost_photographs: bool = False
+    official: bool = False  # the published files; where they lie is a setting
+    table: SeverityTable | None = None
+    threads: int = 1
+    seed: int = 0
+
+
+class ProbeSpec(Strict):
+    """A kNN and a linear probe of one pre-trained backbone, and of the same one before any training."""
+
+    reference: dict[Norm, float]  # eps of the attacks
+    steps: int
+    train_images: int
+    images: int
+    neighbours: int
+    temperature: float
+    init_seed: int  # of the untrained backbone: the pre-training's own
+    threads: int = 1
+    seed: int = 0
+
+
+class DiagnoseSpec(Strict):
+    """How alike the supervised and the SSL loss of one trained model are, seen from its input."""
+
+    task: str
+    own_head: bool  # the model was trained on the task, so that its own head can be asked, too
+    arguments: dict[str, dict[str, int | float | str]] = {}  # of the task, where a config has changed them
+    norm: Norm
+    eps: float
+    steps: int
+    images: int
+    head_images: int
+    head_epochs: int
+    checkpoint: Checkpoint = "best"
+    threads: int = 1
+    seed: int = 0

@@ -1,0 +1,38 @@
+"""Data sources: one row each. Imports no torch and opens nothing."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a source before it is opened. test None: no test split."""
+
+    train: int
+    test: int | None
+    classes: int
+    shape: tuple[int, int, int]  # H, W, C
+
+
+@dataclass(frozen=True)
+class Source:
+    """One way to get a data set.
+
+    open: ``open(data) -> ssrob.data.types.Opened``, from the config of a data set.
+    reads: the fields of that config which it reads; the others are refused.
+    """
+
+    open: str
+    reads: frozenset[str]
+    known: Known | None = None
+
+
+SOURCES: dict[str, Source] = {
+    "digits": Source("ssrob.data.builtin:digits", frozenset({"test_share"}), Known(1797, None, 10, (8, 8, 1))),
+    "cifar10": Source("ssrob.data.builtin:cifar10", frozenset({"path"}), Known(50_000, 10_000, 10, (32, 32, 3))),
+    "cifar100": Source("ssrob.data.builtin:cifar100", frozenset({"path"}), Known(50_000, 10_000, 100, (32, 32, 3))),
+    "parquet": Source(
+        "ssrob.data.parquet_files:parquet",
+        frozenset({"path", "train", "test", "image_column", "label_column", "classes", "test_share"}),
+    ),
+    "folder": Source("ssrob.data.image_folder:folder", frozenset({"path", "label_column", "classes", "test_share"})),
+}

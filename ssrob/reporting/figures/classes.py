@@ -1,0 +1,69 @@
+"""Accuracy by class, clean and at the reference eps."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ssrob.config.fields import eps_text
+from ssrob.reporting.figures.arms import NORM_NAMES
+from ssrob.reporting.figures.heatmaps import heatmap
+from ssrob.reporting.figures.style import Looks, new_figure, styled
+
+MOST_CLASSES = 20  # more columns cannot be read
+
+
+def class_accuracies(examples: pd.DataFrame, eps: float) -> pd.DataFrame:
+    """Return accuracy by model and class; rows of one norm's sweeps as `tables.ALL_EXAMPLES`, with names
+    (and `class` for the label).
+
+    Columns: name, class, clean, robust (0..1, mean over seeds; robust: no attack succeeded at any grid point up to
+    eps, [0, 1] pixel units), n (images of the class per seed).
+    """
+    survived = examples["first_failed"] > eps * (1 + 1e-6)
+    rows = examples.assign(clean=examples["clean_correct"].astype(float), robust=survived.astype(float))
+    seeds = rows.groupby(["name", "class", "arm"], sort=False)[["clean", "robust"]].agg(["mean", "count"])
+    told = pd.DataFrame(
+        {
+            "clean": seeds["clean", "mean"],
+            "robust": seeds["robust", "mean"],
+            "n": seeds["clean", "count"].astype(float),
+        }
+    )
+    return told.groupby(["name", "class"], sort=False).mean().reset_index()
+
+
+@styled
+def per_class(accuracies: pd.DataFrame, looks: Looks, classes: Sequence[str], norm: str, eps: float) -> Figure:
+    """Draw a map of clean and one of robust accuracy, arms by classes; rows as `class_accuracies` returns them.
+
+    With more than `MOST_CLASSES` classes, those of least and of most robust accuracy over all arms are drawn.
+    """
+    names = [name for name in looks if name in set(accuracies["name"])]
+    shown = shown_classes(accuracies)
+    titles = [classes[label] if label < len(classes) else str(label) for label in shown]
+    note = f"Mean over seeds, about {accuracies['n'].mean():.0f} test images per class and seed."
+    note += f" Robust: under every attack at {NORM_NAMES[norm]} ε = {eps_text(eps)}."
+    left_out = accuracies["class"].nunique() - len(shown)
+    note += f" {left_out} classes between the least and the most robust ones are left out." if left_out else ""
+    wide = 3.0 + 2 * 0.42 * len(shown)
+    figure = new_figure("Accuracy by class (per cent)", note, max(8.0, wide), 2.2 + 0.25 * len(names))
+    axes = figure.subplots(1, 2, sharey=True)
+    for ax, what in zip(axes, ("clean", "robust"), strict=True):
+        cells = accuracies.pivot_table(index="name", columns="class", values=what).reindex(index=names, columns=shown)
+        heatmap(ax, cells)
+        ax.set_xticklabels(
+            titles,
+            rotation=40 if max(map(len, titles)) > 2 else 0,
+            ha="right" if max(map(len, titles)) > 2 else "center",
+        )
+        ax.set_title(what)
+    return figure
+
+
+def shown_classes(accuracies: pd.DataFrame) -> list[int]:
+    """Return the classes to draw, in their order."""
+    robust = accuracies.groupby("class")["robust"].mean().sort_values(kind="stable")
+    chosen = robust.index if len(robust) <= MOST_CLASSES else np.r_[robust.index[:10], robust.index[-10:]]
+    return sorted(int(label) for label in chosen)

@@ -1,0 +1,51 @@
+"""Accuracy on natural corruptions by family."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ssrob.registry.corruptions import BENCHMARK, families
+from ssrob.reporting.figures.style import Look, Looks, new_figure, per_cent, styled
+from ssrob.reporting.figures.summary import interval_words, over_seeds, wilson
+
+
+def corruption_means(corruptions: pd.DataFrame) -> pd.DataFrame:
+    """Average over the benchmark corruptions and their severities, per arm and seed, for each family and for all.
+
+    Columns: name, seed, group (a family, or "all"), kinds (how many corruptions), accuracy (0..1), n, low and high
+    (95 % binomial interval on n images; severities of one image are not independent, so n is images alone).
+    """
+    rows = corruptions[corruptions["corruption"].isin(BENCHMARK)]
+    both = pd.concat([rows.assign(group=rows["family"]), rows.assign(group="all")])
+    grouped = both.groupby(["name", "seed", "group"], sort=False)
+    found = grouped.agg(kinds=("corruption", "nunique"), accuracy=("accuracy", "mean"), n=("n", "min")).reset_index()
+    low, high = wilson(found["accuracy"], found["n"])
+    return found.assign(low=low, high=high)
+
+
+@styled
+def corruption_families(means: pd.DataFrame, looks: Looks) -> Figure:
+    """Draw accuracy by arm for each family and for all; rows as `corruption_means` returns them."""
+    names = [name for name in looks if name in set(means["name"])]
+    groups = [group for group in [*families(), "all"] if group in set(means["group"])]
+    kinds = means.drop_duplicates("group").set_index("group")["kinds"]
+    note = interval_words(means, ["name", "group"]) + " Mean over the corruptions of a family and their severities."
+    figure = new_figure("Accuracy on natural corruptions by family", note, 11.0, 1.7 + 0.25 * len(names))
+    axes = figure.subplots(1, len(groups), squeeze=False, sharex=True, sharey=True)[0]
+    for group, ax in zip(groups, axes, strict=True):
+        summary = over_seeds(means[means["group"] == group], ["name"]).set_index("name")
+        for place, name in enumerate(names):
+            if name in summary.index:
+                _dot(ax, summary.loc[[name]].iloc[0], place, looks[name])
+        ax.set_title(f"all {kinds[group]}" if group == "all" else f"{group} ({kinds[group]})", fontweight="bold")
+        per_cent(ax.xaxis)
+        ax.tick_params(axis="y", length=0)
+    axes[0].set_yticks(range(len(names)), names)
+    axes[0].set_ylim(len(names) - 0.5, -0.5)
+    return figure
+
+
+def _dot(ax: Axes, summary: pd.Series, place: int, look: Look) -> None:
+    """Draw a mean and its interval in a row of its own."""
+    ends = [[summary["mean"] - summary["low"]], [summary["high"] - summary["mean"]]]
+    ax.errorbar([summary["mean"]], [place], xerr=ends, elinewidth=1.4, **look.point())

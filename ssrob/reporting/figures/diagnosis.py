@@ -1,0 +1,106 @@
+"""Why it happens: how alike the gradients of both losses are, and what a perturbation of one does to the other."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from ssrob.reporting.figures.arms import NORM_NAMES, trained_on
+from ssrob.reporting.figures.style import FAINT, INK, MUTED, Look, Looks, new_figure, per_cent, styled
+
+QUANTILES = [f"cosine_q{q:02d}" for q in (5, 25, 50, 75, 95)]
+ATTACKS = {  # image set -> what it is called, marker, colour
+    "clean": ("clean", "|", INK),
+    "noise": ("random noise", "x", MUTED),
+    "ssl": ("attack on the SSL loss", "o", "#0072b2"),
+    "supervised": ("attack on cross-entropy", "D", "#d55e00"),
+}
+
+
+@styled
+def diagnosis(diagnostics: pd.DataFrame, looks: Looks) -> Figure:
+    """Draw cosines and transfer, a block per SSL task; rows as `tables.DIAGNOSTICS` with names."""
+    tasks = sorted(set(diagnostics["ssl_task"]))
+    parts = [in_rows(diagnostics[diagnostics["ssl_task"] == task], looks) for task in tasks]
+    heights = [0.9 + 0.27 * len(part) for part in parts]
+    figure = new_figure(
+        f"What both losses share{trained_on(diagnostics)}", _note(diagnostics), 11.0, 1.6 + sum(heights)
+    )
+    grid = figure.subplots(len(tasks), 4, squeeze=False, sharey="row", height_ratios=heights)
+    for task, part, axes in zip(tasks, parts, grid, strict=True):
+        rows = diagnostics[diagnostics["ssl_task"] == task]
+        for ax, where in zip(axes[:2], ("clean", "supervised"), strict=True):
+            _cosines(ax, rows[rows["images"] == where], part, looks)
+            ax.set_title(f"{task}: cosine, clean" if where == "clean" else "cosine, attacked")
+        _transfer(axes[2], rows, part, "class_accuracy")
+        axes[2].set_title("class accuracy")
+        _transfer(axes[3], rows, part, "ssl_accuracy")
+        axes[3].set_title(f"{task} accuracy")
+        axes[0].set_yticks(range(len(part)), [f"{name}, own head" if head == "own" else name for name, head in part])
+        axes[0].set_ylim(len(part) - 0.5, -0.5)
+    handles = [Line2D([], [], label=told, **_marker(mark, colour)) for told, mark, colour in ATTACKS.values()]
+    figure.legend(handles=handles, loc="outside upper right", ncols=4, fontsize=8)
+    return figure
+
+
+def in_rows(part: pd.DataFrame, looks: Looks) -> list[tuple[str, str]]:
+    """Return the (name, head) pairs of a figure's rows in display order, a fitted head before the model's own."""
+    present = set(zip(part["name"], part["head"], strict=True))
+    return [(name, head) for name in looks for head in ("fitted", "own") if (name, head) in present]
+
+
+def over_models(rows: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """Average columns over the seeds of each name, task, head and image set."""
+    return rows.groupby(["name", "ssl_task", "head", "images"], sort=False)[columns].mean().reset_index()
+
+
+def _note(rows: pd.DataFrame) -> str:
+    norms = ", ".join(NORM_NAMES[norm] for norm in dict.fromkeys(rows["eval_norm"]))
+    seeds = sorted(set(rows.groupby(["name", "ssl_task", "head", "images"])["seed"].nunique()))
+    told = " to ".join(str(count) for count in dict.fromkeys((seeds[0], seeds[-1])))
+    return (
+        f"n = {int(rows['n'].max())} validation images; mean over seeds ({told}). Perturbations at the reference ε,"
+        f" {norms}. Cosines: median, 25 to 75 % (thick) and 5 to 95 % (thin) of the images. Without “own head” the SSL"
+        " head was fitted afresh on frozen features, in the same way for every model."
+    )
+
+
+def _cosines(ax: Axes, rows: pd.DataFrame, places: list[tuple[str, str]], looks: Looks) -> None:
+    means = over_models(rows, QUANTILES).set_index(["name", "head"])
+    for place, key in enumerate(places):
+        if key in means.index:
+            _spread(ax, means.xs(key)[QUANTILES].to_numpy(), place, looks[key[0]])
+    ax.axvline(0, color=INK, linewidth=1, zorder=1)
+    ax.set_xlim(-1, 1)
+    ax.set_xticks([-1, -0.5, 0, 0.5, 1])
+    ax.tick_params(axis="y", length=0)
+
+
+def _spread(ax: Axes, ends: Any, place: int, look: Look) -> None:
+    for low, high, width in ((0, 4, 1.0), (1, 3, 3.5)):
+        ax.plot([ends[low], ends[high]], [place, place], color=look.colour, linewidth=width, solid_capstyle="butt")
+    ax.plot([ends[2]], [place], **look.point() | {"zorder": 3})
+
+
+def _transfer(ax: Axes, rows: pd.DataFrame, places: list[tuple[str, str]], column: str) -> None:
+    """Draw an accuracy on every image set in a row per model and head; nothing where the task has no accuracy."""
+    means = over_models(rows, [column]).set_index(["name", "head", "images"])[column]
+    ax.tick_params(axis="y", length=0)
+    if means.isna().all():
+        ax.text(0.5, 0.5, "the task has\nno accuracy", transform=ax.transAxes, ha="center", va="center", color=MUTED)
+        ax.set_xticks([])
+        return
+    for place, key in enumerate(places):
+        shares = {where: float(means.get((*key, where), np.nan)) for where in ATTACKS}
+        ax.plot([min(shares.values()), max(shares.values())], [place, place], color=FAINT, linewidth=3, zorder=1)
+        for where, (_, mark, colour) in ATTACKS.items():
+            ax.plot([shares[where]], [place], **_marker(mark, colour))
+    ax.set_xlim(-0.03, 1.03)
+    per_cent(ax.xaxis)
+
+
+def _marker(mark: str, colour: str) -> dict[str, Any]:
+    return {"marker": mark, "color": colour, "linestyle": "none", "markersize": 8 if mark == "|" else 5, "zorder": 3}

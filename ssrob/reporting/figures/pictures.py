@@ -1,0 +1,98 @@
+"""A grid of pictures: clean images, what was added to them, and what came out, for several arms."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from ssrob.config.fields import eps_text
+from ssrob.reporting.figures.arms import NORM_NAMES
+from ssrob.reporting.figures.style import INK, MUTED, new_figure, styled
+
+RIGHT, WRONG = "#00795a", "#b84600"  # the palette's green and vermilion, darkened for small text
+Sample = Mapping[str, Any]
+
+
+def in_norm(arrays: Mapping[str, Any], norm: str) -> dict[str, Any] | None:
+    """Return the arrays of one norm's attack, as `adversarial_examples` wants them; None where there was none.
+
+    An evaluation keeps adversarial images of several norms in one file, with keys such as ``adversarial_linf``.
+    """
+    suffix = f"_{norm}"
+    own = {key.removesuffix(suffix): arrays[key] for key in arrays if key.endswith(suffix)}
+    if not own and str(arrays.get("norm")) != norm:
+        return None
+    shared = {key: arrays[key] for key in ("clean", "label", "predicted_clean")}
+    return {key: arrays[key] for key in arrays} | shared | own | {"norm": norm}
+
+
+@styled
+def adversarial_examples(samples: Mapping[str, Sample], classes: Sequence[str] = (), most: int = 6) -> Figure:
+    """Draw the first `most` images: a row of clean ones, then per arm perturbations and adversarial images.
+
+    samples: arm name -> clean, adversarial (M, C, H, W) in [0, 1], C in {1, 3}; label, predicted_clean,
+    predicted_adversarial (M,); eps ([0, 1] pixel units), norm. classes: their names, if known.
+    Perturbations are drawn as 0.5 + d / (2 max |d|).
+    """
+    first = next(iter(samples.values()))
+    count = min(most, len(first["label"]))
+    note = "Perturbations are scaled to be seen: grey is no change, and each is stretched to its own largest change."
+    note += " Grey all over: no perturbation within ε changed the class, or it was wrong without one. Below each image:"
+    note += " ✓ still right, → the class it is taken for, or ✗ what it is taken for without a perturbation, too."
+    note += " The attacks are those of the preset `fast`, whatever the sweeps were made with."
+    figure = new_figure(
+        "What the attack adds, and what the models then see", note, 11.0, 1.1 + 1.0 * (len(samples) + 1)
+    )
+    pairs = figure.subplots(len(samples) + 1, 3 * count - 1, squeeze=False, width_ratios=([1, 1, 0.12] * count)[:-1])
+    for gap in pairs[:, 2::3].ravel():
+        gap.axis("off")
+    grid = pairs[:, [column for column in range(3 * count - 1) if column % 3 != 2]]
+    for i in range(count):
+        grid[0][2 * i].axis("off")
+        _picture(grid[0][2 * i + 1], first["clean"][i], _class(first["label"][i], classes), INK)
+    _name_row(grid[0][0], "clean image", "")
+    for (name, sample), axes in zip(samples.items(), grid[1:], strict=True):
+        if not np.array_equal(sample["label"][:count], first["label"][:count]):
+            raise ValueError(f"example images of {name!r} are not those of {next(iter(samples))!r}")
+        _arm_row(axes, name, sample, classes, count)
+    return figure
+
+
+def _class(label: Any, classes: Sequence[str]) -> str:
+    """Name a class, in no more letters than fit below a picture."""
+    number = int(label)
+    return classes[number][:10] if number < len(classes) else f"class {number}"
+
+
+def _arm_row(axes: NDArray[Any], name: str, sample: Sample, classes: Sequence[str], count: int) -> None:
+    for i in range(count):
+        change = np.asarray(sample["adversarial"][i]) - np.asarray(sample["clean"][i])
+        _picture(axes[2 * i], 0.5 + change / (2 * max(float(np.abs(change).max()), 1e-12)), "", MUTED)
+        label, before = int(sample["label"][i]), int(sample["predicted_clean"][i])
+        after = int(sample["predicted_adversarial"][i])
+        told = "✓" if after == label else f"→ {_class(after, classes)}"
+        told = told if before == label else f"✗ {_class(before, classes)}"
+        _picture(axes[2 * i + 1], sample["adversarial"][i], told, RIGHT if after == label else WRONG)
+    _name_row(axes[0], name, f"{NORM_NAMES[str(sample['norm'])]}, ε = {eps_text(float(sample['eps']))}")
+
+
+def _name_row(ax: Axes, name: str, detail: str) -> None:
+    place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "annotation_clip": False}
+    text = "\n".join([textwrap.fill(name, 22), *([detail] if detail else [])])
+    ax.annotate(text, (0, 0.5), (-6, 0), ha="right", va="center", fontsize=8, **place)
+
+
+def _picture(ax: Axes, image: NDArray[Any], below: str, colour: str) -> None:
+    """Show an image (C, H, W) in [0, 1] with a line of text below."""
+    pixels = np.clip(np.moveaxis(np.asarray(image, dtype=float), 0, -1), 0, 1)
+    grey = pixels.shape[-1] == 1
+    shown = pixels[..., 0] if grey else pixels
+    ax.imshow(shown, cmap="gray" if grey else None, vmin=0, vmax=1, interpolation="nearest")
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    ax.grid(False)
+    ax.set_xlabel(below, fontsize=8, color=colour, labelpad=2)

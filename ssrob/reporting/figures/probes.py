@@ -1,0 +1,55 @@
+"""What pre-training has taught the features: kNN and linear probes, clean and under attack, against no training."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from ssrob.reporting.figures.arms import NORM_NAMES
+from ssrob.reporting.figures.style import FAINT, INK, new_figure, per_cent, styled
+from ssrob.reporting.figures.training import name_pretrainings
+
+MARKS = {"knn": ("s", "#0072b2", "kNN"), "linear": ("o", "#d55e00", "linear")}
+
+
+def probe_rows(probes: pd.DataFrame) -> pd.DataFrame:
+    """Name the pre-training of each row (`tables.PROBES`) in a column `pretraining`, with its seeds' mean accuracy.
+
+    Columns: pretraining, features, probe, eval_norm ("" for clean images), accuracy (0..1), least, most, seeds, n.
+    """
+    named = probes.assign(pretraining=name_pretrainings(probes), eval_norm=probes["eval_norm"].fillna(""))
+    grouped = named.groupby(["pretraining", "features", "probe", "eval_norm"], sort=False)
+    told = {"accuracy": ("accuracy", "mean"), "least": ("accuracy", "min"), "most": ("accuracy", "max")}
+    return grouped.agg(**told, seeds=("seed", "nunique"), n=("n", "min")).reset_index()
+
+
+@styled
+def probe_accuracies(probes: pd.DataFrame) -> Figure:
+    """Draw both probes by pre-training; hollow: the same network before any training; rows as `tables.PROBES`."""
+    rows = probe_rows(probes)
+    names = list(dict.fromkeys(rows["pretraining"]))
+    norms = [norm for norm in ("", *NORM_NAMES) if norm in set(rows["eval_norm"])]
+    note = f"n = {int(rows['n'].min())} validation images; mean over seeds, line: range. Hollow: the same network,"
+    note += " untrained."
+    note += " Attacked: right where neither PGD on the linear probe nor on kNN misleads, at the reference ε."
+    figure = new_figure("What the pre-trained features hold", note, 11.0, 1.7 + 0.5 * len(names))
+    axes = figure.subplots(1, len(norms), squeeze=False, sharey=True)[0]
+    for norm, ax in zip(norms, axes, strict=True):
+        for row in rows[rows["eval_norm"] == norm].to_dict("records"):
+            mark, colour, _ = MARKS[row["probe"]]
+            place = names.index(row["pretraining"]) + (0.15 if row["probe"] == "linear" else -0.15)
+            fill = colour if row["features"] == "pretrained" else "white"
+            ax.plot([row["least"], row["most"]], [place, place], color=colour, linewidth=1.2, zorder=2)
+            told = {"markerfacecolor": fill, "markeredgecolor": colour, "markersize": 6}
+            ax.plot([row["accuracy"]], [place], marker=mark, zorder=3, **told)
+        for place in range(1, len(names)):
+            ax.axhline(place - 0.5, color=FAINT, linewidth=0.8)
+        ax.set_title("clean" if not norm else f"attacked, {NORM_NAMES[norm]}")
+        ax.set_xlim(-0.03, 1.03)
+        per_cent(ax.xaxis)
+        ax.tick_params(axis="y", length=0)
+    axes[0].set_yticks(range(len(names)), names)
+    axes[0].set_ylim(len(names) - 0.5, -0.5)
+    handles = [Line2D([], [], color=c, marker=m, linestyle="none", label=told) for m, c, told in MARKS.values()]
+    handles.append(Line2D([], [], color=INK, marker="o", linestyle="none", markerfacecolor="white", label="untrained"))
+    figure.legend(handles=handles, loc="outside upper right", ncols=3, fontsize=8.5)
+    return figure

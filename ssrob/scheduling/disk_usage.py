@@ -1,0 +1,188 @@
+"""How much disk a study will take: stated before it starts, and held against what is free. Imports no torch."""
+
+import functools
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ssrob.config.study import ConfigError
+from ssrob.data.sources import count_images, image_shape
+from ssrob.planning.plan import Plan
+from ssrob.planning.specs import CorruptSpec, DiagnoseSpec, EvaluateSpec, TrainSpec
+from ssrob.planning.stage import Stage, canonical, data_of
+from ssrob.registry.losses import LOSSES
+from ssrob.scheduling.parameter_count import network_numbers
+from ssrob.storage.store import Store, prepared_facts
+
+SMALL = 20_000  # bytes: spec, provenance, log and manifest of a stage
+FLOAT = 4
+DIAGNOSED = 60  # bytes: a row of a diagnosis
+PER_IMAGE = 24  # bytes: label and row of an image; a row of an evaluation's table, at most
+SAMPLES = 8  # images that an evaluation keeps, clean and attacked in each norm
+RECORD, LIVE, POINT = 9, 80, 310  # bytes of one recorded value: in the table, while it runs, in MLflow's database
+REPORT = 8_000_000  # bytes: tables, figures and the page of a study
+
+
+@dataclass(frozen=True)
+class Images:
+    """What is known of a data set before it is prepared."""
+
+    train: int
+    test: int
+    all: int
+    shape: tuple[int, int, int]  # H, W, C
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes that a stage leaves, that it needs beside these while it runs, and that the import into MLflow adds."""
+
+    stays: int
+    running: int = 0
+    tracked: int = 0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the unfinished stages of a study need, in bytes; `unknown` names what could not be estimated."""
+
+    by_kind: dict[str, int]
+    running: int  # of the stage that needs most beside what it leaves
+    unknown: list[str]
+    free: int
+    where: Path
+
+    @property
+    def needed(self) -> int:
+        """Bytes without which the study cannot end, one stage at a time."""
+        return sum(self.by_kind.values()) + self.running
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{kind} {size(count)}" for kind, count in self.by_kind.items() if count)
+        told = f"about {size(self.needed)} of disk ({parts}; {size(self.running)} while a stage runs)"
+        told += f", without {', '.join(self.unknown)}, whose size is not known" if self.unknown else ""
+        return f"{told}; {size(self.free)} are free in {self.where}"
+
+
+def estimate(plan: Plan, store: Store) -> Estimate:
+    """Estimate what the unfinished stages of a study will take."""
+    images = {f"data/{key}": _images(stage, store) for key, stage in plan.of_kind("data").items()}
+    by_kind: dict[str, int] = {}
+    running, tracked, unknown = 0, 0, dict[str, None]()
+    for stage in plan.stages.values():
+        if store.done(stage.path):
+            continue
+        data = images[stage.parents.get("data", stage.path)]
+        need = None if data is None else _need(stage.kind, canonical(stage.spec), data)
+        if need is None:
+            unknown[f"{stage.kind} of {stage.spec.get('model', stage.spec).get('name', stage.key)}"] = None
+            continue
+        by_kind[stage.kind] = by_kind.get(stage.kind, 0) + need.stays
+        running, tracked = max(running, need.running), tracked + need.tracked
+    by_kind["report"] = REPORT
+    if plan.study.tracking_uri is None:
+        by_kind["MLflow"] = tracked + REPORT
+    where = next(folder for folder in (store.root.absolute(), *store.root.absolute().parents) if folder.exists())
+    return Estimate(by_kind, running, list(unknown), shutil.disk_usage(where).free, where)
+
+
+def check_disk(plan: Plan, store: Store) -> None:
+    """Refuse a study that cannot fit on the disk of its results folder."""
+    found = estimate(plan, store)
+    if found.needed > found.free:
+        raise ConfigError(f"results: this study needs {found}; make room or set `results` to another disk")
+
+
+def size(count: float) -> str:
+    """Write a number of bytes for people: 340 MB, 1.2 GB."""
+    for unit, one in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= one:
+            return f"{count / one:.3g} {unit}"
+    return f"{count:.0f} bytes"
+
+
+def folder_size(folder: Path) -> int:
+    """Return the bytes of all files below a folder; links count as links."""
+    return sum(file.lstat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+@functools.lru_cache(maxsize=4096)
+def _need(kind: str, spec: str, images: Images) -> Need | None:
+    """Estimate one stage; kinds that are not known here leave tables alone."""
+    return _KINDS[kind](json.loads(spec), images) if kind in _KINDS else Need(10 * SMALL)
+
+
+def _data(spec: dict[str, Any], images: Images) -> Need:
+    height, width, channels = images.shape
+    stays = images.all * (height * width * channels + PER_IMAGE) + SMALL
+    return Need(stays, images.all * height * width * 3 if channels == 1 else 0)  # grey images are decoded to three
+
+
+def _training(spec: dict[str, Any], images: Images) -> Need | None:
+    parsed = TrainSpec.model_validate(spec)
+    training, losses = parsed.training, parsed.objective.losses
+    classes = [10] if any(not LOSSES[name].self_supervised for name in losses) else []
+    heads = [*classes, *parsed.objective.heads.values()]
+    numbers = network_numbers(parsed.model.name, parsed.model.arguments, images.shape[2], heads)
+    if numbers is None:
+        return None
+    file = FLOAT * numbers
+    steps = training.epochs * images.train / training.batch_size / training.record_every
+    values = round(steps * (2 + 2 * sum(len(terms) for terms in parsed.objective.train.values())))
+    state = file * (3 + (getattr(training, "ema", None) is not None))  # weights, momentum, best, perhaps an average
+    return Need(2 * file + values * RECORD + SMALL, 2 * state + values * LIVE, file + values * (POINT + RECORD))
+
+
+def _evaluation(spec: dict[str, Any], images: Images) -> Need:
+    parsed = EvaluateSpec.model_validate(spec)
+    height, width, channels = images.shape
+    samples = SAMPLES * height * width * channels * FLOAT * (1 + len(parsed.eps))
+    rows = (parsed.images or images.test) * len(parsed.eps)
+    stays = samples + rows * PER_IMAGE + SMALL
+    blocks = rows * sum(len(grid) for grid in parsed.eps.values()) * FLOAT
+    return Need(stays, blocks, rows * PER_IMAGE + SMALL)
+
+
+def _corruption(spec: dict[str, Any], images: Images) -> Need:
+    parsed = CorruptSpec.model_validate(spec)
+    stays = len(parsed.names) * len(parsed.severities) * (parsed.images or images.test) // 8 + SMALL
+    return Need(stays, 0, stays)
+
+
+def _probe(spec: dict[str, Any], images: Images) -> Need:
+    return Need(SMALL)
+
+
+def _diagnosis(spec: dict[str, Any], images: Images) -> Need:
+    parsed = DiagnoseSpec.model_validate(spec)
+    sets, heads = 4, 1 + parsed.own_head
+    return Need(parsed.images * sets * heads * DIAGNOSED + SMALL)
+
+
+_KINDS: dict[str, Callable[[dict[str, Any], Images], Need | None]] = {
+    "data": _data,
+    "pretrain": _training,
+    "probe": _probe,
+    "finetune": _training,
+    "diagnose": _diagnosis,
+    "evaluate": _evaluation,
+    "corrupt": _corruption,
+}
+
+
+def _images(stage: Stage, store: Store) -> Images | None:
+    """Ask the prepared data, before that its source; None where neither tells."""
+    if store.done(stage.path):
+        about = prepared_facts(store, stage.path)
+        channels, height, width = about["shape"]
+        counts = about["counts"]
+        return Images(counts["train"], counts["test"], sum(counts.values()), (height, width, channels))
+    data = data_of(stage)
+    counts, shape = count_images(data), image_shape(data)
+    if counts is None or shape is None:
+        return None
+    train, test = counts
+    return Images(train, test, round(train / (1 - data.validation)) + test, shape)

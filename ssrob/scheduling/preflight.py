@@ -1,0 +1,106 @@
+"""The door of the workflow: everything that can be checked before a job starts is checked here. Imports no torch."""
+
+import os
+import re
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ssrob.config.loader import parse_study
+from ssrob.config.study import ConfigError, Study
+from ssrob.corruptions.fingerprint import fingerprint
+from ssrob.data.leakage import check_apart
+from ssrob.data.sources import check_source, count_images
+from ssrob.planning.plan import Plan, make_plan
+from ssrob.planning.stage import data_stage
+from ssrob.registry.attacks import REFERENCE
+from ssrob.scheduling.disk_usage import check_disk
+from ssrob.storage.store import Store, prepared_facts
+
+
+def open_study(config: Mapping[str, Any], where: str = "config", *, starts: bool = True) -> Plan:
+    """Check a config and its data, and return the plan; raises a ValueError that says what to change.
+
+    where: what the config is called in messages.
+    starts: a study is about to start, and must fit on the disk; False within one of its jobs.
+    Data that is already prepared is not asked for again: a finished study needs its source no more.
+    """
+    plan = make_plan(parse_study(config, where))
+    check(plan, starts=starts)
+    return plan
+
+
+def check(plan: Plan, *, starts: bool = True) -> None:
+    """Check that a plan can be carried out here; raises a ValueError that says what to change."""
+    if plan.study.evaluate.preset == REFERENCE and find_spec("pyautoattack") is None:
+        raise ConfigError("evaluate.preset: 'autoattack' needs AutoAttack's code: pip install 'ssrob[autoattack]'")
+    store = Store(plan.study.results)
+    _check_results(plan, store)
+    for data in (plan.study.data, plan.study.pretrain_data):
+        if data is not None and not store.done(data_stage(data).path):
+            check_source(data)
+    _check_images(plan.study, store)
+    _check_corruptions(plan, store)
+    if starts:
+        check_disk(plan, store)
+
+
+def _check_results(plan: Plan, store: Store) -> None:
+    """Refuse a results folder that Snakemake cannot name, or that cannot be written to while there is work to do."""
+    if found := re.search(r"[{}\n]", str(store.root)):
+        raise ConfigError(f"results: braces and line breaks are not allowed, found {found.group()!r} in {store.root}")
+    there = next(folder for folder in (store.root.absolute(), *store.root.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise ConfigError(f"results: expected a folder, found the file {there}")
+    if not os.access(there, os.W_OK | os.X_OK) and not all(store.done(path) for path in plan.stages):
+        raise ConfigError(f"results: {there} cannot be written to; make it writable or set `results` to another folder")
+
+
+def _check_images(study: Study, store: Store) -> None:
+    """Refuse tests on more images than there are, and pre-training on images that the study tests on."""
+    if study.pretrain_data is not None:
+        check_apart(study.data, study.pretrain_data)
+    most = _test_images(study, store)
+    for section in ("evaluate", "corrupt"):
+        asked = getattr(study, section).images
+        if most is not None and asked is not None and asked > most:
+            raise ConfigError(f"{section}.images: must be 1..{most} (the test images there are), found {asked}")
+
+
+def _test_images(study: Study, store: Store) -> int | None:
+    """Count the test images, of the prepared data if it is there: every job asks, and a source may be large or gone."""
+    prepared = data_stage(study.data).path
+    if store.done(prepared):
+        return int(prepared_facts(store, prepared)["counts"]["test"])
+    counted = count_images(study.data)
+    return None if counted is None else counted[1]
+
+
+def _check_unchanged(plan: Plan, store: Store, where: str, folder: Path) -> None:
+    now = fingerprint(folder)
+    for path in (stage.path for stage in plan.of_kind("corrupt").values() if store.done(stage.path)):
+        if store.provenance(path).get("corruptions", {}).get("files", now) != now:
+            told = f"{folder} has other files than when {path} was made"
+            raise ConfigError(f"{where}: {told}; remove {store.folder(path)} to have it made anew")
+
+
+def _check_corruptions(plan: Plan, store: Store) -> None:
+    """Refuse folders of corruptions that are not there or lack files, while there are models to test with them.
+
+    Nor may they have changed since other models of the study were tested: no stage's key tells them apart.
+    """
+    if all(store.done(stage.path) for stage in plan.of_kind("corrupt").values()):
+        return
+    asked = plan.study.corrupt
+    for name in ("frost", "official"):
+        folder = getattr(asked, name)
+        if folder is not None and not os.path.isdir(folder):  # False for a name too long, too
+            raise ConfigError(f"corrupt.{name}: no such folder: {folder}")
+        if folder is not None:
+            _check_unchanged(plan, store, f"corrupt.{name}", folder)
+    if asked.official is not None:
+        wanted = [f"{name}.npy" for name in ("labels", *asked.names)]
+        if missing := [name for name in wanted if not os.path.isfile(asked.official / name)]:
+            told = f"{asked.official} must hold labels.npy and a file for each of `names`"
+            raise ConfigError(f"corrupt.official: {told}, found no {', '.join(missing)}")

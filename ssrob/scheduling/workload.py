@@ -1,0 +1,90 @@
+"""How much work the stages of a study are, in network passes; and tables as text. Imports no torch."""
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console, RenderableType
+
+from ssrob.data.sources import count_images
+from ssrob.planning.cost import training_passes
+from ssrob.planning.plan import Plan
+from ssrob.planning.specs import CorruptSpec, DiagnoseSpec, EvaluateSpec, ProbeSpec, TrainSpec
+from ssrob.planning.stage import Stage, data_of
+from ssrob.registry.losses import loss_row
+from ssrob.registry.presets import PRESETS
+from ssrob.storage.store import Store, prepared_facts
+
+WIDTH = 140
+
+
+def image_counts(plan: Plan, store: Store) -> dict[str, tuple[int, int] | None]:
+    """Return by data stage how many images there are to train on and to test on; None where that cannot be told."""
+    return {f"data/{key}": _counted(stage, store) for key, stage in plan.of_kind("data").items()}
+
+
+def passes(stage: Stage, counts: tuple[int, int] | None) -> float | None:
+    """Return a stage's work in forward passes of one image, an attack's at most.
+
+    counts: images to train on and to test on; None, and so is the answer, where they are not known yet.
+    """
+    if counts is None:
+        return None
+    return _COUNTED[stage.kind](stage.spec, *counts) if stage.kind in _COUNTED else 0.0
+
+
+def _training(spec: dict[str, Any], train: int, _: int) -> float:
+    return training_passes(TrainSpec.model_validate(spec)) * train
+
+
+def _sweep(spec: dict[str, Any], _: int, test: int) -> float:
+    sweep = EvaluateSpec.model_validate(spec)
+    attacks = PRESETS[sweep.preset].with_restarts(sweep.restarts).attacks
+    per_eps = sum(2 * attack.steps * attack.restarts for attack in attacks)
+    return float((sweep.images or test) * per_eps * sum(len(grid) for grid in sweep.eps.values()))
+
+
+def _corruptions(spec: dict[str, Any], _: int, test: int) -> float:
+    tests = CorruptSpec.model_validate(spec)
+    return float((tests.images or test) * len(tests.names) * len(tests.severities))
+
+
+def _probe(spec: dict[str, Any], train: int, _: int) -> float:
+    """Count two networks, and two attacks per norm on each."""
+    probe = ProbeSpec.model_validate(spec)
+    per_image = 1 + len(probe.reference) * 2 * (2 * probe.steps + 1)
+    return 2.0 * (2 * min(probe.train_images, train) + min(probe.images, train) * per_image)
+
+
+def _diagnosis(spec: dict[str, Any], train: int, _: int) -> float:
+    """Count the fit of a head, and per network the attacks on both losses and the gradients at four image sets."""
+    diagnosis = DiagnoseSpec.model_validate(spec)
+    views = len(loss_row(diagnosis.task, diagnosis.arguments).forwards)
+    per_image = (2 * diagnosis.steps + 4 * 3) * (1 + views)
+    head = diagnosis.head_epochs * min(diagnosis.head_images, train) * views
+    return head + (1 + diagnosis.own_head) * min(diagnosis.images, train) * per_image
+
+
+_COUNTED: dict[str, Callable[[dict[str, Any], int, int], float]] = {
+    "pretrain": _training,
+    "finetune": _training,
+    "probe": _probe,
+    "diagnose": _diagnosis,
+    "evaluate": _sweep,
+    "corrupt": _corruptions,
+}
+
+
+def _counted(stage: Stage, store: Store) -> tuple[int, int] | None:
+    """Ask the prepared data, which may have outlived its source; before that the source."""
+    if store.done(stage.path):
+        counts = prepared_facts(store, stage.path)["counts"]
+        return counts["train"], counts["test"]
+    return count_images(data_of(stage))
+
+
+def as_text(*shown: RenderableType) -> str:
+    """Write tables and the like as plain text."""
+    out = io.StringIO()
+    Console(file=out, width=WIDTH).print(*shown, sep="\n", soft_wrap=True)  # a path stays on its line
+    return out.getvalue().rstrip()

@@ -1,0 +1,175 @@
+"""Evaluation of a trained model: accuracy over eps for both norms, as one row per test image."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from ssrob.attacks.autoattack import autoattack_sweep
+from ssrob.attacks.sanity_checks import check
+from ssrob.attacks.sweep import SweepResult, attack_sweep
+from ssrob.config.study import Norm
+from ssrob.data.test_split import open_test
+from ssrob.hardware.device import memory_format
+from ssrob.models.serialization import load_network
+from ssrob.planning.specs import EvaluateSpec
+from ssrob.registry.attacks import CHECKS, REFERENCE
+from ssrob.registry.presets import PRESETS, AttackPlan
+from ssrob.runtime.runner import Context, Interrupted
+from ssrob.runtime.sweep_cache import BlockStore
+from ssrob.storage.tables import CHECKED, EXAMPLES, write_table
+
+SAMPLES = 8  # images kept for people to look at
+# Images that are lost to a kill at most: a few batches, so that these stay full.
+BLOCK, GPU_BLOCK = 1024, 8192
+
+
+class TestImages(NamedTuple):
+    """Images (N, C, H, W) float in [0, 1], labels (N,), and their rows in the test split (N,)."""
+
+    x: Tensor
+    y: Tensor
+    rows: Tensor
+
+    def first(self, count: int) -> "TestImages":
+        """Return the first images alone."""
+        return TestImages(*(tensor[:count] for tensor in self))
+
+
+def stage(context: Context) -> None:
+    """Run an evaluate stage: the sweeps of one checkpoint over all norms."""
+    spec = EvaluateSpec.model_validate(context.stage.spec)
+    model = load_network(context.parent("model") / f"{spec.checkpoint}.safetensors")
+    model.to(device=context.device, memory_format=memory_format(context.device))  # type: ignore[call-overload]
+    test = load_test(context.parent("data"), spec.images)
+    shown = test.first(SAMPLES)
+    samples: dict[str, Any] = {"clean": shown.x.numpy(), "label": shown.y.numpy()}
+    blocks = BlockStore(context.work / "blocks", then=partial(_stop_if_asked, context))
+    plan = PRESETS[spec.preset].with_restarts(spec.restarts) if spec.restarts > 1 else spec.preset
+    tables, checks, told = [], [], []
+    for norm, eps in spec.eps.items():
+        with context.progress(total=len(test.x), unit="image") as bar:
+            result = run_sweep(
+                model,
+                test,
+                norm=norm,
+                eps=eps,
+                preset=plan,
+                seed=spec.seed,
+                device=context.device,
+                gradients_in=spec.gradients_in,
+                layout="model",  # another order of summation would give finished studies other last bits
+                progress=partial(_show, context, bar),
+                store=blocks,
+                block=GPU_BLOCK if context.device.type == "cuda" else BLOCK,
+            )
+        tables.append(example_rows(result, norm, test))
+        audit = {"images": spec.audit_images, "queries": spec.audit_queries}
+        checks.append(check_rows(model, test, result, preset=plan, seed=spec.seed, **audit))
+        samples |= _samples(model, shown, spec, norm)
+        context.provenance[f"gradients_{norm}"] = result.gradients
+        near = min(range(len(eps)), key=lambda i: abs(eps[i] - spec.reference[norm]))
+        told.append(f"{100 * result.accuracy[near].item():.1f} % at {norm} {eps[near]:.4g}")
+    write_table(pd.concat(tables, ignore_index=True), EXAMPLES, context.out / "robustness.parquet")
+    write_table(pd.concat(checks, ignore_index=True), CHECKED, context.out / "checks.parquet")
+    np.savez(context.out / "samples.npz", **samples)
+    clean = 100 * result.clean_correct.double().mean().item()
+    context.summary = f"{clean:.1f} % clean, " + ", ".join(told)
+
+
+def load_test(folder: Path, images: int | None) -> TestImages:
+    """Open the test split of a data stage, or a class-balanced part of it."""
+    pixels, labels, index = open_test(folder, images)
+    x = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))).float() / 255
+    return TestImages(x, torch.from_numpy(np.array(labels)), torch.from_numpy(np.array(index)))
+
+
+def run_sweep(
+    model: nn.Module, test: TestImages, *, preset: str | AttackPlan, layout: str = "channels_last", **settings: Any
+) -> SweepResult:
+    """Attack test images with a preset, AutoAttack's own code included; `settings` as of `attack_sweep`."""
+    if preset == REFERENCE:  # in the model's own layout
+        return autoattack_sweep(model, test.x, test.y, **settings)
+    return attack_sweep(model, test.x, test.y, preset=preset, index=test.rows, layout=layout, **settings)
+
+
+def example_rows(result: SweepResult, norm: Norm, test: TestImages) -> pd.DataFrame:
+    """Return a sweep as rows of `tables.EXAMPLES`, one per image."""
+    eps = np.append(result.eps.numpy(), np.inf)
+    first_failed = result.robust.sum(dim=0).numpy()  # robust (E, N) falls along eps
+    columns = {
+        "eval_norm": norm,
+        "example": test.rows.numpy(),
+        "label": test.y.numpy(),
+        "clean_correct": result.clean_correct.numpy(),
+        "distance": result.distance.numpy().astype(np.float64),
+        "first_failed": eps[first_failed],
+        "attack": list(result.attack),
+    }
+    return pd.DataFrame(columns)
+
+
+def check_rows(
+    model: nn.Module,
+    test: TestImages,
+    result: SweepResult,
+    *,
+    preset: str | AttackPlan,
+    seed: int,
+    images: int,
+    queries: int,
+) -> pd.DataFrame:
+    """Check a sweep against the signs of a weak attack; one row of `tables.CHECKED` per check.
+
+    Attacks `images` of them again (0: no checks), the reference's sweeps with our own preset "standard".
+    """
+    flags: dict[str, str] = {}
+    if images:
+        plan = "standard" if preset == REFERENCE else preset
+        found = check(model, test.x, test.y, result, preset=plan, seed=seed, audit=images, queries=queries)
+        flags = {flag.name: flag.message for flag in found}
+    names = CHECKS if images else ()
+    rows = [(result.norm, name, name not in flags, flags.get(name, "")) for name in names]
+    return pd.DataFrame(rows, columns=list(CHECKED))
+
+
+def _samples(model: nn.Module, shown: TestImages, spec: EvaluateSpec, norm: Norm) -> dict[str, Any]:
+    """Attack a few images at the reference eps, for the report's picture."""
+    eps = spec.reference[norm]
+    found = attack_sweep(
+        model,
+        shown.x,
+        shown.y,
+        norm=norm,
+        eps=[eps],
+        preset="fast",
+        seed=spec.seed,
+        index=shown.rows,
+        layout="model",
+        keep_adversarial=True,
+    )
+    assert found.adversarial is not None
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        clean, adversarial = (model(x.to(device)).argmax(dim=1).cpu() for x in (shown.x, found.adversarial))
+    return {
+        "predicted_clean": clean.numpy(),
+        f"adversarial_{norm}": found.adversarial.cpu().numpy(),
+        f"predicted_adversarial_{norm}": adversarial.numpy(),
+        f"eps_{norm}": np.asarray(eps),
+    }
+
+
+def _show(context: Context, bar: Any, done: int, total: int) -> None:
+    bar.update(done - bar.n)
+    if done % BLOCK and done < total:  # at the end of a block it must be stored first
+        _stop_if_asked(context)
+
+
+def _stop_if_asked(context: Context) -> None:
+    if context.stopping():
+        raise Interrupted("stopped; finished blocks of images are kept, run it again to go on")

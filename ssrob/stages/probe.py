@@ -1,0 +1,214 @@
+"""What a pre-trained backbone has learnt: a kNN and a linear probe of its frozen features, clean and under attack."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ssrob.attacks.frozen import frozen
+from ssrob.attacks.lp_ball import GEOMETRIES
+from ssrob.attacks.pgd import pgd
+from ssrob.config.study import Norm
+from ssrob.data.loader import as_tensor, unit
+from ssrob.data.prepared import Prepared
+from ssrob.data.splits import balanced
+from ssrob.models.network import Network, build
+from ssrob.models.serialization import load_network
+from ssrob.planning.specs import ProbeSpec
+from ssrob.registry.attacks import STEP_RATIO
+from ssrob.runtime.runner import Context, Interrupted
+from ssrob.seeding import example_keys, generator
+from ssrob.storage.tables import PROBED, shares, write_table
+
+BATCH = 500
+ABSENT = -1e4  # logit of a class without training images: never chosen, its loss finite
+Images = tuple[Tensor, Tensor]  # (N, C, H, W) in [0, 1], labels (N,)
+Logits = Callable[[Tensor], Tensor]  # features (B, D) -> (B, K)
+
+
+@dataclass(frozen=True)
+class KNN:
+    """Weighted vote of the nearest neighbours by cosine (Wu et al. 2018): a vote weighs exp(cosine / temperature)."""
+
+    features: Tensor  # (N, D), of length 1
+    labels: Tensor  # (N,)
+    classes: int
+    neighbours: int
+    temperature: float
+
+    def votes(self, features: Tensor) -> Tensor:
+        """Return the logarithm of the classes' votes of the nearest neighbours, (B, D) -> (B, K)."""
+        cosine, nearest = self._cosines(features).topk(min(self.neighbours, len(self.labels)), dim=1)
+        return self._log_votes(cosine, self.labels[nearest])
+
+    def soft_votes(self, features: Tensor) -> Tensor:
+        """Return the same with a vote of every image: differentiable everywhere, which is what the attack climbs."""
+        return self._log_votes(self._cosines(features), self.labels.expand(len(features), -1))
+
+    def _cosines(self, features: Tensor) -> Tensor:
+        return F.normalize(features, dim=1) @ self.features.T
+
+    def _log_votes(self, cosine: Tensor, labels: Tensor) -> Tensor:
+        # Relative to the largest possible vote, so that no exponential overflows.
+        weights = ((cosine - 1) / self.temperature).exp()
+        votes = cosine.new_zeros(len(cosine), self.classes).scatter_add(1, labels, weights)
+        return votes.clamp_min(torch.finfo(votes.dtype).tiny).log()
+
+
+@dataclass(frozen=True)
+class Probes:
+    """Both probes of one backbone; frozen, in eval mode."""
+
+    network: Network
+    knn: KNN
+    linear: Logits
+
+    def predict(self, x: Tensor) -> dict[str, Tensor]:
+        """Classify images x (B, C, H, W) in [0, 1]; classes (B,) by probe."""
+        features = self.network.features(x)
+        return {"knn": self.knn.votes(features).argmax(dim=1), "linear": self.linear(features).argmax(dim=1)}
+
+    def climbed(self) -> dict[str, Logits]:
+        """Return what an attack on each probe climbs cross-entropy of."""
+        return {"knn": self.knn.soft_votes, "linear": self.linear}
+
+
+def stage(context: Context) -> None:
+    """Run a probe stage: fit on training images, measure on validation images, before and after pre-training."""
+    spec = ProbeSpec.model_validate(context.stage.spec)
+    data = Prepared(context.parent("data"))
+    network = load_network(context.parent("model") / "last.safetensors").to(context.device)  # as handed over
+    train, held_out = _images(data, spec, context.device)
+    networks = {"pretrained": network, "untrained": untrained(network, spec.init_seed, train[0])}
+    tables = []
+    with context.progress(total=len(networks) * (1 + len(spec.reference)) * len(held_out[0]), unit="image") as bar:
+
+        def tell(images: int) -> None:
+            bar.update(images)
+            if context.stopping():
+                raise Interrupted("stopped; run it again to start anew")
+
+        for name, each in networks.items():
+            with frozen(each):
+                probes = fit(each, train, len(data.classes), spec)
+                tables.append(measure(probes, held_out, spec, tell).assign(features=name))
+    table = pd.concat(tables, ignore_index=True)[list(PROBED)]
+    write_table(table, PROBED, context.out / "probes.parquet")
+    context.summary = _told(table)
+
+
+def untrained(network: Network, seed: int, images: Tensor) -> Network:
+    """Return the same network at its random start, with BatchNorm statistics of the images (N, C, H, W) in [0, 1]."""
+    fresh = build(network.architecture, seed).to(images.device).train()
+    for module in fresh.backbone.modules():
+        if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
+            module.momentum = None  # the mean over batches
+    with torch.no_grad():
+        for x in torch.split(images, BATCH):
+            fresh.features(x)
+    return fresh.eval()
+
+
+@torch.no_grad()
+def fit(network: Network, train: Images, classes: int, spec: ProbeSpec) -> Probes:
+    """Fit both probes on the features of clean training images, which are not augmented."""
+    x, y = train
+    features = torch.cat([network.features(part) for part in torch.split(x, BATCH)]).float()
+    knn = KNN(F.normalize(features, dim=1), y, classes, spec.neighbours, spec.temperature)
+    return Probes(network, knn, _linear(features, y, classes))
+
+
+def measure(
+    probes: Probes, images: Images, spec: ProbeSpec, tell: Callable[[int], None] = lambda _: None
+) -> pd.DataFrame:
+    """Measure both probes on clean images and under PGD in each norm; rows as `tables.PROBED`, less `features`.
+
+    Under attack an image counts as right if neither the attack on the kNN's votes nor that on the linear probe's
+    cross-entropy misleads the probe, and it was right without one.
+    """
+    right = {norm: _right(probes, images, spec, norm, tell) for norm in (None, *spec.reference)}
+    rows = []
+    for norm, found in right.items():
+        for probe in found:
+            hits = (found[probe] & right[None][probe]).cpu().numpy()
+            eps = 0.0 if norm is None else spec.reference[norm]
+            told = {"probe": probe, "eval_norm": norm, "eps": eps}
+            rows.append(told | {"n": len(hits), "correct": np.packbits(hits).tobytes()})
+    return pd.DataFrame(rows)
+
+
+def _right(
+    probes: Probes, images: Images, spec: ProbeSpec, norm: Norm | None, tell: Callable[[int], None]
+) -> dict[str, Tensor]:
+    """Return by probe whether each image (N,) is classified right, in every version of it that an attack found."""
+    found: dict[str, list[Tensor]] = {"knn": [], "linear": []}
+    for number, (x, y) in enumerate(zip(*(torch.split(each, BATCH) for each in images), strict=True)):
+        versions = [x] if norm is None else _attacked(probes, (x, y), spec, norm, number)
+        with torch.no_grad():
+            guesses = [probes.predict(version) for version in versions]
+        for probe, parts in found.items():
+            parts.append(torch.stack([guess[probe] == y for guess in guesses]).all(dim=0))
+        tell(len(x))
+    return {probe: torch.cat(parts) for probe, parts in found.items()}
+
+
+def _attacked(probes: Probes, images: Images, spec: ProbeSpec, norm: Norm, number: int) -> Iterator[Tensor]:
+    """Yield the images as PGD on each probe's cross-entropy leaves them."""
+    x, y = images
+    eps = spec.reference[norm]
+    for probe, logits in probes.climbed().items():
+
+        def loss_at(point: Tensor, logits: Logits = logits) -> Tensor:
+            return F.cross_entropy(logits(probes.network.features(point)), y, reduction="none")
+
+        yield pgd(
+            loss_at,
+            x,
+            geometry=GEOMETRIES[norm],
+            eps=eps,
+            steps=spec.steps,
+            step_size=STEP_RATIO * eps / spec.steps,
+            generator=generator(spec.seed, "probe", probe, norm, number, device=x.device),
+        )
+
+
+def _linear(features: Tensor, labels: Tensor, classes: int) -> Logits:
+    """Fit multinomial logistic regression (L2 penalty, C = 1) on standardised features (N, D); returns its logits."""
+    from sklearn.linear_model import LogisticRegression
+
+    mean, std = features.mean(dim=0), features.std(dim=0).clamp_min(1e-6)
+    fitted = LogisticRegression(max_iter=1000)
+    fitted.fit(((features - mean) / std).double().cpu().numpy(), labels.cpu().numpy())
+    coefficients, intercept = fitted.coef_, fitted.intercept_
+    if len(coefficients) == 1:  # two classes share one row, whose sign tells them apart
+        coefficients, intercept = np.vstack([-coefficients, coefficients]) / 2, np.r_[-intercept, intercept] / 2
+    weight = features.new_zeros(classes, features.shape[1])
+    bias = features.new_full((classes,), ABSENT)
+    present = torch.as_tensor(fitted.classes_, device=features.device)
+    weight[present] = torch.as_tensor(coefficients, dtype=features.dtype, device=features.device)
+    bias[present] = torch.as_tensor(intercept, dtype=features.dtype, device=features.device)
+    return lambda x: F.linear((x - mean) / std, weight, bias)
+
+
+def _images(data: Prepared, spec: ProbeSpec, device: torch.device) -> tuple[Images, Images]:
+    """Return training images, equally many per class, and validation images, in proportion."""
+    pixels, labels = data.train()
+    keys = example_keys(torch.arange(len(labels)), spec.seed, "probe subset").numpy()
+    kept = np.sort(balanced(labels, keys, spec.train_images))
+    held_out, held_out_labels = data.validation()
+    count = spec.images
+    return _opened(pixels[kept], labels[kept], device), _opened(held_out[:count], held_out_labels[:count], device)
+
+
+def _opened(pixels: np.ndarray, labels: np.ndarray, device: torch.device) -> Images:
+    return unit(as_tensor(pixels, device)), torch.from_numpy(np.array(labels)).to(device)
+
+
+def _told(table: pd.DataFrame) -> str:
+    clean = table[table["eval_norm"].isna()]
+    rows = zip(clean["features"], clean["probe"], shares(clean), strict=True)
+    return ", ".join(f"{probe} {100 * share:.1f} % {features}" for features, probe, share in rows)

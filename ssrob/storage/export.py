@@ -1,0 +1,128 @@
+"""Writing results for elsewhere: a trained model with its card, or the finished stages of a study."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ssrob.planning.plan import Plan
+from ssrob.registry.stages import STAGES
+from ssrob.storage import bundle, heartbeat
+from ssrob.storage.lock import LOCK
+from ssrob.storage.model_card import Tested, card
+from ssrob.storage.store import MANIFEST, Store, StoreError, prepared_facts, sha256
+
+TRAININGS = ("finetune", "pretrain")
+ABOUT = "export.json"  # what an exported study holds, and the checksums of its unfinished work
+WEIGHTS = ".safetensors"
+OF_A_RUN = {heartbeat.FILE, LOCK}
+
+
+def export_model(key: str, store: Store, to: Path | None = None) -> Path:
+    """Write a trained model: weights, card, spec, provenance and the tables of its tests. Returns where.
+
+    key: of the stage that trained it, or any part of the key that no other has. Every file is verified.
+    """
+    path = find_model(key, store)
+    files: dict[str, Path | str] = {name: store.output(path, name) for name in store.manifest(path)["outputs"]}
+    files |= {name: store.folder(path) / name for name in ("spec.json", "provenance.json")}
+    tested = list(tests_of(path, store))
+    for test in tested:
+        folder = f"{test.kind}-{test.checkpoint}"
+        if any(place.startswith(f"{folder}/") for place in files):  # one of several
+            folder += f"-{test.key.rpartition('-')[2]}"
+        for name in store.manifest(test.path)["outputs"]:
+            if name.endswith(".parquet"):
+                files[f"{folder}/{name}"] = store.output(test.path, name)
+    files["README.md"] = card(path, store, tested)
+    to = to or Path(path.partition("/")[2])
+    bundle.write(files, to)
+    return to
+
+
+def find_model(key: str, store: Store) -> str:
+    """Return the path of the finished training that a key, or a part of one, means."""
+    there = [
+        f"{kind}/{folder.name}"
+        for kind in TRAININGS
+        for folder in sorted((store.root / "stages" / kind).glob("*"))
+        if store.done(f"{kind}/{folder.name}")
+    ]
+    found = [path for path in there if key in (path, path.partition("/")[2])] or [path for path in there if key in path]
+    if len(found) == 1:
+        return found[0]
+    several = "no finished model" if not found else f"{len(found)} finished models"
+    shown = "\n  ".join((found or there)[:10])
+    raise StoreError(
+        f"{key!r} means {several} in {store.root}; " + (f"there are\n  {shown}" if shown else "it has none")
+    )
+
+
+def tests_of(path: str, store: Store) -> Iterator[Tested]:
+    """Find the finished stages that tested a model, of whatever kind."""
+    for kind in STAGES:
+        for path_of in (f"{kind}/{folder.name}" for folder in sorted((store.root / "stages" / kind).glob("*"))):
+            manifest = store.manifest(path_of) if store.done(path_of) else {}
+            if manifest.get("parents", {}).get("model") == path:
+                yield Tested(kind, manifest["key"], manifest["spec"])
+
+
+def export_study(
+    plan: Plan, store: Store, to: Path, *, weights: bool = True, data: bool = True, work: bool = False
+) -> dict[str, Any]:
+    """Write a study's finished stages, and on request what the unfinished ones need to go on. Every file is verified.
+
+    Returns what was written, as `export.json` has it. Without `weights` the stages keep their tables; without `data`
+    the data stages are left out, and their fingerprints are kept to compare.
+    """
+    done = [path for path, stage in plan.stages.items() if store.done(path) and (data or stage.kind != "data")]
+    files: dict[str, Path | str] = {}
+    left_out = []
+    for path in done:
+        for name in store.manifest(path)["outputs"]:
+            if not weights and name.endswith(WEIGHTS):
+                left_out.append(f"{path}/{name}")
+            else:
+                files[f"stages/{path}/{name}"] = store.output(path, name)
+        files[f"stages/{path}/{MANIFEST}"] = as_json(store.manifest(path))
+        for name in ("spec.json", "provenance.json", "log.txt"):
+            if (store.folder(path) / name).is_file():
+                files[f"stages/{path}/{name}"] = store.folder(path) / name
+    started = _started(plan, store) if work else {}
+    files |= {f"work/{path}/{name}": file for path, rows in started.items() for name, file in rows.items()}
+    about = {
+        "study": plan.study.study,
+        "stages": done,
+        "left_out": left_out,
+        "fingerprints": _fingerprints(plan, store),
+        "work": {path: _told(rows) for path, rows in started.items()},
+    }
+    bundle.write(files | {ABOUT: as_json(about)}, to)
+    return about
+
+
+def kept(work: Path) -> dict[str, Path]:
+    """Return the files of a work folder that are worth keeping: not the sign of life, nor what was being written."""
+    files = [file for file in sorted(work.rglob("*")) if file.is_file() and file.suffix != ".partial"]
+    named = {file.relative_to(work).as_posix(): file for file in files}
+    return {name: file for name, file in named.items() if name not in OF_A_RUN and not name.startswith("out/")}
+
+
+def _started(plan: Plan, store: Store) -> dict[str, dict[str, Path]]:
+    found = {path: kept(store.work(path)) for path in plan.stages if not store.done(path)}
+    return {path: files for path, files in found.items() if files}
+
+
+def as_json(value: object) -> str:
+    """Write JSON for people."""
+    return json.dumps(value, indent=2, sort_keys=True) + "\n"
+
+
+def _told(rows: dict[str, Path]) -> dict[str, Any]:
+    newest = max(file.stat().st_mtime for file in rows.values())  # an archive may lose it
+    return {"newest": newest, "files": {name: sha256(file) for name, file in rows.items()}}
+
+
+def _fingerprints(plan: Plan, store: Store) -> dict[str, str]:
+    stages = (f"data/{key}" for key in plan.of_kind("data"))
+    return {path: prepared_facts(store, path)["fingerprint"] for path in stages if store.done(path)}

@@ -1,0 +1,21 @@
+"""What `ssrob plan` says of a study that has not begun."""
+
+import re
+from pathlib import Path
+
+from ssrob.cli.plan_view import plan_text
+from ssrob.config.loader import parse_study
+from ssrob.planning.plan import make_plan
+from ssrob.storage.store import Store
+from tests.conftest import tiny_config
+
+
+def test_a_study_in_words(tmp_path: Path) -> None:
+    threat = {"linf": {"eps": "8/255", "steps": 2}}
+    arms = [{"variant": "at", "init": ["random", "ssl"], "norm": "linf", "seeds": [0]}]
+    plan = make_plan(parse_study(tiny_config(tmp_path, threat=threat, arms=arms)))
+    text = plan_text(plan, Store(plan.study.results), {})
+    assert text.startswith("tiny: 2 models (1 seed), 2 still to train, results in ")
+    rows = re.findall(r"^ at +(random|ssl) +linf +8/255 +- +0 +(\d+) +no", text, re.MULTILINE)
+    at = 2 * 2 + 3  # forward and input gradient of two steps; forward and parameter gradient
+    assert rows == [("random", str(at)), ("ssl", str(at + 3))], "pre-training on clean images is counted"

@@ -1,0 +1,119 @@
+"""The passes that are counted are the passes that are made: hooks on the backbone, for everything that can be named."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ssrob.config.loader import family, load_study, parse_study
+from ssrob.config.variants import Variant
+from ssrob.models.network import Forward
+from ssrob.planning.cost import Passes, epochs_passes, step_passes
+from ssrob.planning.objectives import resolve_objective
+from ssrob.planning.plan import make_plan
+from ssrob.planning.specs import Objective, TrainSpec
+from ssrob.training.objective import total, training_terms
+from ssrob.training.perturbations import image_sets
+from tests.conftest import ROOT, tiny_config
+from tests.trainings import make
+from torch import Tensor
+
+ONE_VIEW = ("rotation", "jigsaw")
+WAYS = [
+    (name, task)
+    for name in family()["variants"]
+    for task in ("rotation", "contrastive")
+    if task in ONE_VIEW or "single" not in name
+]
+
+
+def made(objective: Objective) -> Passes:
+    """Run a training step and count what goes through the backbone."""
+    network, batch = make(objective)
+    network.train()
+    counted: Counter[str] = Counter()
+
+    def forward(module: torch.nn.Module, _: Any, features: Tensor) -> None:
+        counted["forward"] += 1
+        kind = "full" if next(module.parameters()).requires_grad else "input"
+        if features.requires_grad:
+            features.register_hook(lambda _: counted.update([kind]))
+
+    network.backbone.register_forward_hook(forward)
+    images = image_sets(network, objective, batch, 0, 0)
+    total(training_terms(Forward(network, objective.batchnorm), objective, images, batch)).backward()
+    return Passes(counted["forward"], counted["input"], counted["full"])
+
+
+@pytest.mark.parametrize(("name", "task"), WAYS)
+def test_a_way_costs_what_is_counted(name: str, task: str, tmp_path: Path) -> None:
+    study = parse_study(tiny_config(tmp_path))
+    objective = resolve_objective(study, study.variants[name], norm="linf", task=task, weight=0.5)
+    assert made(objective) == step_passes(objective)
+
+
+@pytest.mark.parametrize("row", family()["pretraining"])
+@pytest.mark.parametrize("task", ["jigsaw_3x3", "vicreg", "rotation_all"])
+def test_a_pretraining_costs_what_is_counted(row: str, task: str, tmp_path: Path) -> None:
+    study = parse_study(tiny_config(tmp_path))
+    variant = study.pretraining[row].objective
+    assert variant is not None
+    objective = resolve_objective(study, variant, norm="l2", task=task, weight=1)
+    assert made(objective) == step_passes(objective)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config/published").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_published_method_costs_what_is_counted(path: Path) -> None:
+    plan = make_plan(load_study(path))
+    for stage in (*plan.of_kind("pretrain").values(), *plan.of_kind("finetune").values()):
+        objective = TrainSpec.model_validate(stage.spec).objective
+        assert made(objective) == step_passes(objective)
+
+
+OPTIONS = {
+    "resample": {"perturb": {"adv": {"climb": {"xent": 1, "ssl": 1}, "resample": True}}, "train": {"adv": {"xent": 1}}},
+    "branches": {
+        "perturb": {"adv": {"kl_to_clean": 1}},
+        "train": {"clean": {"xent": 1, "ssl": 1}, "adv": {"kl_to_clean": 6}},
+        "batchnorm": {"adv": "aux"},
+    },
+    "one view moves": {
+        "perturb": {"adv": {"climb": {"contrastive": 1}, "layout": "copies", "views": "contrastive_second"}},
+        "train": {"adv": {"contrastive": 1}, "clean": {"contrastive": 1}},
+    },
+    "shared views": {
+        "perturb": {"adv": {"xent": 1, "ssl": 1, "views_xent": 1}},
+        "train": {"adv": {"xent": 1, "ssl": 1, "views_xent": 1}, "clean": {"ssl": 1, "views_xent": 1}},
+    },
+    "a dropped attack": {
+        "perturb": {"adv": {"climb": {"xent": 1, "ssl": 1}, "layout": "copies"}},
+        "train": {"adv": {"xent": 1}},
+    },
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_an_option_costs_what_is_counted(name: str, tmp_path: Path) -> None:
+    variant = Variant.model_validate(OPTIONS[name])
+    objective = resolve_objective(parse_study(tiny_config(tmp_path)), variant, norm="linf", task="rotation", weight=0.5)
+    assert made(objective) == step_passes(objective)
+
+
+def test_while_a_scheduled_weight_is_zero_its_passes_are_not_made(tmp_path: Path) -> None:
+    told = {
+        "perturb": {"adv": {"xent": 1, "ssl": "w"}},
+        "train": {"adv": {"xent": 1, "ssl": "w"}},
+        "weight_schedule": {"ssl": {"start": 0, "end": 1, "after": 0.25, "until": 0.5}},
+    }
+    study = parse_study(tiny_config(tmp_path))
+    objective = resolve_objective(study, Variant.model_validate(told), norm="linf", task="rotation", weight=0.5)
+    at = resolve_objective(study, study.variants["at"], norm="linf", task="rotation", weight=0.5)
+    joint = resolve_objective(study, study.variants["at_ssl_joint"], norm="linf", task="rotation", weight=0.5)
+    early, late = (objective.keeping(objective.factors(share)) for share in (0.2, 0.3))
+    assert made(early) == step_passes(early) == step_passes(at)
+    assert made(late) == step_passes(late) == step_passes(joint)
+    expected = 8 * (0.25 * step_passes(at).equivalent + 0.75 * step_passes(joint).equivalent)
+    assert epochs_passes(objective, 8, 8) == pytest.approx(expected)
+    assert epochs_passes(objective, 8, 2) == pytest.approx(2 * step_passes(at).equivalent)
+    assert epochs_passes(at, 3, 2) == 2 * step_passes(at).equivalent

@@ -1,0 +1,170 @@
+"""The door of the workflow: what would fail after hours of training is refused before any job starts."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ssrob.config.loader import parse_study
+from ssrob.config.study import ConfigError, Data
+from ssrob.corruptions.fingerprint import fingerprint
+from ssrob.data.leakage import check_apart
+from ssrob.data.types import DataError
+from ssrob.planning.plan import Plan, make_plan
+from ssrob.registry.corruptions import CORRUPTIONS, Corruption
+from ssrob.scheduling.disk_usage import estimate
+from ssrob.scheduling.preflight import open_study
+from ssrob.storage.store import MANIFEST, Store, StoreError, write_json
+from tests.conftest import ROOT, snakemake, tiny_config
+
+
+def finish(store: Store, stage: Any, **files: object) -> Path:
+    """Publish a stage with JSON files as its outputs; return its folder."""
+    out = store.work(stage.path) / "out"
+    out.mkdir(parents=True)
+    for name, value in files.items():
+        write_json(out / f"{name}.json", value)
+    store.publish(stage, out, {})
+    return store.folder(stage.path)
+
+
+def refused(folder: Path, **corruptions: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        open_study(tiny_config(folder / "results", corrupt=corruptions), "study.yaml")
+    return str(caught.value)
+
+
+def test_published_corruptions_are_looked_for_before_anything_is_trained(tmp_path: Path) -> None:
+    names = ["fog", "contrast"]
+    official = tmp_path / "cifar10c"
+    told = refused(tmp_path, names=names, official=str(official))
+    assert told == f"corrupt.official: no such folder: {official}"
+    assert "no such folder: xxx" in refused(tmp_path, names=names, official="x" * 5000)
+    official.mkdir()
+    (official / "fog.npy").touch()
+    told = refused(tmp_path, names=names, official=str(official))
+    assert told.endswith("must hold labels.npy and a file for each of `names`, found no labels.npy, contrast.npy")
+    for name in ("labels", "contrast"):
+        (official / f"{name}.npy").touch()
+    assert open_study(tiny_config(tmp_path / "results", corrupt={"names": names, "official": str(official)}))
+
+
+def test_a_corruption_of_a_plugin_has_no_published_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CORRUPTIONS, "darken", Corruption("plugin:darken", severities=((0.1,),) * 5))
+    for name in ("labels", "fog"):
+        (tmp_path / f"{name}.npy").touch()
+    assert refused(tmp_path, names=["fog", "darken"], official=str(tmp_path)).endswith("found no darken.npy")
+
+
+def test_photographs_are_looked_for_until_every_model_is_tested(tmp_path: Path) -> None:
+    corruptions = {"names": ["frost"], "frost": str(tmp_path / "photos")}
+    assert refused(tmp_path, **corruptions) == f"corrupt.frost: no such folder: {tmp_path / 'photos'}"
+    config = tiny_config(tmp_path / "results", corrupt=corruptions)
+    plan = make_plan(parse_study(config))
+    for stage in plan.of_kind("corrupt").values():
+        finish(Store(plan.study.results), stage)
+    assert open_study(config), "a finished test needs its photographs no more"
+
+
+def test_tests_on_more_images_than_there_are_are_refused(tmp_path: Path) -> None:
+    for section in ("evaluate", "corrupt"):
+        config = tiny_config(tmp_path / "results")
+        config[section]["images"] = 61
+        with pytest.raises(
+            ConfigError, match=rf"{section}\.images: must be 1\.\.60 \(the test images there are\), found 61"
+        ):
+            open_study(config)
+
+
+def test_pre_training_sees_no_image_that_is_tested_on(tmp_path: Path) -> None:
+    arms = [{"variant": "at", "norm": "linf", "init": "ssl"}]
+
+    def opened(**extra: Any) -> Plan:
+        data = {"name": "more", "source": "digits"} | extra
+        return open_study(tiny_config(tmp_path / "results", pretrain_data=data, arms=arms))
+
+    assert opened(train_images=300)
+    for field, value in (("split_seed", 1), ("test_share", 0.1)):
+        with pytest.raises(DataError, match=rf"'more': {field}: it has images of 'digits', which sets its test images"):
+            opened(**{field: value})
+
+
+def test_files_that_hold_test_images_are_no_data_for_pre_training(tmp_path: Path) -> None:
+    for name in ("train-0", "train-1", "test-0"):
+        (tmp_path / f"{name}.parquet").touch()
+    data = Data(name="mine", source="parquet", path=tmp_path)
+    check_apart(data, data.model_copy(update={"name": "same", "label_column": None}))
+    with pytest.raises(DataError, match=r"'all': train: .*test-0.parquet holds the test images of 'mine'"):
+        check_apart(data, data.model_copy(update={"name": "all", "train": ["*.parquet"]}))
+    (tmp_path / "test-0.parquet").unlink()
+    with pytest.raises(DataError, match=r"'bare': label_column: .* expected the same, found None"):
+        check_apart(data, data.model_copy(update={"name": "bare", "label_column": None}))
+
+
+def test_photographs_that_changed_between_two_models_are_noticed(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "a.png").write_bytes(b"ice")
+    config = tiny_config(tmp_path / "results", corrupt={"names": ["frost"], "frost": str(photos)})
+    plan = make_plan(parse_study(config))
+    store, (tested, *_) = Store(plan.study.results), plan.of_kind("corrupt").values()
+    out = store.work(tested.path) / "out"
+    out.mkdir(parents=True)
+    store.publish(tested, out, {"corruptions": {"files": fingerprint(photos)}})
+    assert open_study(config)
+    (photos / "a.png").write_bytes(b"snow")
+    with pytest.raises(ConfigError, match=r"frost: .*photos has other files than when corrupt/.* was made; remove"):
+        open_study(config)
+
+
+def test_messages_name_the_config(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^study\.yaml: seeds: "):
+        open_study(tiny_config(tmp_path, seeds=[]), "study.yaml")
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "no JSON"])
+def test_prepared_data_that_was_damaged_is_told(damage: str, tmp_path: Path) -> None:
+    config = tiny_config(tmp_path / "results")
+    plan = make_plan(parse_study(config))
+    store, (stage,) = Store(plan.study.results), plan.of_kind("data").values()
+    about = {"shape": [1, 8, 8], "counts": {"train": 360, "validation": 40, "test": 60}}
+    file = finish(store, stage, data=about) / "data.json"
+    assert estimate(plan, store).by_kind["finetune"] > 0
+    assert open_study(config)
+    if damage == "cut":
+        file.write_text(file.read_text()[:-9])
+    elif damage == "gone":
+        file.unlink()
+    else:
+        shutil.rmtree(file.parent)
+        (store.root / "text").mkdir()
+        (store.root / "text" / "data.json").write_text("[1]")
+        store.publish(stage, store.root / "text", {})
+    with pytest.raises(StoreError, match=r"data\.json: .*remove the folder .*data/digits-\w+ and run again"):
+        open_study(config)
+    assert (file.parent / MANIFEST).is_file()
+
+
+@pytest.mark.study
+def test_the_workflow_tells_damaged_results_without_a_traceback(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path / "results")
+    plan = make_plan(parse_study(config))
+    store, (stage,) = Store(plan.study.results), plan.of_kind("data").values()
+    (finish(store, stage, data={}) / "data.json").unlink()
+    done = snakemake(tmp_path / "run", config, "--dry-run")
+    assert done.returncode != 0
+    assert "data.json: missing, truncated or altered; remove the folder" in done.stdout
+    assert "Traceback (most recent call last)" not in done.stdout + done.stderr
+
+
+@pytest.mark.study
+def test_the_workflow_refuses_a_key_that_is_given_twice(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text((ROOT / "config" / "quickstart.yaml").read_text() + "seeds: [5]\n")
+    command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", "--directory", tmp_path, "--dry-run"]
+    done = subprocess.run([*command, "--configfile", path], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "the key 'seeds' is given twice" in done.stdout + done.stderr
+    assert "Traceback (most recent call last)" not in done.stdout + done.stderr

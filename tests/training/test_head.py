@@ -1,0 +1,210 @@
+"""Fine-tuning the head alone, on clean (SLF) or adversarial images (ALF), beside full fine-tuning in one study."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from ssrob.analysis.collect import arm_columns, labels, read_tables
+from ssrob.analysis.sweeps import from_tables
+from ssrob.config.loader import parse_study
+from ssrob.config.study import ConfigError
+from ssrob.data.loader import Batches
+from ssrob.data.prepared import Prepared
+from ssrob.planning.cost import Passes, step_passes, training_passes
+from ssrob.planning.plan import Plan, make_plan
+from ssrob.planning.specs import TrainSpec
+from ssrob.planning.stage import Stage
+from ssrob.reporting.figures.arms import is_plain_at, name_arms, panels, with_names
+from ssrob.reporting.figures.style import looks
+from ssrob.reporting.figures.summary import differences_to_at
+from ssrob.runtime import runner
+from ssrob.storage import tables
+from ssrob.storage.store import Store, sha256
+from ssrob.storage.tables import read_table
+from ssrob.training import train
+from ssrob.training.perturbations import perturbed
+from ssrob.training.train_step import GRADIENT, descend, drawn
+from tests import synthetic
+from tests.conftest import tiny_config
+from tests.trainings import plan_of, run_training, run_until
+
+WAYS = {"variant": ["standard", "at"], "norm": "linf", "init": "ssl"}
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Store]:
+    """SLF, ALF and their full counterparts from one pre-training; the head alone with a weight average, too."""
+    folder = tmp_path_factory.mktemp("tuned")
+    training = tiny_config(folder)["finetune"] | {"ema": 0.9}
+    plan, store = plan_of(folder, finetune=training, arms=[WAYS | {"tune": ["full", "head"]}])
+    run_training(plan, store)
+    return plan, store
+
+
+def of(plan: Plan, **told: Any) -> Stage:
+    (found,) = (s for s in plan.of_kind("finetune").values() if all(s.spec.get(key) == told[key] for key in told))
+    return found
+
+
+@pytest.mark.parametrize("variant", ["standard", "at"])
+def test_the_head_is_trained_and_the_backbone_stays_to_the_bit(variant: str, tuned: tuple[Plan, Store]) -> None:
+    plan, store = tuned
+    (before,) = (load_file(store.output(s.path, "last.safetensors")) for s in plan.of_kind("pretrain").values())
+    head, full = (
+        load_file(store.output(of(plan, variant=variant, tune=tune).path, "last.safetensors"))
+        for tune in ("head", None)
+    )
+    backbone = [name for name in before if name.startswith("backbone.")]
+    assert any("running_mean" in name for name in backbone)
+    for name in backbone:
+        assert torch.equal(head[name], before[name]), name
+    assert not all(torch.equal(full[name], before[name]) for name in backbone)
+    assert not torch.equal(head["heads.class.weight"], full["heads.class.weight"])
+
+
+def set_up(stage: Stage, store: Store) -> tuple[train.State, train.Task]:
+    spec, data = TrainSpec.model_validate(stage.spec), Prepared(store.folder(stage.parents["data"]))
+    init = store.folder(stage.parents["init"]) / "last.safetensors"
+    state = train.start(spec, data, init, torch.device("cpu"), logging.getLogger("test"))
+    batches = Batches(*data.train(), spec.training.batch_size, spec.seed)
+    return state, train.Task(spec, batches, train._validation(data, spec, torch.device("cpu")))
+
+
+@pytest.mark.parametrize("variant", ["standard", "at"])
+def test_the_gradient_is_that_of_logistic_regression_on_frozen_features(
+    variant: str, tuned: tuple[Plan, Store]
+) -> None:
+    plan, store = tuned
+    state, task = set_up(of(plan, variant=variant, tune="head"), store)
+    x, y, _ = task.batches.at(0)
+    batch = drawn(task.spec, x, y, 0)
+    found = descend(state.network, task.spec, batch)
+    assert {name for name in found if name.startswith(GRADIENT)} == {
+        "gradient/heads.class.weight",
+        "gradient/heads.class.bias",
+    }
+    state.network.eval()
+    images = perturbed(state.network, task.spec.objective, batch)
+    with torch.no_grad():
+        features = state.network.features(images["adv" if variant == "at" else "clean"])
+        residual = (state.network.heads["class"](features).softmax(1) - F.one_hot(y, 10)) / len(y)
+    # float32, sums over 100 images
+    torch.testing.assert_close(found["gradient/heads.class.weight"], residual.T @ features, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(found["gradient/heads.class.bias"], residual.sum(0), rtol=1e-4, atol=1e-6)
+
+
+def test_the_attack_goes_through_the_backbone_as_in_full_fine_tuning(tuned: tuple[Plan, Store]) -> None:
+    plan, store = tuned
+    made = []
+    for tune in ("head", None):
+        state, task = set_up(of(plan, variant="at", tune=tune), store)
+        batch = drawn(task.spec, *task.batches.at(0)[:2], 0)
+        made.append(perturbed(state.network, task.spec.objective, batch)["adv"])
+    assert torch.equal(*made)
+
+
+def test_on_clean_images_nothing_goes_back_through_the_backbone(tuned: tuple[Plan, Store]) -> None:
+    plan, store = tuned
+    for tune in ("head", None):
+        state, task = set_up(of(plan, variant="standard", tune=tune), store)
+        tracked: list[bool] = []
+        state.network.backbone.register_forward_hook(lambda *_, seen=tracked: seen.append(_[2].requires_grad))
+        descend(state.network, task.spec, drawn(task.spec, *task.batches.at(0)[:2], 0))
+        assert tracked == [tune is None]
+
+
+def test_arms_carry_what_is_tuned_and_old_ones_keep_keys_and_study(tmp_path: Path) -> None:
+    def planned(**more: Any) -> Plan:
+        return make_plan(parse_study(tiny_config(tmp_path, arms=[WAYS | more])))
+
+    plain, explicit, both = planned(), planned(tune="full"), planned(tune=["full", "head"])
+    assert list(plain.stages) == list(explicit.stages)
+    assert plain.digest == explicit.digest
+    assert set(plain.stages) < set(both.stages)
+    assert "tune" not in of(plain, variant="at").spec
+    heads = [arm for arm in both.arms if arm.tune == "head"]
+    assert [arm_columns(arm)["tune"] for arm in heads] == ["head", "head"]
+    assert [labels(both)[arm.finetune] for arm in heads] == [
+        "standard from ssl head alone",
+        "at linf from ssl head alone",
+    ]
+    assert all("-head-" in arm.finetune for arm in heads)
+    assert len({arm.pretrain for arm in both.arms}) == 1
+
+
+def test_passes_of_the_head_alone_have_no_backward_to_the_parameters(tuned: tuple[Plan, Store], tmp_path: Path) -> None:
+    plan, store = tuned
+    spec = TrainSpec.model_validate(of(plan, variant="at", tune="head").spec)
+    assert step_passes(spec.objective, "head") == Passes(2 + 1, 2, 0)
+    assert training_passes(spec) == 5
+    records = read_table(store.output(of(plan, variant="at", tune="head").path, "training.parquet"))
+    assert records.query("metric == 'passes'")["value"].tolist() == [5]
+    arms = [WAYS | {"variant": "at", "tune": "head", "equal_passes": "at"}]
+    longer = make_plan(parse_study(tiny_config(tmp_path, arms=arms)))
+    (stage,) = longer.of_kind("finetune").values()
+    assert stage.spec["training"]["epochs"] == 7 / 5
+
+
+def test_the_head_alone_goes_on_to_the_same_bits(tuned: tuple[Plan, Store], tmp_path: Path) -> None:
+    plan, store = tuned
+    again = Store(tmp_path)
+    stage = of(plan, variant="at", tune="head")
+    for each in plan.stages.values():
+        if each.kind in ("data", "pretrain"):
+            runner.run(each, again, device="cpu")
+    run_until(stage, again, 1)
+    runner.run(stage, again, device="cpu")
+    for name in ("last.safetensors", "best.safetensors", "training.parquet"):
+        assert sha256(again.output(stage.path, name)) == sha256(store.output(stage.path, name)), name
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arms": [{"variant": "at_ssl_adv_nograd", "tune": "head"}]}, r"moves BatchNorm statistics \(forward\)"),
+        (
+            {
+                "variants": {"x": {"perturb": {"a": {"xent": 1}}, "train": {"a": {"xent": 1}}, "attack_mode": "train"}},
+                "arms": [{"variant": "x", "tune": ["full", "head"]}],
+            },
+            r"moves BatchNorm statistics \(attack_mode: train\), which tune: head leaves",
+        ),
+        ({"arms": [{"variant": "at", "tune": "backbone"}]}, r"arms\.0\.tune"),
+        ({"pretrain": {"tune": "head"}}, r"unknown key 'tune'"),
+        ({"pretraining": {"mine": {"train": {"clean": {"ssl": 1}}, "tune": "head"}}}, r"unknown key 'tune'"),
+    ],
+)
+def test_what_the_head_alone_cannot_mean_is_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_plan(parse_study(tiny_config(tmp_path, **changes)))
+
+
+def test_figures_and_findings_tell_the_head_alone_from_full_fine_tuning() -> None:
+    ways = {"variant": ["at", "at_ssl_adv"], "norm": "linf", "init": ["random", "ssl"]}
+    study = synthetic.study(seeds=[0, 1], arms=[ways, ways | {"tune": "head"}], evaluate={"eps": [0, 0.5, 1, 2]})
+    made = synthetic.tables(study)
+    arms = name_arms(made["arms"])
+    assert arms["name"].nunique() == 8
+    assert len(set(looks(arms).values())) == 8
+    rows = with_names(made["robustness"], arms)
+    assert rows.loc[is_plain_at(rows), "tune"].unique().tolist() == ["full"]
+    shown = panels(rows)
+    assert set().union(*(part["name"] for _, part in shown)) == set(arms["name"])
+    assert len(differences_to_at(rows, 0).query("name == 'at linf from ssl head alone'"))
+    cells = from_tables(made["robustness"], pd.DataFrame(columns=list(tables.ALL_EXAMPLES)), made["arms"]).cells
+    assert len(cells) == 4
+    assert all(len(seeds) == 2 for seeds in cells.values()), "the head alone is not mistaken for another seed"
+
+
+def test_tables_of_another_version_are_named(tmp_path: Path) -> None:
+    plan = make_plan(parse_study(tiny_config(tmp_path)))
+    (plan.folder / "tables").mkdir(parents=True)
+    old = {name: column for name, column in tables.ARMS.items() if name != "tune"}
+    tables.write_table(pd.DataFrame(columns=list(old)), old, plan.folder / "tables" / "arms.parquet")
+    with pytest.raises(ValueError, match=r"arms\.parquet: column 'tune' tells another version; run `ssrob collect`"):
+        read_tables(plan)

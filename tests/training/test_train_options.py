@@ -1,0 +1,252 @@
+"""Options of training: weight averaging, early stopping, label smoothing. Exact values, and the same bits resumed."""
+
+import itertools
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from ssrob.analysis.collect import _arms
+from ssrob.config.loader import parse_study
+from ssrob.config.study import ConfigError
+from ssrob.data.loader import Batches
+from ssrob.data.prepared import Prepared
+from ssrob.losses.batch import Batch
+from ssrob.losses.supervised import xent
+from ssrob.models.network import Architecture, Network, build
+from ssrob.planning.plan import make_plan
+from ssrob.planning.specs import TrainSpec
+from ssrob.planning.stage import Stage
+from ssrob.runtime import checkpoint, runner
+from ssrob.storage.store import Store, sha256
+from ssrob.storage.tables import read_table
+from ssrob.training import train, train_step
+from ssrob.training.ema import WeightAverage
+from ssrob.training.validate import validate
+from tests.conftest import tiny_config
+from tests.trainings import plan_of, run_training, run_until
+
+AT = [{"variant": "at", "norm": "linf"}]
+
+
+def finetuning(folder: Path, **training: Any) -> tuple[Stage, Store]:
+    """Plan one adversarial training with changed settings, and prepare its data."""
+    plan, store = plan_of(folder, finetune=tiny_config(folder)["finetune"] | training, arms=AT)
+    runner.run(next(iter(plan.of_kind("data").values())), store, device="cpu")
+    return next(iter(plan.of_kind("finetune").values())), store
+
+
+def set_up(stage: Stage, store: Store) -> tuple[train.State, train.Task]:
+    """Make what `fit` works on, as the stage does."""
+    spec, data = TrainSpec.model_validate(stage.spec), Prepared(store.folder(stage.parents["data"]))
+    state = train.start(spec, data, None, torch.device("cpu"), logging.getLogger("test"))
+    batches = Batches(*data.train(), spec.training.batch_size, spec.seed)
+    return state, train.Task(spec, batches, train._validation(data, spec, torch.device("cpu")))
+
+
+def small_network() -> Network:
+    return build(Architecture("resnet", {"depth": 8, "width": 2}, (1, 8, 8), [0.5], [0.25], {"class": 3}), seed=0)
+
+
+def test_the_average_has_the_values_of_its_formula() -> None:
+    network = small_network()
+    average = WeightAverage(network, decay=0.3)
+    expected = {name: value.double() for name, value in network.state_dict().items()}
+    for t in range(6):
+        with torch.no_grad():
+            for value in network.state_dict().values():
+                value.add_(t + 1)
+        average.update(network, t)
+        d = min(0.3, (1 + t) / (10 + t))  # 0.1, 2/11, 0.25, 4/13 -> 0.3, ...
+        for name, value in network.state_dict().items():
+            counts = not value.is_floating_point()
+            expected[name] = value.double() if counts else d * expected[name] + (1 - d) * value.double()
+    found = average.network.state_dict()
+    assert any("num_batches_tracked" in name for name in found)
+    assert any("running_var" in name for name in found)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name].double(), value, rtol=1e-6, atol=1e-6)  # float32, six updates
+    assert not any(parameter.requires_grad for parameter in average.network.parameters())
+
+
+def test_the_average_is_what_is_validated_and_saved(tmp_path: Path) -> None:
+    stage, store = finetuning(tmp_path, ema=0.5, epochs=2)
+    state, task = set_up(stage, store)
+    assert state.average
+    replayed = {name: value.double() for name, value in state.network.state_dict().items()}
+    told: dict[str, float] = {}
+    for metrics in train.fit(state, task):
+        t = state.step - 1
+        d = min(0.5, (1 + t) / (10 + t))
+        for name, value in state.network.state_dict().items():
+            replayed[name] = d * replayed[name] + (1 - d) * value.double()
+        if "passes" in metrics:
+            told = {name: float(value) for name, value in metrics.items() if name.startswith("validation/")}
+            assert told == validate(state.average.network, task.spec, *task.validation)
+    assert not torch.equal(state.network.heads["class"].weight, state.average.network.heads["class"].weight)
+    runner.run(stage, store, device="cpu")
+    saved = load_file(store.output(stage.path, "last.safetensors"))
+    for name, value in saved.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value.double(), replayed[name], rtol=1e-5, atol=1e-6)  # float32, six updates
+    best = load_file(store.output(stage.path, "best.safetensors"))
+    assert all(torch.equal(value, state.best["weights"][name]) for name, value in best.items())
+    records = read_table(store.output(stage.path, "training.parquet")).query("step == 6")
+    assert told.items() <= dict(zip(records["metric"], records["value"], strict=True)).items()
+
+
+def scores(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
+    """Let the validations of a training give these scores, by epoch."""
+
+    def given(*_: object) -> dict[str, float]:
+        return {"validation/robust_accuracy": values[given.calls.pop(0)]}
+
+    given.calls = list(range(len(values)))  # type: ignore[attr-defined]
+    monkeypatch.setattr(train, "validate", given)
+
+
+@pytest.mark.parametrize(
+    ("training", "values", "epochs"),
+    [
+        ({"early_stop": 2}, [0.1, 0.3, 0.2, 0.3, 0.9], 4),  # equal is no better; the 0.9 is never seen
+        ({"early_stop": 1}, [0.1, 0.1], 2),
+        ({"early_stop": 3}, [0.3, 0.2, 0.4, 0.1, 0.1, 0.1], 6),
+        ({"early_stop": 1, "validate_every": 2}, [0.3, 0.2], 4),
+        ({"early_stop": 9}, [0.5] * 6, 6),
+    ],
+)
+def test_it_stops_after_so_many_validations_without_a_better_score(
+    training: dict[str, int], values: list[float], epochs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, store = finetuning(tmp_path, **{"epochs": 6} | training)
+    every = training.get("validate_every", 1)
+    scores(monkeypatch, values)
+    state, task = set_up(stage, store)
+    assert len(list(train.fit(state, task))) == epochs * task.batches.steps_per_epoch
+    assert state.best["epoch"] == every * (1 + values.index(max(values[: epochs // every])))
+
+
+def test_an_early_stop_is_told_and_counts_the_passes_that_were_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = tiny_config(tmp_path)["finetune"] | {"epochs": 9, "early_stop": 2}
+    plan, store = plan_of(tmp_path, finetune=training, arms=AT)
+    scores(monkeypatch, [0.5, 0.4, 0.3])
+    stage = run_training(plan, store)["at"]
+    assert store.provenance(stage.path)["stopped_epoch"] == 3
+    assert "stopped early after 3 epochs" in (store.folder(stage.path) / "log.txt").read_text()
+    (arms,) = _arms(plan, store)
+    assert arms["passes"].tolist() == [3 * 7]  # two attack steps and the training's forward and backward
+    assert read_table(store.output(stage.path, "training.parquet"))["epoch"].max() == 3
+
+
+def test_smoothed_labels_give_the_values_of_their_definition() -> None:
+    logits, y = torch.randn(5, 4, dtype=torch.float64), torch.tensor([0, 3, 1, 1, 2])
+    found = xent(lambda x: x, logits, Batch(logits, y, smoothing=0.2))
+    targets = 0.8 * F.one_hot(y, 4).double() + 0.2 / 4
+    torch.testing.assert_close(found, -(targets * logits.log_softmax(1)).sum(1), rtol=1e-12, atol=0)
+    assert torch.equal(xent(lambda x: x, logits, Batch(logits, y)), F.cross_entropy(logits, y, reduction="none"))
+
+
+def test_smoothing_changes_what_parameters_descend_and_not_what_attacks_climb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.Tensor] = []
+    terms = train_step.training_terms
+
+    def spied(model: Any, objective: Any, images: dict[str, torch.Tensor], batch: Batch) -> Any:
+        seen.append(images["adv"])
+        return terms(model, objective, images, batch)
+
+    monkeypatch.setattr(train_step, "training_terms", spied)
+    losses = []
+    for smoothing in (0.0, 0.1):
+        stage, store = finetuning(tmp_path / str(smoothing), label_smoothing=smoothing)
+        losses.append(float(next(train.fit(*set_up(stage, store)))["loss/total"]))
+    assert torch.equal(seen[0], seen[1])
+    assert losses[0] != losses[1]
+
+
+def test_smoothing_without_labels_to_smooth_is_refused(tmp_path: Path) -> None:
+    pretrain = tiny_config(tmp_path)["pretrain"] | {"label_smoothing": 0.1}
+    arms = [{"variant": "at", "norm": "linf", "init": "ssl"}]
+    with pytest.raises(ConfigError, match=r"pretrain\.label_smoothing: 'ssl' trains on no labels' .*found rotation"):
+        make_plan(parse_study(tiny_config(tmp_path, pretrain=pretrain, arms=arms)))
+
+
+OPTIONS: list[dict[str, Any]] = [
+    {"ema": 0.9},
+    {"label_smoothing": 0.1},
+    {"early_stop": 2, "lr": 1e-6, "epochs": 9},
+    {"ema": 0.9, "label_smoothing": 0.1, "early_stop": 2, "augment": ["crop", "flip"]},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids="+".join)
+def test_a_training_with_options_goes_on_to_the_same_bits(options: dict[str, Any], tmp_path: Path) -> None:
+    options = {"epochs": 3} | options
+    stage, through = finetuning(tmp_path / "a", **options)
+    runner.run(stage, through, device="cpu")
+    _, stopped = finetuning(tmp_path / "b", **options)
+    for steps in (1, 3, 0):  # in the first epoch, over a validation, at once
+        run_until(stage, stopped, steps)
+    runner.run(stage, stopped, device="cpu")
+    for name in ("last.safetensors", "best.safetensors", "training.parquet"):
+        assert sha256(stopped.output(stage.path, name)) == sha256(through.output(stage.path, name)), name
+    if "early_stop" in options and "lr" in options:
+        assert stopped.provenance(stage.path)["stopped_epoch"] < 9
+
+
+def test_options_change_the_key_and_their_defaults_do_not(tmp_path: Path) -> None:
+    def key(**training: Any) -> str:
+        changed = tiny_config(tmp_path)["finetune"] | training
+        return next(iter(make_plan(parse_study(tiny_config(tmp_path, finetune=changed))).of_kind("finetune")))
+
+    off = {"ema": None, "early_stop": None, "label_smoothing": 0}
+    assert key() == key(**off)
+    assert len({key(), key(ema=0.9), key(early_stop=3), key(label_smoothing=0.1)}) == 4
+
+
+class Clock:
+    """Time that passes when told."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize("cost", [0.01, 0.3, 1.0, 60.0])
+def test_checkpoints_take_at_most_two_per_cent_and_lose_at_most_an_interval(cost: float) -> None:
+    clock = Clock()
+    interval = checkpoint.Interval(clock)
+    saved, work, tick = [], 0.0, 0.5
+    while len(saved) < 20:
+        clock.now += tick
+        work += tick
+        if interval.due():
+            with interval.saving():
+                clock.now += cost
+            saved.append(work)
+    gaps = [after - before for before, after in itertools.pairwise(saved)]
+    assert saved[0] == 20, "the first one, before its cost is known"
+    assert all(max(20, 50 * cost) <= gap <= max(20, 50 * cost) + tick for gap in gaps)
+    assert cost * len(gaps) <= 0.02 * (sum(gaps) + cost * len(gaps))
+
+
+def test_the_interval_follows_a_disk_that_becomes_slow_and_quick_again() -> None:
+    clock = Clock()
+    interval = checkpoint.Interval(clock)
+    lengths = []
+    for cost in (0.1, 5.0, 0.1, 0.1):
+        began = clock.now
+        while not interval.due():
+            clock.now += 0.25
+        lengths.append(clock.now - began)
+        with interval.saving():
+            clock.now += cost
+    assert lengths == pytest.approx([20, 20, 250, 20])
