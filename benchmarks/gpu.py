@@ -28,8 +28,8 @@ import torch.nn.functional as F
 from ssrob.attacks.frozen import frozen
 from ssrob.config.study import Model, Training
 from ssrob.data.loader import Batches
-from ssrob.hardware.cuda_graphs import CudaGraphs, Recorded, Tensors
-from ssrob.hardware.device import laid_out, memory_format, numerics, precision
+from ssrob.hardware.cuda_graphs import CudaGraphs, GraphedStep, Tensors
+from ssrob.hardware.device import memory_format, numerics, precision, to_memory_format
 from ssrob.models.network import Architecture, Network, build
 from ssrob.planning.specs import Objective, Perturbation, TrainSpec
 from ssrob.training.train_step import GRADIENT, as_tensors, descend, drawn, from_tensors
@@ -159,7 +159,7 @@ def ours(case: Case, device: torch.device, *, graphs: bool = True, compiled: boo
         network.backbone.compile(dynamic=False)
     optimizer = torch.optim.SGD(network.parameters(), 0.1, 0.9, nesterov=True, fused=device.type == "cuda" or None)
     batches, numbers = Batches(*data_of(case), case.batch, 0, device), itertools.count()
-    compute = Recorded(
+    compute = GraphedStep(
         lambda tensors: descend(network, spec, from_tensors(tensors)),
         lambda: [*network.parameters(), *network.buffers()],
         CudaGraphs(device) if graphs and device.type == "cuda" else None,
@@ -179,7 +179,7 @@ def ours(case: Case, device: torch.device, *, graphs: bool = True, compiled: boo
 def floor(case: Case, device: torch.device) -> float:
     """Return the seconds of a step's passes alone: so many input gradients and one gradient of the weights."""
     network = network_of(case).to(device=device, memory_format=memory_format(device))  # type: ignore[call-overload]
-    x = laid_out(torch.rand(case.batch, 3, case.size, case.size, device=device))
+    x = to_memory_format(torch.rand(case.batch, 3, case.size, case.size, device=device))
     y = torch.zeros(case.batch, dtype=torch.int64, device=device)
 
     def passes(training: bool) -> Tensors:
@@ -191,7 +191,7 @@ def floor(case: Case, device: torch.device) -> float:
 
     def seconds(training: bool) -> float:
         backend = CudaGraphs(device) if device.type == "cuda" else None
-        compute = Recorded(lambda _: passes(training), lambda: [], backend)
+        compute = GraphedStep(lambda _: passes(training), lambda: [], backend)
         return fastest(lambda: compute({}), device, case.repeats)
 
     train = seconds(training=True)

@@ -1,4 +1,4 @@
-"""Devices: which one, how it computes, who holds it.
+"""Devices: which one, how it computes, which job holds it.
 
 May import: `config`.
 """

@@ -26,19 +26,19 @@ _SETTINGS: list[tuple[Any, str]] = [
 
 
 def device_of(name: str) -> torch.device:
-    """Return the device that is asked for: auto (a GPU if there is one), cpu, cuda or cuda:N.
+    """Return the device of this name: auto (a GPU if there is one), cpu, cuda or cuda:N.
 
     Raises ValueError for another name, and for a GPU that is not there: nothing runs on a CPU unasked.
     """
-    asked, found = gpu_lease.device_name(name), torch.cuda.is_available()
-    if asked == "auto":
+    found, kind = torch.cuda.is_available(), gpu_lease.device_name(name)
+    if kind == "auto":
         return torch.device("cuda" if found else "cpu")
-    device = torch.device(asked)
+    device = torch.device(kind)
     if device.type == "cuda" and not (found and (device.index or 0) < torch.cuda.device_count()):
-        seen = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
-        there = f"{torch.cuda.device_count()} of them" if found else "no GPU"
-        told = f"{there} that PyTorch {torch.__version__} can use (CUDA_VISIBLE_DEVICES: {seen})"
-        raise ValueError(f"device {name!r} was asked for, found {told}; ask for auto or cpu to run without one")
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
+        gpus = f"{torch.cuda.device_count()} GPUs" if found else "no GPU"
+        usable = f"{gpus} that PyTorch {torch.__version__} can use (CUDA_VISIBLE_DEVICES: {visible})"
+        raise ValueError(f"device {name!r} was asked for, found {usable}; ask for auto or cpu to run without one")
     return device
 
 
@@ -56,9 +56,8 @@ def numerics(device: torch.device, *, deterministic: bool = True, strict: bool =
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", WORKSPACE)  # read when cuBLAS starts
     before = [getattr(owner, name) for owner, name in _SETTINGS]
     algorithms = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    wanted = ["ieee", "ieee", not deterministic, False]
     try:
-        _set(wanted)
+        _set(["ieee", "ieee", not deterministic, False])
         torch.use_deterministic_algorithms(deterministic, warn_only=not strict)
         yield
     finally:
@@ -83,7 +82,7 @@ def exact_float32(device: torch.device) -> Iterator[None]:
             owner.fp32_precision = value
 
 
-def settings() -> tuple[object, ...]:
+def kernel_settings() -> tuple[object, ...]:
     """Return the process-wide settings by which a GPU's kernels are chosen."""
     return torch.are_deterministic_algorithms_enabled(), *(getattr(owner, name) for owner, name in _SETTINGS)
 
@@ -91,7 +90,7 @@ def settings() -> tuple[object, ...]:
 def precision(kind: Precision, device: torch.device) -> contextlib.AbstractContextManager[object]:
     """Return the context in which networks run: autocast for bfloat16, nothing for float32.
 
-    On a GPU weights are cast at each use, so that a recorded step casts them as they are at its replay, and the
+    On a GPU weights are cast at each use, so that a captured step casts them as they are at its replay, and the
     gradients of several forwards add up in float32.
     """
     if kind == "float32":
@@ -100,11 +99,11 @@ def precision(kind: Precision, device: torch.device) -> contextlib.AbstractConte
 
 
 def memory_format(device: torch.device) -> torch.memory_format:
-    """Return the layout of images and kernels: channels last on a GPU, whose bf16 convolutions want it."""
+    """Return the layout of images and kernels: channels last on a GPU, whose bf16 convolutions are faster so."""
     return torch.channels_last if device.type == "cuda" else torch.contiguous_format
 
 
-def laid_out(x: Tensor) -> Tensor:
+def to_memory_format(x: Tensor) -> Tensor:
     """Return images (B, C, H, W) in the layout of their device; the same tensor on a CPU."""
     return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cuda" else x
 

@@ -4,9 +4,9 @@ Snakemake limits how many GPU jobs run but hands out no index. A job takes the l
 ``CUDA_VISIBLE_DEVICES`` to them before torch is imported. Within a job of SLURM the scheduler has done that already,
 unless it gave the job more GPUs than one stage uses: then its stages lease from those.
 
-    <index>.lock          held by a job that wants the GPU alone; shared by jobs that let others beside them
+    <index>.lock          held by a job that needs the GPU alone; shared by jobs that let others run beside them
     <index>-<slot>.lock   one for each job that may be beside others
-    queue-<indices>.lock  held by the job whose turn it is: who wants several GPUs is not overtaken for ever
+    queue-<indices>.lock  held by the job whose turn it is, so that one that needs several GPUs is not always overtaken
 """
 
 import contextlib
@@ -31,20 +31,20 @@ def device_name(name: str) -> str:
 
 def visible() -> list[str]:
     """Return the indices of the GPUs that this process may use; empty on a machine without any."""
-    told = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if told is not None:
-        return [index for index in told.split(",") if index.strip() not in ("", "-1")]
+    value = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if value is not None:
+        return [index for index in value.split(",") if index.strip() not in ("", "-1")]
     devices = [path for path in Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name)]
     # CUDA counts from 0 what a container was given, whose files keep the numbers that they have outside.
     return [str(index) for index in range(len(devices))]
 
 
 def jobs_per_gpu(configured: int = 1) -> int:
-    """Return how many jobs may share a GPU: what the environment says, else what the config does."""
-    told = os.environ.get(JOBS_PER_GPU, str(configured))
-    if not told.isdecimal() or int(told) < 1:
-        raise ValueError(f"{JOBS_PER_GPU} must be a whole number >= 1, found {told!r}")
-    return int(told)
+    """Return how many jobs may share a GPU: from the environment variable if it is set, else from the config."""
+    value = os.environ.get(JOBS_PER_GPU, str(configured))
+    if not value.isdecimal() or int(value) < 1:
+        raise ValueError(f"{JOBS_PER_GPU} must be a whole number >= 1, found {value!r}")
+    return int(value)
 
 
 @contextlib.contextmanager
@@ -59,7 +59,7 @@ def lease(count: int = 1, jobs: int = 1, folder: Path | None = None) -> Iterator
         yield []
         return
     if count > len(indices):
-        raise ValueError(f"{count} GPUs are asked for, {len(indices)} can be seen here ({', '.join(indices)})")
+        raise ValueError(f"{count} GPUs are asked for, {len(indices)} are visible here ({', '.join(indices)})")
     job = f"-{slurm}" if slurm else ""  # each job counts its own GPUs from 0
     folder = folder or Path(tempfile.gettempdir()) / f"ssrob-gpus-{os.getuid()}{job}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ def lease(count: int = 1, jobs: int = 1, folder: Path | None = None) -> Iterator
 
 
 def _wait(folder: Path, indices: list[str], count: int, jobs: int, held: contextlib.ExitStack) -> list[str]:
-    """Wait for our turn, then until so many are free at once; nothing is held while waiting."""
+    """Wait for our turn, then until `count` GPUs are free at once; no GPU is held while waiting."""
     queue = os.open(folder / f"queue-{'-'.join(indices).replace('/', '_')}.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(queue, fcntl.LOCK_EX)

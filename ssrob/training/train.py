@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ssrob.data.loader import Batches
 from ssrob.data.prepared import Prepared
-from ssrob.hardware.cuda_graphs import Backend, CudaGraphs, Recorded
+from ssrob.hardware.cuda_graphs import Backend, CudaGraphs, GraphedStep
 from ssrob.hardware.device import memory_format
 from ssrob.models.network import CLASS_HEAD, Architecture, Network, build
 from ssrob.models.serialization import load_backbone, read_weights, save_architecture, save_weights
@@ -125,17 +125,17 @@ def finished(state: State, task: Task) -> bool:
     return bool(waited >= training.early_stop * training.validate_every)
 
 
-def recorded(state: State, task: Task) -> Recorded:
+def recorded(state: State, task: Task) -> GraphedStep:
     """Return what computes gradients and metrics of a drawn batch, from a recording where there is a backend."""
     network = state.network
-    return Recorded(
+    return GraphedStep(
         lambda tensors: descend(network, task.spec, from_tensors(tensors)),
         lambda: [*network.parameters(), *network.buffers()],
         task.backend,
     )
 
 
-def training_step(state: State, task: Task, compute: Recorded) -> Metrics:
+def training_step(state: State, task: Task, compute: GraphedStep) -> Metrics:
     """Perturb one batch and take one optimiser step; every draw is a function of (seed, purpose, step)."""
     spec, network, step = task.spec, state.network, state.step
     lr = learning_rate(step, task.steps, spec.training)

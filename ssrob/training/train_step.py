@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ssrob.data.loader import augment
 from ssrob.hardware.cuda_graphs import Tensors
-from ssrob.hardware.device import laid_out, precision
+from ssrob.hardware.device import precision, to_memory_format
 from ssrob.losses.batch import Batch
 from ssrob.models.network import Forward, Network
 from ssrob.planning.specs import Objective, TrainSpec
@@ -34,7 +34,9 @@ def drawn(spec: TrainSpec, x: Tensor, y: Tensor, step: int, share: float = 0.0) 
     x = augment(x, training.augment, training.crop_padding, generator(spec.seed, "augment", step, device=device))
     factors = spec.objective.factors(share)
     objective = spec.objective.keeping(factors)
-    batch = draw_starts(objective, draw_views(objective, Batch(laid_out(x), y), spec.seed, step), spec.seed, step)
+    batch = draw_starts(
+        objective, draw_views(objective, Batch(to_memory_format(x), y), spec.seed, step), spec.seed, step
+    )
     return replace(batch, factors={name: torch.full((), value, device=device) for name, value in factors.items()})
 
 

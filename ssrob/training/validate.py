@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ssrob.attacks.frozen import frozen
-from ssrob.hardware.device import laid_out, precision
+from ssrob.hardware.device import precision, to_memory_format
 from ssrob.losses.batch import Batch
 from ssrob.models.network import Forward, Network
 from ssrob.planning.specs import Objective, Perturbation, TrainSpec
@@ -33,7 +33,7 @@ def validate(network: Network, spec: TrainSpec, images: Tensor, labels: Tensor, 
     with frozen(network), precision(spec.training.precision, images.device):
         sizes = _batch_sizes(len(images))
         for number, (x, y) in enumerate(
-            zip(torch.split(laid_out(images), sizes), torch.split(labels, sizes), strict=True)
+            zip(torch.split(to_memory_format(images), sizes), torch.split(labels, sizes), strict=True)
         ):
             if number % team.size != team.rank:
                 continue

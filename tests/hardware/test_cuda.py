@@ -11,7 +11,7 @@ from ssrob.attacks.auto_batch import MOST, batch_for
 from ssrob.attacks.sweep import attack_sweep
 from ssrob.data.prepared import Prepared
 from ssrob.hardware import device
-from ssrob.hardware.cuda_graphs import CudaGraphs, Recorded, Tensors
+from ssrob.hardware.cuda_graphs import CudaGraphs, GraphedStep, Tensors
 from ssrob.planning.plan import Plan
 from ssrob.planning.specs import TrainSpec
 from ssrob.runtime import checkpoint
@@ -46,7 +46,7 @@ def test_a_replayed_training_has_the_bits_of_a_direct_one(
     replayed, task = training(spec, data, CudaGraphs(CUDA), CUDA)
     with caplog.at_level(logging.INFO, "ssrob.hardware.cuda_graphs"):
         found = list(fit(replayed, task))
-    assert "steps are recorded and replayed (recording 1)" in caplog.messages
+    assert "steps are captured and replayed (capture 1)" in caplog.messages
     assert not any("one by one" in message for message in caplog.messages)
     assert found == expected
     for name, value in direct.network.state_dict().items():
@@ -95,7 +95,7 @@ def test_what_synchronises_is_not_recorded_and_computing_goes_on(caplog: pytest.
     def function(inputs: Tensors) -> Tensors:
         return {"y": inputs["x"] * inputs["x"].sum().item()}
 
-    compute = Recorded(function, lambda: [], CudaGraphs(CUDA))
+    compute = GraphedStep(function, lambda: [], CudaGraphs(CUDA))
     with caplog.at_level(logging.WARNING, "ssrob.hardware.cuda_graphs"):
         for value in range(1, 6):
             found = compute({"x": torch.full((2,), float(value), device=CUDA)})["y"]

@@ -1,4 +1,4 @@
-"""Recording and replaying steps: what a recording may not miss, shown with a backend that records on a CPU."""
+"""Captured and replayed steps: what a capture must notice, shown with a backend that captures on a CPU."""
 
 import logging
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import torch
 from ssrob.config.loader import parse_study
 from ssrob.data.loader import Batches
 from ssrob.data.prepared import Prepared
-from ssrob.hardware.cuda_graphs import MOST_RECORDINGS, WARM_UPS, Recorded, Tensors
+from ssrob.hardware.cuda_graphs import MAX_CAPTURES, WARM_UPS, GraphedStep, Tensors
 from ssrob.planning.plan import Plan, make_plan
 from ssrob.planning.specs import TrainSpec
 from ssrob.runtime import runner
@@ -20,20 +20,20 @@ from tests.conftest import tiny_config
 CPU = torch.device("cpu")
 
 
-class Pretended:
-    """Records as a GPU does: nothing runs while recording; a replay reads and writes the memory it was given then."""
+class FakeGraphs:
+    """Captures as a GPU does: nothing runs during a capture; a replay reads and writes the memory it was given then."""
 
     def __init__(self, state: Callable[[], list[torch.Tensor]] = list, error: str = ""):
-        self.state, self.error, self.warmed, self.recorded, self.replayed = state, error, 0, 0, 0
+        self.state, self.error, self.warm_ups, self.captures, self.replays = state, error, 0, 0, 0
 
-    def warm(self, function: Callable[[], Tensors]) -> Tensors:
-        self.warmed += 1
+    def warm_up(self, function: Callable[[], Tensors]) -> Tensors:
+        self.warm_ups += 1
         return function()
 
-    def record(self, function: Callable[[], Tensors]) -> tuple[Tensors, Callable[[], None]]:
+    def capture(self, function: Callable[[], Tensors]) -> tuple[Tensors, Callable[[], None]]:
         if self.error:
             raise RuntimeError(self.error)
-        self.recorded += 1
+        self.captures += 1
         before = [tensor.clone() for tensor in self.state()]
         outputs = {name: torch.full_like(value, torch.nan) for name, value in function().items()}
         with torch.no_grad():
@@ -41,7 +41,7 @@ class Pretended:
                 tensor.copy_(value)
 
         def replay() -> None:
-            self.replayed += 1
+            self.replays += 1
             for name, value in function().items():
                 outputs[name].copy_(value)
 
@@ -52,16 +52,16 @@ def doubled(inputs: Tensors) -> Tensors:
     return {"y": 2 * inputs["x"]}
 
 
-def test_after_two_calls_a_function_is_recorded_and_then_replayed() -> None:
-    backend = Pretended()
-    compute = Recorded(doubled, list, backend)
+def test_after_two_calls_a_function_is_captured_and_then_replayed() -> None:
+    backend = FakeGraphs()
+    compute = GraphedStep(doubled, list, backend)
     for value in range(6):
         assert compute({"x": torch.full((3,), float(value))})["y"].tolist() == [2.0 * value] * 3
-    assert (backend.warmed, backend.recorded, backend.replayed) == (WARM_UPS, 1, 6 - WARM_UPS)
+    assert (backend.warm_ups, backend.captures, backend.replays) == (WARM_UPS, 1, 6 - WARM_UPS)
 
 
-def test_the_callers_tensors_are_not_the_recording_s() -> None:
-    compute = Recorded(doubled, list, Pretended())
+def test_the_callers_tensors_are_not_the_captures() -> None:
+    compute = GraphedStep(doubled, list, FakeGraphs())
     x = torch.ones(2)
     for _ in range(5):
         compute({"x": x})
@@ -80,67 +80,67 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_other_inputs_are_recorded_anew(what: str) -> None:
-    backend = Pretended()
-    compute = Recorded(doubled, list, backend)
+def test_other_inputs_are_captured_anew(what: str) -> None:
+    backend = FakeGraphs()
+    compute = GraphedStep(doubled, list, backend)
     for inputs in [{"x": torch.ones(2)}] * 4 + [CHANGES[what]()] * 4:
         assert compute(inputs)["y"].tolist() == (2 * inputs["x"]).tolist()
-    assert (backend.warmed, backend.recorded, backend.replayed) == (2 * WARM_UPS, 2, 4)
+    assert (backend.warm_ups, backend.captures, backend.replays) == (2 * WARM_UPS, 2, 4)
 
 
-def test_a_guard_the_place_of_a_parameter_and_the_settings_are_part_of_a_recording() -> None:
-    backend, weights = Pretended(), [torch.ones(2)]
-    compute = Recorded(lambda inputs: {"y": weights[0] * inputs["x"]}, lambda: weights, backend)
+def test_a_guard_the_place_of_a_parameter_and_the_settings_are_part_of_a_capture() -> None:
+    backend, weights = FakeGraphs(), [torch.ones(2)]
+    compute = GraphedStep(lambda inputs: {"y": weights[0] * inputs["x"]}, lambda: weights, backend)
     for _ in range(4):
         compute({"x": torch.ones(2)}, "a")
-    assert backend.recorded == 1
-    weights[0].add_(1)  # in place: the recording sees it
+    assert backend.captures == 1
+    weights[0].add_(1)  # in place: the capture sees it
     assert compute({"x": torch.ones(2)}, "a")["y"].tolist() == [2, 2]
-    assert backend.warmed == WARM_UPS
+    assert backend.warm_ups == WARM_UPS
     weights[0] = torch.full((2,), 5.0)  # another place
     for _ in range(3):
         assert compute({"x": torch.ones(2)}, "a")["y"].tolist() == [5, 5]
-    assert backend.recorded == 2
+    assert backend.captures == 2
     for _ in range(3):
         compute({"x": torch.ones(2)}, "b")
-    assert backend.recorded == 3
+    assert backend.captures == 3
     weights[0].requires_grad_()
     for _ in range(3):
         compute({"x": torch.ones(2)}, "b")
-    assert backend.recorded == 4
+    assert backend.captures == 4
 
 
-def test_what_cannot_be_recorded_is_called_directly_and_the_log_says_why(caplog: pytest.LogCaptureFixture) -> None:
-    backend = Pretended(error="operation not permitted when stream is capturing\nmore")
-    compute = Recorded(doubled, list, backend)
+def test_what_cannot_be_captured_is_called_directly_and_the_log_says_why(caplog: pytest.LogCaptureFixture) -> None:
+    backend = FakeGraphs(error="operation not permitted when stream is capturing\nmore")
+    compute = GraphedStep(doubled, list, backend)
     with caplog.at_level(logging.WARNING, "ssrob.hardware.cuda_graphs"):
         for value in range(6):
             assert compute({"x": torch.full((1,), float(value))})["y"].item() == 2 * value
     assert [record.getMessage() for record in caplog.records] == [
         "steps are launched one by one from here on: operation not permitted when stream is capturing"
     ]
-    assert backend.warmed == WARM_UPS
+    assert backend.warm_ups == WARM_UPS
 
 
-def test_what_changes_all_the_time_is_not_recorded_for_ever(caplog: pytest.LogCaptureFixture) -> None:
-    backend = Pretended()
-    compute = Recorded(doubled, list, backend)
+def test_what_changes_all_the_time_is_not_captured_for_ever(caplog: pytest.LogCaptureFixture) -> None:
+    backend = FakeGraphs()
+    compute = GraphedStep(doubled, list, backend)
     with caplog.at_level(logging.WARNING, "ssrob.hardware.cuda_graphs"):
-        for guard in range(MOST_RECORDINGS + 3):
+        for guard in range(MAX_CAPTURES + 3):
             for _ in range(4):
                 assert compute({"x": torch.ones(1)}, guard)["y"].item() == 2
-    assert backend.recorded == MOST_RECORDINGS
+    assert backend.captures == MAX_CAPTURES
     assert [record.getMessage() for record in caplog.records] == [
-        f"steps are launched one by one from here on: what it depends on has changed {MOST_RECORDINGS} times"
+        f"steps are launched one by one from here on: what it depends on has changed {MAX_CAPTURES} times"
     ]
 
 
-def test_an_error_of_the_function_is_not_taken_for_one_of_the_recording() -> None:
+def test_an_error_of_the_function_is_not_taken_for_one_of_the_capture() -> None:
     def wrong(inputs: Tensors) -> Tensors:
         raise ValueError("mine")
 
     with pytest.raises(ValueError, match="mine"):
-        Recorded(wrong, list, Pretended())({"x": torch.ones(1)})
+        GraphedStep(wrong, list, FakeGraphs())({"x": torch.ones(1)})
 
 
 WAYS = [
@@ -188,12 +188,12 @@ def test_replayed_training_has_the_bits_of_direct_training(
     spec = spec.model_copy(update={"training": spec.training.model_copy(update={"precision": precision})})
     direct, task = training(spec, data)
     expected = list(fit(direct, task))
-    backend = Pretended()
+    backend = FakeGraphs()
     replayed, task = training(spec, data, backend)
     backend.state = lambda: [*replayed.network.parameters(), *replayed.network.buffers()]
     found = list(fit(replayed, task))
-    assert backend.recorded == 1
-    assert backend.replayed >= 3
+    assert backend.captures == 1
+    assert backend.replays >= 3
     assert found == expected
     for name, value in direct.network.state_dict().items():
         assert torch.equal(replayed.network.state_dict()[name], value), name

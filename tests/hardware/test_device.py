@@ -166,14 +166,14 @@ def test_ssl_losses_compare_in_single_precision(task: str) -> None:
 
 def test_a_gpu_computes_deterministically_and_in_real_single_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
-    before = device.settings()
+    before = device.kernel_settings()
     with device.numerics(CUDA):
         assert torch.are_deterministic_algorithms_enabled()
         assert not torch.is_deterministic_algorithms_warn_only_enabled()
         assert not torch.backends.cudnn.benchmark
         assert torch.backends.cudnn.conv.fp32_precision == torch.backends.cuda.matmul.fp32_precision == "ieee"
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == device.WORKSPACE
-    assert device.settings() == before
+    assert device.kernel_settings() == before
     with device.numerics(CUDA, deterministic=False):
         assert not torch.are_deterministic_algorithms_enabled()
         assert torch.backends.cudnn.benchmark
@@ -184,15 +184,15 @@ def test_a_gpu_computes_deterministically_and_in_real_single_precision(monkeypat
         assert torch.backends.cudnn.conv.fp32_precision == torch.backends.cuda.matmul.fp32_precision == "ieee"
         assert not torch.are_deterministic_algorithms_enabled()
     with device.numerics(CPU), device.exact_float32(CPU):
-        assert device.settings() == before
-    assert device.settings() == before
+        assert device.kernel_settings() == before
+    assert device.kernel_settings() == before
 
 
 def test_settings_are_given_back_after_an_error() -> None:
-    before = device.settings()
+    before = device.kernel_settings()
     with pytest.raises(KeyError), device.numerics(CUDA):
         raise KeyError
-    assert device.settings() == before
+    assert device.kernel_settings() == before
 
 
 def stop(context: runner.Context) -> None:
@@ -219,7 +219,7 @@ def test_a_stage_runs_under_the_numerics_of_its_spec(tmp_path: Path, monkeypatch
 
 def test_images_take_the_layout_of_their_device() -> None:
     x = torch.rand(2, 3, 8, 8)
-    assert device.laid_out(x) is x
+    assert device.to_memory_format(x) is x
     assert device.memory_format(CUDA) == torch.channels_last
     assert device.memory_format(CPU) == torch.contiguous_format
 
@@ -300,5 +300,5 @@ def test_a_device_is_found_or_missed_by_name(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert [device.device_of(name) for name in ("auto", "cuda", "cuda:1")] == [CUDA, CUDA, torch.device("cuda:1")]
-    with pytest.raises(ValueError, match="'cuda:2' was asked for, found 2 of them that PyTorch"):
+    with pytest.raises(ValueError, match="'cuda:2' was asked for, found 2 GPUs that PyTorch"):
         device.device_of("cuda:2")

@@ -12,7 +12,7 @@ import pytest
 from ssrob.hardware.gpu_lease import jobs_per_gpu, lease, visible
 from ssrob.planning.stage import Stage
 
-HOLD = "import sys, time; from pathlib import Path; from ssrob.gpus import lease\n"
+HOLD = "import sys, time; from pathlib import Path; from ssrob.hardware.gpu_lease import lease\n"
 HOLD += "count, jobs, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])\n"
 HOLD += "with lease(count, jobs, folder) as held: print(*held, flush=True); time.sleep(60)"
 SOON = 1.5  # seconds, three looks: long enough for a lease that could be had
@@ -119,7 +119,7 @@ def test_a_waiting_job_holds_nothing_when_it_is_killed(gpus: Holders) -> None:
 
 
 def test_more_than_there_are_is_refused(gpus: Holders) -> None:
-    with pytest.raises(ValueError, match=r"4 GPUs are asked for, 3 can be seen here \(2, 4, 7\)"), lease(4):
+    with pytest.raises(ValueError, match=r"4 GPUs are asked for, 3 are visible here \(2, 4, 7\)"), lease(4):
         pass
 
 
