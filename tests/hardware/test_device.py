@@ -209,7 +209,7 @@ def test_a_stage_runs_under_the_numerics_of_its_spec(tmp_path: Path, monkeypatch
     )
     for stage in plan.stages.values():
         note = lambda device, kind=stage.kind, **how: asked.update({kind: how}) or contextlib.nullcontext()  # noqa: E731
-        monkeypatch.setattr(device, "numerics", note)
+        monkeypatch.setattr(runner, "numerics", note)
         with pytest.raises(runner.Interrupted, match=stage.kind):
             runner.run(stage, runner.Store(plan.study.results), device="cpu")
     training = {"pretrain", "finetune"}
