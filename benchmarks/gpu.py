@@ -150,7 +150,7 @@ def data_of(case: Case) -> tuple[np.ndarray, np.ndarray]:
 
 def ours(case: Case, device: torch.device, *, graphs: bool = True, compiled: bool = False) -> Step:
     """Return the training step of `ssrob.train`, without records and validation."""
-    attack = Perturbation(climb={"xent": 1.0}, norm="linf", eps=EPS, steps=case.steps, step_size=STEP)
+    attack = Perturbation(maximise={"xent": 1.0}, norm="linf", eps=EPS, steps=case.steps, step_size=STEP)
     objective = Objective(perturb={"adv": attack}, train={"adv": {"xent": 1.0}})
     training = Training(batch_size=case.batch, augment=["crop", "flip"], precision="bfloat16")
     spec = TrainSpec(data="random", variant="at", seed=0, model=case.model, objective=objective, training=training)

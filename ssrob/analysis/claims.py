@@ -22,7 +22,7 @@ from ssrob.analysis.contrasts import slope
 from ssrob.analysis.statistics import Wants
 from ssrob.analysis.sweeps import Cell
 from ssrob.analysis.verdicts import Evidence, Part
-from ssrob.planning.objectives import budget_label
+from ssrob.planning.names import budget_label
 
 JOINT = "at_ssl_joint"
 READINGS = ("at_ssl_clean", "at_ssl_adv")  # "in tandem": the SSL loss on clean, or on adversarial images

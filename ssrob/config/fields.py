@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
@@ -107,14 +107,24 @@ Terms = Annotated[dict[LossName, Weight], Field(min_length=1)]
 
 
 class Strict(BaseModel):
-    """A frozen model that refuses unknown keys, and says which are known."""
+    """A frozen model that refuses unknown keys, and says which are known.
+
+    renamed: earlier names of fields, still accepted -> names of today. removed: fields that are gone -> why.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    renamed: ClassVar[Mapping[str, str]] = {}
+    removed: ClassVar[Mapping[str, str]] = {}
 
     @model_validator(mode="before")
     @classmethod
     def _no_unknown_keys(cls, value: Any) -> Any:
-        if isinstance(value, Mapping) and cls.model_config.get("extra") == "forbid":
-            for key in value:
-                check_choice("key", str(key), cls.model_fields)
-        return value
+        if not isinstance(value, Mapping) or cls.model_config.get("extra") != "forbid":
+            return value
+        for key in value:
+            if key in cls.removed:
+                raise ValueError(f"{key} was removed: {cls.removed[key]}")
+            check_choice("key", str(cls.renamed.get(key, key)), cls.model_fields)
+            if key in cls.renamed and cls.renamed[key] in value:
+                raise ValueError(f"{key} is the earlier name of {cls.renamed[key]}: give one of them, found both")
+        return {cls.renamed.get(key, key): given for key, given in value.items()}

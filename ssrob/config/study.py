@@ -333,6 +333,10 @@ class Study(Strict):
                 check_choice(f"init in arms.{i}.equal_passes", block.equal_passes.init, ["random", *self.pretraining])
             for norm in block.norm or ():
                 check_choice(f"norm in arms.{i}.norm", norm, self.threat)
+        for name, row in self.variants.items():
+            for field in ("base", "control_of"):
+                if (other := getattr(row, field)) is not None:
+                    check_choice(f"variant in variants.{name}.{field}", other, self.variants)
         self._refuse_without_effect()
         self._linf_stays_in_the_box()
         if self.data.label_column is None:

@@ -1,9 +1,9 @@
-"""The ways of training that a config may name: perturbations, what is descended at which images, pre-training."""
+"""The variants that a config may name: what perturbations maximise, what is minimised at which images, pre-training."""
 
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -27,6 +27,14 @@ MAIN = "main"  # the branch of BatchNorm that is validated, tested and handed ov
 Layout = Literal["shared", "copies", "single"]
 Share = Annotated[Number, Field(ge=0, le=1)]
 Branch = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+Role = Literal["method", "no_gradient", "views", "two_attacks"]
+# What a control has in common with its method, for people; `two_attacks` is a control of all methods at once.
+ROLES: dict[Role, str] = {
+    "method": "",
+    "no_gradient": "no SSL gradient",  # the same forward passes: BatchNorm's statistics alone see the SSL images
+    "views": "SSL views as augmentation",  # without an SSL loss
+    "two_attacks": "",
+}
 
 
 class Ramp(Strict):
@@ -60,13 +68,15 @@ class Ramp(Strict):
 
 
 class Perturb(Strict):
-    """What a perturbation climbs, what it lives on, and where it differs from the study's reference attack."""
+    """What a perturbation maximises, what it moves, and where it differs from the study's reference attack."""
 
-    climb: Terms
+    renamed: ClassVar = {"climb": "maximise"}
+
+    maximise: Terms
     norm: Norm | None = None
     eps_scale: Positive = 1.0
     steps: Count | None = None
-    step_size: Positive | None = None  # at eps_scale 1 of the arm; default: the reference attack's way, scaled
+    step_size: Positive | None = None  # at eps_scale 1 of the arm; default: the reference attack's path, scaled
     layout: Layout = "shared"  # on the image before the view; on image and views, each its own; on the view alone
     view: LossName = "ssl"  # single: the task whose view is the image
     views: Annotated[list[str], BeforeValidator(as_list)] = []  # copies: those that move; default: all
@@ -75,7 +85,8 @@ class Perturb(Strict):
     @model_validator(mode="before")
     @classmethod
     def _short_form(cls, value: Any) -> Any:
-        return {"climb": value} if isinstance(value, Mapping) and "climb" not in value else value
+        long = isinstance(value, Mapping) and ("maximise" in value or "climb" in value)
+        return value if long or not isinstance(value, Mapping) else {"maximise": value}
 
     @model_validator(mode="after")
     def _options_fit_the_layout(self) -> Self:
@@ -89,8 +100,12 @@ class Perturb(Strict):
 
 
 class Variant(Strict):
-    """A way of training: what the perturbations maximise and what the parameters minimise, at which images."""
+    """A method or a control: what the perturbations maximise and what the parameters minimise, at which images."""
 
+    label: str | None = None  # for people; `{task}` stands for the SSL task
+    base: Name | None = None  # the variant without SSL that it extends
+    role: Role = "method"  # what a control rules out
+    control_of: Name | None = None  # the method that a control belongs to
     perturb: dict[Name, Perturb] = {}
     train: Annotated[dict[Name, Terms], Field(min_length=1)]
     forward: dict[Name, list[LossName]] = {}  # evaluated without a gradient: only BatchNorm statistics see them
@@ -98,6 +113,15 @@ class Variant(Strict):
     weight_schedule: dict[LossName, Ramp] = {}  # a loss's weights over training, in attack and training alike
     attack_mode: Literal["eval", "train"] = "eval"  # BatchNorm's mode while the attack runs
     batchnorm: dict[Name, Branch] = {}  # image set -> branch of BatchNorm; default: main
+
+    @model_validator(mode="after")
+    def _controls_say_of_what(self) -> Self:
+        if (self.control_of is not None) != (self.role in ("no_gradient", "views")):
+            raise ValueError(
+                "give control_of with role: no_gradient or role: views, and with these alone; "
+                f"found role {self.role!r} and control_of {self.control_of!r}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _image_sets_exist(self) -> Self:
@@ -139,7 +163,21 @@ class Variant(Strict):
 
     @property
     def _all_terms(self) -> list[dict[str, float | str]]:
-        return [*self.train.values(), *(p.climb for p in self.perturb.values())]
+        return [*self.train.values(), *(p.maximise for p in self.perturb.values())]
+
+
+def base_of(name: str, variants: Mapping[str, Variant]) -> str:
+    """Return the variant without SSL that a variant extends; itself if it extends none; a control's is its method's."""
+    row = variants[name]
+    if row.control_of is not None:
+        return base_of(row.control_of, variants)
+    return row.base or name
+
+
+def control_of(name: str, role: Role, variants: Mapping[str, Variant]) -> str | None:
+    """Return the control with a role of a method, e.g. of `at_ssl_adv` without the SSL gradient; None without one."""
+    rows = variants.items()
+    return next((control for control, row in rows if row.control_of == name and row.role == role), None)
 
 
 class Pretraining(Strict):

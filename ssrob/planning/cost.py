@@ -73,7 +73,7 @@ def _descent(objective: Objective) -> Passes:
 
 def _attack(objective: Objective, image_set: str) -> Passes:
     perturbation = objective.perturb[image_set]
-    batches = set().union(*(_batches(objective, image_set, name) for name in perturbation.climb))
+    batches = set().union(*(_batches(objective, image_set, name) for name in perturbation.maximise))
     moving = {(where, what) for where, what in batches if where == image_set}
     if perturbation.views:
         moving = {(where, what) for where, what in moving if what in perturbation.views}

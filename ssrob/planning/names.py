@@ -1,22 +1,109 @@
-"""Names of folders, for people. Imports no torch."""
+"""What an arm of a study is, column by column, and its names: one for folders and machines, one for people. No torch.
 
-from ssrob.planning.specs import TrainSpec
+A new column is a field of `ArmColumns` with its word in `arm_id` and `arm_label`: specs, tables and runs take it from
+here. A config lists its values under the same name (`Arms` in config/study.py).
+"""
+
+import re
+
+from pydantic import Field
+
+from ssrob.config.fields import Norm, Strict, Tune, eps_text
+from ssrob.config.loader import family
+from ssrob.config.study import Study
+from ssrob.config.variants import ROLES, Pretraining, Variant
+
+NORM_NAMES: dict[Norm, str] = {"linf": "l∞", "l2": "l2"}
+BUDGET = re.compile(r"passes of (?:(?P<init>\S+) \+ )?(?P<variant>\S+)(?: \((?P<task>\S+)\))?")
 
 
-def slug(spec: TrainSpec) -> str:
-    """Return what of a training people want to see in a folder's name; the digest after it tells the rest."""
-    parts = [spec.data, *([spec.init] if spec.init != "random" else []), spec.variant]
-    parts += [spec.tune] if spec.tune != "full" else []
-    parts += [spec.task] if spec.task else []
-    parts += [f"w{spec.weight:g}"] if spec.weight is not None else []
-    parts += [f"{spec.norm}{_eps_name(spec)}"] if spec.norm and spec.eps_train else []
-    parts += ["long"] if spec.budget else []
-    return "-".join([*parts, f"s{spec.seed}"])
+class ArmColumns(Strict):
+    """What tells one arm of a study from another; every field is a column of the tables of results."""
+
+    variant: str = Field(description="method or control, by its name in the config")
+    init: str = Field("random", description="random, or the name of a pre-training")
+    task: str | None = Field(None, description="SSL task of the variant, null if it has none")
+    weight: float | None = Field(None, description="SSL weight w, null if it has none")
+    norm: Norm | None = Field(None, description="norm of the training perturbation, null without one")
+    eps_scale: float = Field(1.0, description="eps_train in multiples of the reference eps")
+    eps_train: float | None = Field(None, description="[0,1] pixel units, null without a perturbation")
+    tune: Tune = Field("full", description="full: all weights were trained; head: the heads alone, on a fixed backbone")
+    budget: str | None = Field(None, description="null, or the arm whose passes this one was given")
+    seed: int = Field(description="seed of initialisation, order, augmentation and attacks")
 
 
-def _eps_name(spec: TrainSpec) -> str:
-    assert spec.eps_train is not None
-    pixels = spec.eps_train * 255
-    if spec.norm == "linf" and abs(pixels - round(pixels)) < 1e-6:
-        return f"{round(pixels)}"
-    return f"{spec.eps_train:.4g}"
+def arm_id(arm: ArmColumns) -> str:
+    """Return an arm's name for machines, e.g. ``ssl-at_ssl_joint-rotation-w0.5-linf8-s0``; it is part of stage keys."""
+    parts = [*([arm.init] if arm.init != "random" else []), arm.variant]
+    parts += [arm.tune] if arm.tune != "full" else []
+    parts += [arm.task] if arm.task else []
+    parts += [f"w{arm.weight:g}"] if arm.weight is not None else []
+    parts += [f"{arm.norm}{_eps_id(arm.norm, arm.eps_train)}"] if arm.norm and arm.eps_train else []
+    parts += ["long"] if arm.budget else []
+    return "-".join([*parts, f"s{arm.seed}"])
+
+
+def arm_label(arm: ArmColumns, study: Study | None = None, *, init_task: str | None = None, eps: bool = False) -> str:
+    """Return an arm's name for people, without its seed, e.g. ``AT + rotation on clean images, w 0.5, l∞``.
+
+    study: its own variants may have labels; without it the variants of every study have. init_task: the SSL task of the
+    pre-training, where it is to be named. eps: write eps_train, for readers who do not know the reference eps.
+    """
+    parts = [variant_label(arm.variant, arm.task, study)]
+    parts += [f"w {arm.weight:g}"] if arm.weight is not None else []
+    parts += (
+        [NORM_NAMES[arm.norm] + (f" {eps_text(arm.eps_train)}" if eps and arm.eps_train else "")] if arm.norm else []
+    )
+    parts += [f"{arm.eps_scale:g} × ε"] if arm.eps_scale != 1 and not eps else []
+    parts += [f"from {_init_label(arm.init, init_task, study)}"] if arm.init != "random" else []
+    parts += ["linear fine-tuning"] if arm.tune == "head" else []
+    return ", ".join(parts) + (f" ({_budget_text(arm.budget, study)})" if arm.budget else "")
+
+
+def variant_label(variant: str, task: str | None = None, study: Study | None = None) -> str:
+    """Return a variant's name for people: its label, a control's as its method's, or the name in the config."""
+    own = f"{variant} {task}" if task else variant
+    row = study.variants.get(variant) if study else _built_in(variant)
+    if row is None:
+        return own
+    if row.control_of is not None:
+        return f"{variant_label(row.control_of, task, study)}, {ROLES[row.role]}"
+    return _filled(row.label, task) if row.label else own
+
+
+def budget_label(variant: str, task: str | None, init: str = "random") -> str:
+    """Name the budget of an arm that was given another arm's passes; without an init, those of fine-tuning alone."""
+    name = variant if init == "random" else f"{init} + {variant}"
+    return f"passes of {name}" + (f" ({task})" if task else "")
+
+
+def _budget_text(budget: str, study: Study | None) -> str:
+    """Return a budget in the words of labels."""
+    match = BUDGET.fullmatch(budget)
+    if match is None:
+        return budget
+    init, variant, task = match.group("init", "variant", "task")
+    before = f"{_init_label(init, task, study)} and " if init else ""
+    return f"passes of {before}{variant_label(variant, None if init else task, study)}"
+
+
+def _init_label(init: str, task: str | None, study: Study | None) -> str:
+    raw = family()["pretraining"].get(init)
+    row = study.pretraining.get(init) if study else Pretraining.model_validate(raw) if raw else None
+    label = row.objective.label if row and row.objective else None
+    return _filled(label, task) if label else f"{task} {init}" if task else init
+
+
+def _built_in(variant: str) -> Variant | None:
+    raw = family()["variants"].get(variant)
+    return Variant.model_validate(raw) if raw else None
+
+
+def _filled(label: str, task: str | None) -> str:
+    return label.replace("{task}", task or "SSL")
+
+
+def _eps_id(norm: Norm, eps: float) -> str:
+    levels = eps * 255
+    whole = norm == "linf" and abs(levels - round(levels)) < 1e-6
+    return f"{round(levels)}" if whole else f"{eps:.4g}"

@@ -29,9 +29,9 @@ def resolve_objective(
     perturb = {}
     for name, raw in variant.perturb.items():
         if name in train:
-            climb = _resolve_terms(raw.climb, task, weight)
+            maximise = _resolve_terms(raw.maximise, task, weight)
             perturb[name] = _resolve_attack(study, name, raw, norm=norm, eps_scale=eps_scale).model_copy(
-                update={"climb": climb, "view": _loss(raw.view, task) if raw.layout == "single" else None}
+                update={"maximise": maximise, "view": _loss(raw.view, task) if raw.layout == "single" else None}
             )
     objective = Objective(perturb=perturb, train=train, attack_mode=variant.attack_mode)
     schedule = {_loss(name, task): ramp for name, ramp in variant.weight_schedule.items()}
@@ -47,14 +47,14 @@ def resolve_objective(
 
 
 def _resolve_attack(study: Study, name: str, raw: Perturb, *, norm: Norm, eps_scale: float) -> Perturbation:
-    """Return a perturbation in numbers, but for what it climbs."""
+    """Return a perturbation in numbers, but for what it maximises."""
     threat = study.threat.get(raw.norm or norm)
     if threat is None:
         raise ConfigError(f"perturbation {name!r}: norm {raw.norm!r} is not under threat")
     scale, steps = eps_scale * raw.eps_scale, raw.steps or threat.steps
     size = threat.step_size * threat.steps / steps if threat.step_size else STEP_RATIO * threat.eps / steps
     return Perturbation(
-        climb={},
+        maximise={},
         norm=raw.norm or norm,
         eps=threat.eps * scale,
         steps=steps,
@@ -91,12 +91,6 @@ def _branches(objective: Objective, variant: Variant) -> dict[str, str]:
     asks_clean = any("clean" in objective.row(name).forwards for name in objective.losses)
     used = {*objective.train, *(["clean"] if asks_clean else [])}
     return {name: branch for name, branch in variant.batchnorm.items() if name in used and branch != MAIN}
-
-
-def budget_label(variant: str, task: str | None, init: str = "random") -> str:
-    """Name the budget of an arm that was given another arm's passes; without an init, those of fine-tuning alone."""
-    name = variant if init == "random" else f"{init} + {variant}"
-    return f"passes of {name}" + (f" ({task})" if task else "")
 
 
 def _loss(name: str, task: str) -> str:

@@ -1,4 +1,4 @@
-"""Whether every perturbation of an objective climbs something, and fits what it lives on. Imports no torch."""
+"""Whether every perturbation of an objective maximises something, and fits what it lives on. Imports no torch."""
 
 from ssrob.config.fields import ConfigError
 from ssrob.planning.specs import Objective, Perturbation
@@ -12,8 +12,8 @@ def checked(objective: Objective) -> Objective:
         if not any(weight for terms in now.train.values() for weight in terms.values()):
             raise ConfigError(f"weight_schedule: nothing is trained from {low:g} to {high:g} of the steps")
         for name, perturbation in now.perturb.items():
-            if not perturbation.climb:
-                raise ConfigError(f"perturbation {name!r}: every loss it climbs has weight zero")
+            if not perturbation.maximise:
+                raise ConfigError(f"perturbation {name!r}: every loss it maximises has weight zero")
     for name in objective.losses:
         row = objective.row(name)
         asked = LOSSES[name].task_argument
@@ -27,17 +27,17 @@ def checked(objective: Objective) -> Objective:
 
 
 def _shared(objective: Objective, name: str, perturbation: Perturbation) -> Perturbation:
-    sources = [objective.row(loss).views_of or loss for loss in perturbation.climb]
+    sources = [objective.row(loss).views_of or loss for loss in perturbation.maximise]
     if perturbation.resample and not any(objective.row(source).draw for source in sources):
         raise ConfigError(
-            f"perturbation {name!r}: resample: nothing it climbs draws a view, found {[*perturbation.climb]}"
+            f"perturbation {name!r}: resample: nothing it maximises draws a view, found {[*perturbation.maximise]}"
         )
     return perturbation
 
 
 def _copies(objective: Objective, name: str, perturbation: Perturbation) -> Perturbation:
-    """Every tensor has its own d: what is trained must be climbed, and what is not trained need not be."""
-    for loss in {**objective.train[name], **perturbation.climb}:
+    """Every tensor has its own d: what is trained must be maximised, and what is not trained need not be."""
+    for loss in {**objective.train[name], **perturbation.maximise}:
         row = objective.row(loss)
         if row.own_forwards and (row.views_of is None or "x" in row.forwards):
             raise ConfigError(
@@ -47,18 +47,18 @@ def _copies(objective: Objective, name: str, perturbation: Perturbation) -> Pert
     groups = objective.groups(perturbation)
     if missing := [loss for loss in objective.train[name] if objective.row(loss).views_of not in groups]:
         raise ConfigError(
-            f"perturbation {name!r}: layout copies: it climbs nothing that moves what {missing[0]!r} sees"
+            f"perturbation {name!r}: layout copies: it maximises nothing that moves what {missing[0]!r} sees"
         )
-    climb = {loss: weight for source in groups if source in trained for loss, weight in groups[source].items()}
-    forwards = sorted({each for loss in climb for each in objective.row(loss).forwards if each != "clean"})
+    maximise = {loss: weight for source in groups if source in trained for loss, weight in groups[source].items()}
+    forwards = sorted({each for loss in maximise for each in objective.row(loss).forwards if each != "clean"})
     if unknown := sorted(set(perturbation.views) - set(forwards)):
         raise ConfigError(f"perturbation {name!r}: views: found {unknown[0]!r}; it could move {', '.join(forwards)}")
-    for loss in climb:
+    for loss in maximise:
         if perturbation.views and not set(objective.row(loss).forwards) & set(perturbation.views):
             raise ConfigError(
-                f"perturbation {name!r}: views: none of those that {loss!r} climbs, found {perturbation.views}"
+                f"perturbation {name!r}: views: none of those that {loss!r} looks at, found {perturbation.views}"
             )
-    return perturbation.model_copy(update={"climb": climb})
+    return perturbation.model_copy(update={"maximise": maximise})
 
 
 def _single(objective: Objective, name: str, perturbation: Perturbation) -> Perturbation:
@@ -70,7 +70,7 @@ def _single(objective: Objective, name: str, perturbation: Perturbation) -> Pert
         raise ConfigError(
             f"perturbation {name!r}: layout single needs a task with one view; {perturbation.view!r} has {found}"
         )
-    for loss in {**objective.train[name], **perturbation.climb}:
+    for loss in {**objective.train[name], **perturbation.maximise}:
         if "clean" in objective.row(loss).forwards:
             raise ConfigError(f"perturbation {name!r}: layout single: {loss!r} compares with the image before the view")
     return perturbation

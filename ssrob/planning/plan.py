@@ -3,7 +3,7 @@
 import functools
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,12 @@ from ssrob.config.study import (
     Norm,
     Study,
     Training,
-    Tune,
     Variant,
 )
 from ssrob.planning.cost import epochs_passes
 from ssrob.planning.evaluation_specs import corrupt_spec, diagnose_specs, evaluate_spec, probe_spec
-from ssrob.planning.names import slug
-from ssrob.planning.objectives import budget_label, resolve_objective
+from ssrob.planning.names import ArmColumns, arm_id, budget_label
+from ssrob.planning.objectives import resolve_objective
 from ssrob.planning.specs import Objective, TrainSpec
 from ssrob.planning.stage import (
     Stage,
@@ -34,46 +33,23 @@ from ssrob.planning.stage import (
 )
 from ssrob.registry.stages import STAGES
 
+HASHED = ("init", "task", "weight", "norm", "eps_scale", "eps_train", "budget")  # of an arm, also where at the default
 
-@dataclass(frozen=True)
-class Arm:
+
+class Arm(ArmColumns):
     """One trained model of a study: the columns that a plot needs, and the stages that belong to it."""
 
-    variant: str
-    init: str
     init_task: str | None  # that the init was pre-trained on
-    task: str | None
-    weight: float | None
-    norm: Norm | None
-    eps_scale: float
-    eps_train: float | None
-    budget: str | None
-    seed: int
     finetune: str
     pretrain: str | None
     probe: str | None
     diagnose: dict[str, str]  # SSL task -> stage
     evaluate: dict[Checkpoint, str]
     corrupt: dict[Checkpoint, str]
-    tune: Tune = "full"
 
-    def told(self) -> dict[str, Any]:
-        """Return its fields without the defaults: a new field changes no digest."""
-        return {each.name: value for each in fields(self) if (value := getattr(self, each.name)) != each.default}
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One combination of what a block of arms lists."""
-
-    seed: int
-    norm: Norm
-    variant: str
-    init: str
-    task: str
-    weight: float
-    eps_scale: float
-    tune: Tune
+    def hashed(self) -> dict[str, Any]:
+        """Return what the study's digest is made of: a column that is new since `HASHED` only where it is set."""
+        return self.model_dump(exclude_defaults=True) | {name: getattr(self, name) for name in HASHED}
 
 
 @dataclass(frozen=True)
@@ -95,7 +71,7 @@ class Plan:
             name: getattr(self.study, name) for name in ("title", "seeds", "threat", "evaluate", "corrupt", "findings")
         }
         spec = {name: dump(value) for name, value in told.items()}
-        return digest("study", spec, {"arms": canonical([arm.told() for arm in self.arms])})
+        return digest("study", spec, {"arms": canonical([arm.hashed() for arm in self.arms])})
 
     @property
     def folder(self) -> Path:
@@ -124,21 +100,16 @@ def make_plan(study: Study) -> Plan:
     return Plan(study, {stage.path: stage for stage in ordered}, list(arms.values()), parts)
 
 
-def _cells(study: Study, block: Arms) -> Iterator[Cell]:
-    grid = itertools.product(
-        block.seeds or study.seeds,
-        block.norm or list(study.threat),
-        block.variant,
-        block.init,
-        block.task or [study.ssl.task],
-        block.weight or study.ssl.weights,
-        block.eps_scale,
-        block.tune,
-    )
-    return itertools.starmap(Cell, grid)
+def _cells(study: Study, block: Arms) -> Iterator[ArmColumns]:
+    """Yield every combination of what a block lists, or the study where the block does not."""
+    default: dict[str, Any] = {"norm": list(study.threat), "task": [study.ssl.task], "weight": study.ssl.weights}
+    columns = dict.fromkeys(["norm", *(name for name in Arms.model_fields if name in ArmColumns.model_fields)])
+    values = [block.seeds or study.seeds, *(getattr(block, name) or default[name] for name in columns)]
+    for combination in itertools.product(*values):
+        yield ArmColumns.model_validate(dict(zip(("seed", *columns), combination, strict=True)))
 
 
-def _arm(study: Study, block: Arms, cell: Cell) -> tuple[list[Stage], Arm]:
+def _arm(study: Study, block: Arms, cell: ArmColumns) -> tuple[list[Stage], Arm]:
     """Make the stages of one cell."""
     data = data_stage(study.data, study.plugins)
     before = _init_stages(study, cell)
@@ -152,7 +123,7 @@ def _arm(study: Study, block: Arms, cell: Cell) -> tuple[list[Stage], Arm]:
         spec = spec.model_copy(update={"init_sha256": file_sha256(weights)})
         settings["weights"] = str(weights)
     _refuse_without_effect(spec, "finetune")
-    train = make_stage("finetune", slug(spec), spec, parents, settings)
+    train = make_stage("finetune", _name(spec), spec, parents, settings)
     tests = {
         kind: {
             checkpoint: _test_stage(study, kind, checkpoint, data, train) for checkpoint in study.evaluate.checkpoints
@@ -161,7 +132,7 @@ def _arm(study: Study, block: Arms, cell: Cell) -> tuple[list[Stage], Arm]:
     }
     probe, diagnoses = _probe(study, data, before), _diagnoses(study, data, train, spec)
     arm = Arm(
-        **spec.model_dump(include=set(Arm.__dataclass_fields__) & set(TrainSpec.model_fields)),
+        **spec.model_dump(include=set(ArmColumns.model_fields)),
         init_task=before[-1].spec.get("task") if before else None,
         finetune=train.path,
         pretrain=before[-1].path if before else None,
@@ -174,26 +145,30 @@ def _arm(study: Study, block: Arms, cell: Cell) -> tuple[list[Stage], Arm]:
     return [data, *before, *probe, train, *diagnoses.values(), *tested], arm
 
 
-def _finetune_spec(study: Study, cell: Cell) -> TrainSpec:
+def _finetune_spec(study: Study, cell: ArmColumns) -> TrainSpec:
     """Resolve a cell. What a variant does not use (norm, task, weight) is no part of its identity."""
     variant = study.variants[cell.variant]
     objective = _objective(study, variant, cell, cell.weight, cell.eps_scale)
+    used = {
+        "task": cell.task if variant.uses_ssl else None,
+        "weight": cell.weight if variant.uses_weight else None,
+        **_attack_columns(study, objective, cell.norm, cell.eps_scale),
+    }
     return TrainSpec(
+        **cell.model_dump() | used,
         data=study.data.name,
-        variant=cell.variant,
-        init=cell.init,
-        task=cell.task if variant.uses_ssl else None,
-        weight=cell.weight if variant.uses_weight else None,
-        seed=cell.seed,
         model=study.model,
         objective=objective,
         training=study.finetune,
-        tune=cell.tune,
-        **_attack_columns(study, objective, cell.norm, cell.eps_scale),
     )
 
 
-def _init_stages(study: Study, cell: Cell) -> list[Stage]:
+def _name(spec: TrainSpec) -> str:
+    """Return what of a training people want to see in a folder's name; the digest after it says the rest."""
+    return f"{spec.data}-{arm_id(spec)}"
+
+
+def _init_stages(study: Study, cell: ArmColumns) -> list[Stage]:
     """Return the pre-training that an init names and its data; nothing for random or for the user's own weights."""
     row = study.pretraining.get(cell.init)
     if row is None or row.objective is None:
@@ -212,7 +187,7 @@ def _init_stages(study: Study, cell: Cell) -> list[Stage]:
         **_attack_columns(study, objective, cell.norm, row.eps_scale),
     )
     _refuse_without_effect(spec, "pretrain")
-    return [data, make_stage("pretrain", slug(spec), spec, {"data": data.path}, _settings(study))]
+    return [data, make_stage("pretrain", _name(spec), spec, {"data": data.path}, _settings(study))]
 
 
 def _refuse_without_effect(spec: TrainSpec, section: str) -> None:
@@ -230,18 +205,21 @@ def _refuse_without_effect(spec: TrainSpec, section: str) -> None:
         )
 
 
-def _objective(study: Study, variant: Variant, cell: Cell, weight: float, eps_scale: float) -> Objective:
+def _objective(study: Study, variant: Variant, cell: ArmColumns, weight: float | None, eps_scale: float) -> Objective:
+    assert cell.norm is not None  # a cell has everything, whatever the variant uses
+    assert cell.task is not None
+    assert weight is not None
     return resolve_objective(study, variant, norm=cell.norm, task=cell.task, weight=weight, eps_scale=eps_scale)
 
 
-def _attack_columns(study: Study, objective: Objective, norm: Norm, eps_scale: float) -> dict[str, Any]:
+def _attack_columns(study: Study, objective: Objective, norm: Norm | None, eps_scale: float) -> dict[str, Any]:
     """Return the norm and eps that a model is trained on; none without a perturbation."""
-    if not objective.perturb:
-        return {}
+    if not objective.perturb or norm is None:
+        return {"norm": None, "eps_train": None, "eps_scale": 1.0}
     return {"norm": norm, "eps_train": study.threat[norm].eps * eps_scale, "eps_scale": eps_scale}
 
 
-def _stretched(study: Study, spec: TrainSpec, like: EqualPasses, cell: Cell) -> TrainSpec:
+def _stretched(study: Study, spec: TrainSpec, like: EqualPasses, cell: ArmColumns) -> TrainSpec:
     """Give a spec the epochs that cost as many passes as another arm, its pre-training included."""
     objective = _objective(study, study.variants[like.variant], cell, cell.weight, 1.0)
     passes = _passes(objective, study.finetune)

@@ -2,20 +2,25 @@
 
 import itertools
 from collections.abc import Iterable
-from typing import Literal
+from typing import ClassVar, Literal
 
-from ssrob.config.fields import Checkpoint, Norm, Precision, SeverityTable, Strict, Tune
+from pydantic import Field
+
+from ssrob.config.fields import Checkpoint, Norm, Precision, SeverityTable, Strict
 from ssrob.config.study import Model, Training
 from ssrob.config.variants import Layout, Ramp
+from ssrob.planning.names import ArmColumns
 from ssrob.registry.losses import Loss, Widths, loss_row
 
 Terms = dict[str, float]  # loss name -> weight
 
 
 class Perturbation(Strict):
-    """One adversarial perturbation: the weighted losses that it climbs, in its ball, in so many steps, and where."""
+    """One adversarial perturbation: the weighted losses that it maximises, in its ball, in so many steps, and where."""
 
-    climb: Terms
+    renamed: ClassVar = {"climb": "maximise"}
+
+    maximise: Terms = Field(serialization_alias="climb")  # the name that is hashed into keys
     norm: Norm
     eps: float
     steps: int
@@ -39,7 +44,7 @@ class Objective(Strict):
     @property
     def losses(self) -> list[str]:
         """Every loss that is used, once, in order of first use."""
-        terms = [*self.train.values(), *(p.climb for p in self.perturb.values())]
+        terms = [*self.train.values(), *(p.maximise for p in self.perturb.values())]
         return list(dict.fromkeys(name for each in terms for name in each))
 
     @property
@@ -57,12 +62,12 @@ class Objective(Strict):
         return loss_row(name, self.arguments)
 
     def groups(self, perturbation: Perturbation) -> dict[str | None, Terms]:
-        """Split what a perturbation climbs by what it moves: a loss's views on their own, or None: one image.
+        """Split what a perturbation maximises by what it moves: a loss's views on their own, or None: one image.
 
         With copies no two groups share a tensor, so each is attacked by itself.
         """
         groups: dict[str | None, Terms] = {}
-        for name, weight in perturbation.climb.items():
+        for name, weight in perturbation.maximise.items():
             source = self.row(name).views_of if perturbation.layout == "copies" else None
             groups.setdefault(source, {})[name] = weight
         return groups
@@ -81,7 +86,7 @@ class Objective(Strict):
             return self
         train = {name: kept for name, terms in self.train.items() if (kept := _without(terms, gone))}
         perturb = {
-            name: each.model_copy(update={"climb": _without(each.climb, gone)})
+            name: each.model_copy(update={"maximise": _without(each.maximise, gone)})
             for name, each in self.perturb.items()
             if name in train
         }
@@ -99,20 +104,10 @@ def _without(terms: Terms, gone: set[str]) -> Terms:
     return {name: weight for name, weight in terms.items() if name not in gone or not weight}
 
 
-class TrainSpec(Strict):
-    """One pre-training or fine-tuning. The names say which arm of a study it is; the rest says what happens."""
+class TrainSpec(ArmColumns):
+    """One pre-training or fine-tuning. The arm's columns say which of a study it is; the rest says what happens."""
 
     data: str
-    variant: str
-    init: str = "random"
-    task: str | None = None
-    weight: float | None = None
-    norm: Norm | None = None
-    eps_train: float | None = None
-    eps_scale: float = 1.0
-    tune: Tune = "full"  # head: the heads alone are trained, the backbone stays as it is, in eval mode
-    budget: str | None = None  # "passes of ..." when the epochs were stretched to another arm's cost
-    seed: int
     model: Model
     objective: Objective
     training: Training

@@ -103,7 +103,7 @@ def canonical(value: object) -> str:
 def dump(value: Any) -> Any:
     """Dump a spec without its defaults, so that a new field with a default changes no key."""
     if isinstance(value, Strict):
-        return value.model_dump(mode="json", exclude_defaults=True)
+        return value.model_dump(mode="json", exclude_defaults=True, by_alias=True)
     if isinstance(value, dict):
         return {key: dump(inner) for key, inner in value.items()}
     return value

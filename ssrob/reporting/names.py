@@ -46,7 +46,7 @@ def ways(inputs: Inputs) -> pd.DataFrame:
 
 
 def _climbed(perturbations: Mapping[str, Perturb]) -> str:
-    told = [f"{name}: {_sum(each.climb)}{LAYOUTS[each.layout]}" for name, each in perturbations.items()]
+    told = [f"{name}: {_sum(each.maximise)}{LAYOUTS[each.layout]}" for name, each in perturbations.items()]
     return "; ".join(told) or "none"
 
 

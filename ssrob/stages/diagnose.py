@@ -126,7 +126,7 @@ def _objective(spec: DiagnoseSpec) -> Objective:
     """Name both losses and PGD on each at the eps asked for, of `STEP_RATIO` * eps / steps a step."""
     size = {"norm": spec.norm, "eps": spec.eps, "steps": spec.steps, "step_size": STEP_RATIO * spec.eps / spec.steps}
     attacks = {
-        name: Perturbation.model_validate({"climb": {loss: 1.0}} | size)
+        name: Perturbation.model_validate({"maximise": {loss: 1.0}} | size)
         for name, loss in (("supervised", "xent"), ("ssl", spec.task))
     }
     train = {"clean": {"xent": 1.0, spec.task: 1.0}}

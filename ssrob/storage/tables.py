@@ -1,12 +1,14 @@
 """The tables: their columns, types and units, and how they are written and read. Everything else is a group-by away."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ssrob.planning.names import ArmColumns
 from ssrob.storage.files import replacing
 
 Columns = dict[str, tuple[pa.DataType, str]]  # name -> type, what it holds and in which unit
@@ -66,21 +68,20 @@ CHECKED: Columns = {
     "detail": (pa.string(), "what was measured"),
 }
 
+
 # Collected for a study; each carries the columns of its arm.
-ARM: Columns = {
-    "arm": (pa.string(), "key of the trained model"),
-    "variant": (pa.string(), "way of training"),
-    "init": (pa.string(), "random, or the name of a pre-training"),
-    "init_task": (pa.string(), "SSL task that the init was pre-trained on, null if there is none"),
-    "task": (pa.string(), "SSL task of the variant, null if it has none"),
-    "weight": (pa.float64(), "SSL weight w, null if it has none"),
-    "norm": (pa.string(), "norm of the training perturbation, null without one"),
-    "eps_scale": (pa.float64(), "eps_train in multiples of the reference eps"),
-    "eps_train": (pa.float64(), "[0,1] pixel units, null without a perturbation"),
-    "tune": (pa.string(), "full: all weights were trained; head: the heads alone, on a frozen backbone"),
-    "budget": (pa.string(), "null, or the arm whose passes this one was given"),
-    "seed": (pa.int64(), "seed of initialisation, order, augmentation and attacks"),
-}
+def _arm_columns() -> Columns:
+    """Return the columns of `ArmColumns`, with the init's task after the init."""
+    kinds: dict[Any, pa.DataType] = {float: pa.float64(), float | None: pa.float64(), int: pa.int64()}
+    columns: Columns = {"arm": (pa.string(), "key of the trained model")}
+    for name, field in ArmColumns.model_fields.items():
+        columns[name] = (kinds.get(field.annotation, pa.string()), field.description or "")
+        if name == "init":
+            columns["init_task"] = (pa.string(), "SSL task that the init was pre-trained on, null if there is none")
+    return columns
+
+
+ARM: Columns = _arm_columns()
 ARMS: Columns = ARM | {
     "label": (pa.string(), "short name for figures, without the seed"),
     "passes": (

@@ -26,10 +26,10 @@ Images = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Moving:
-    """One tensor that an attack moves within a ball around `base` (B or more, C, H, W) to climb some losses."""
+    """One tensor that an attack moves within a ball around `base` (B or more, C, H, W) to maximise some losses."""
 
     name: str  # of its start
-    climb: Terms
+    maximise: Terms
     base: Tensor
     still: Images  # views of the same images that stay as they are
     named: Callable[[Tensor], Images]  # the moved tensor, taken apart into images by name
@@ -45,7 +45,7 @@ def draw_views(objective: Objective, batch: Batch, seed: int, *purpose: object) 
     views = {name: _draw(objective, name, batch, seed, *purpose) for name in sources if objective.row(name).draw}
     resampled = {}
     for image_set, perturbation in objective.perturb.items():
-        for name in {_source(objective, each) for each in perturbation.climb if perturbation.resample}:
+        for name in {_source(objective, each) for each in perturbation.maximise if perturbation.resample}:
             if objective.row(name).draw:
                 steps = [(*purpose, "resampled", image_set, step) for step in range(perturbation.steps)]
                 drawn = [_draw(objective, name, batch, seed, *told) for told in steps]
@@ -56,8 +56,8 @@ def draw_views(objective: Objective, batch: Batch, seed: int, *purpose: object) 
 def draw_starts(objective: Objective, batch: Batch, seed: int, *purpose: object) -> Batch:
     """Draw the random point that each perturbation starts from; after this, nothing about a step is random.
 
-    Copies of views start alike whatever the perturbation is called, so that it does not matter whether one climbs
-    several losses or several climb one each; only if two move the same views do they start apart.
+    Copies of views start alike whatever the perturbation is called, so that it does not matter whether one maximises
+    several losses or several maximise one each; only if two move the same views do they start apart.
     """
     starts: Images = {}
     before: dict[str, int] = {}
@@ -92,16 +92,16 @@ def perturbed(network: Network, objective: Objective, batch: Batch) -> Images:
 def movings(objective: Objective, name: str, batch: Batch) -> Iterator[Moving]:
     """Yield what a perturbation moves: the image, its one view, or views and image each on their own."""
     perturbation = objective.perturb[name]
-    for source, climb in objective.groups(perturbation).items():
+    for source, maximise in objective.groups(perturbation).items():
         if source is not None:
-            yield _copies(objective, name, source, climb, batch)
+            yield _copies(objective, name, source, maximise, batch)
         elif perturbation.layout == "single":
             assert perturbation.view is not None
             (view,) = batch.seen(perturbation.view, batch.x)
             keys = [name, *(f"{name}:{each}" for each in objective.row(perturbation.view).own_forwards)]
-            yield Moving(name, climb, view, {}, functools.partial(_same, keys))
+            yield Moving(name, maximise, view, {}, functools.partial(_same, keys))
         else:
-            yield Moving(name, climb, batch.x, {}, lambda moved: {name: moved})
+            yield Moving(name, maximise, batch.x, {}, lambda moved: {name: moved})
 
 
 def losses_at(
@@ -126,7 +126,7 @@ def weighted(weight: float, value: Tensor, factor: Tensor | None) -> Tensor:
 def _climbed(network: Network, objective: Objective, name: str, moving: Moving, batch: Batch) -> Tensor:
     """Attack one tensor; features of what does not move are computed once, outside the loop."""
     perturbation = objective.perturb[name]
-    seen = {each for loss in moving.climb for each in objective.row(loss).forwards}
+    seen = {each for loss in moving.maximise for each in objective.row(loss).forwards}
     known = Forward(network, objective.batchnorm)
     known.own(batch.x, "clean")
     if "clean" in seen:
@@ -139,8 +139,8 @@ def _climbed(network: Network, objective: Objective, name: str, moving: Moving, 
     def loss_at(moved: Tensor) -> Tensor:
         images = moving.still | moving.named(moved)
         here = replace(batch, views=next(views))
-        losses = losses_at(known.again().of(name), objective, moving.climb, images, here)
-        values = [weighted(moving.climb[each], value, batch.factors.get(each)) for each, value in losses.items()]
+        losses = losses_at(known.again().of(name), objective, moving.maximise, images, here)
+        values = [weighted(moving.maximise[each], value, batch.factors.get(each)) for each, value in losses.items()]
         return torch.stack(values).sum(dim=0)
 
     return pgd(
@@ -154,7 +154,7 @@ def _climbed(network: Network, objective: Objective, name: str, moving: Moving, 
     )
 
 
-def _copies(objective: Objective, name: str, source: str, climb: Terms, batch: Batch) -> Moving:
+def _copies(objective: Objective, name: str, source: str, maximise: Terms, batch: Batch) -> Moving:
     """Return the views of one loss as a tensor of their own; those that do not move stay aside."""
     forwards, views = objective.row(source).own_forwards, batch.seen(source, batch.x)
     chosen = objective.perturb[name].views or forwards
@@ -164,7 +164,7 @@ def _copies(objective: Objective, name: str, source: str, climb: Terms, batch: B
     def named(moved: Tensor) -> Images:
         return dict(zip(moving, moved.chunk(len(moving)), strict=True))
 
-    return Moving(f"{name}:{source}", climb, torch.cat(list(moving.values())), still, named)
+    return Moving(f"{name}:{source}", maximise, torch.cat(list(moving.values())), still, named)
 
 
 def _same(keys: list[str], moved: Tensor) -> Images:

@@ -59,7 +59,7 @@ def _descend(network: Network, spec: TrainSpec, batch: Batch, norms: bool) -> Te
     with precision(spec.training.precision, batch.x.device):
         images = perturbed(network, objective, batch)
         model = Forward(network, objective.batchnorm)
-        # Attacks climb cross-entropy with the labels as they are; what the parameters descend may smooth them.
+        # Attacks maximise cross-entropy with the labels as they are; what the parameters descend may smooth them.
         smoothed = replace(batch, smoothing=spec.training.label_smoothing)
         terms = training_terms(model, objective, images, smoothed)
     loss = total(terms)

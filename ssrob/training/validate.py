@@ -23,7 +23,7 @@ BATCH = 500
 def validate(network: Network, spec: TrainSpec, images: Tensor, labels: Tensor, team: Team = ALONE) -> dict[str, float]:
     """Return ``validation/{clean,robust}_[task_]accuracy`` on images (N, C, H, W) in [0, 1], labels (N,).
 
-    An SSL task that has no accuracy gives its loss, ``validation/{clean,robust}_task_loss``. The attack climbs
+    An SSL task that has no accuracy gives its loss, ``validation/{clean,robust}_task_loss``. The attack maximises
     cross-entropy, or the SSL loss where there are no labels to learn, at the training eps.
     Draws depend on the seed and the batch alone, so that epochs are compared on the same attacks. Replicas share the
     batches; each of them returns all.
@@ -79,11 +79,13 @@ def _attack(spec: TrainSpec) -> Objective | None:
     """Return the objective whose one perturbation, of the image before any view, the images are tested with."""
     if not spec.objective.perturb or spec.norm is None or spec.eps_train is None:
         return None
-    climb = next(iter(spec.objective.perturb.values())).climb
+    maximise = next(iter(spec.objective.perturb.values())).maximise
     if any(not LOSSES[name].self_supervised for name in spec.objective.losses):
-        climb = {"xent": 1.0}
+        maximise = {"xent": 1.0}
     steps, eps = spec.training.validation_steps, spec.eps_train
-    perturbation = Perturbation(climb=climb, norm=spec.norm, eps=eps, steps=steps, step_size=STEP_RATIO * eps / steps)
+    perturbation = Perturbation(
+        maximise=maximise, norm=spec.norm, eps=eps, steps=steps, step_size=STEP_RATIO * eps / steps
+    )
     return Objective(perturb={"validation": perturbation}, train={}, arguments=spec.objective.arguments)
 
 
