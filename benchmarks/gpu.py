@@ -149,7 +149,7 @@ def data_of(case: Case) -> tuple[np.ndarray, np.ndarray]:
 
 
 def ours(case: Case, device: torch.device, *, graphs: bool = True, compiled: bool = False) -> Step:
-    """Return the training step of `ssrob.train`, without records and validation."""
+    """Return the training step of `ssrob.training.train`, without records and validation."""
     attack = Perturbation(maximise={"xent": 1.0}, norm="linf", eps=EPS, steps=case.steps, step_size=STEP)
     objective = Objective(perturb={"adv": attack}, train={"adv": {"xent": 1.0}})
     training = Training(batch_size=case.batch, augment=["crop", "flip"], precision="bfloat16")

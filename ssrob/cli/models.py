@@ -124,9 +124,9 @@ def import_(
 
     They are verified, and what is here stays.
     """
-    from ssrob.storage.importing import take_over
+    from ssrob.storage.importing import import_stages
     from ssrob.storage.store import Store
 
-    outcome = take_over(source, Store(results), work=work)
+    outcome = import_stages(source, Store(results), work=work)
     typer.echo(str(outcome))
     sys.exit(1 if outcome.refused else 0)

@@ -71,7 +71,7 @@ class Context:
 
 
 def run(stage: Stage, store: Store, *, device: str = "auto") -> str:
-    """Run a stage unless it is done; return one line about it. The caller holds it (`ssrob.claim`)."""
+    """Run a stage unless it is done; return one line about it. The caller holds it (`ssrob.storage.lock`)."""
     if store.done(stage.path):
         store.check_parents(stage.path)
         store.renew(stage.path)

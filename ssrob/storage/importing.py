@@ -43,7 +43,7 @@ class Outcome:
         return "\n".join(lines)
 
 
-def take_over(source: Path, store: Store, *, work: bool = False) -> Outcome:
+def import_stages(source: Path, store: Store, *, work: bool = False) -> Outcome:
     """Copy the finished stages of a results folder, or of an exported study, that are not here; stages here stay.
 
     A stage is refused, by name, if a file in it does not have its checksum, if its key does not belong to its spec, if

@@ -70,7 +70,7 @@ def _usage(stage: dict[str, Any], architecture: dict[str, Any]) -> Iterator[str]
     plugins = "".join(f"import {name}\n" for name in stage["settings"].get("plugins", []))
     yield "## Use"
     yield (
-        f"```python\n{plugins}from ssrob.models.saved import load_network\n"
+        f"```python\n{plugins}from ssrob.models.serialization import load_network\n"
         f'network = load_network("best.safetensors")  # in eval mode; normalises by itself\n{use}  # {images}\n```'
     )
     yield "`best` was chosen on validation images, `last` is the end of training; `model.json` rebuilds the network."

@@ -209,10 +209,10 @@ def test_both_checkpoints_are_compared(page: Page) -> None:
 
 
 def test_it_is_written_the_same_twice(small: Study, written: tuple[Path, synthetic.Tables]) -> None:
-    _, tables = written
+    _, given_tables = written
     context = report_module._context
-    given = inputs(small, tables, {})
-    one, two = (context(given, tables, tables.main_numbers(given)) for _ in range(2))
+    given = inputs(small, given_tables, {})
+    one, two = (context(given, given_tables, tables.main_numbers(given)) for _ in range(2))
     assert str(one) == str(two)
 
 

@@ -321,7 +321,7 @@ def test_a_stage_that_another_workflow_runs_is_waited_for(prepared: Study, tmp_p
 
 
 def test_a_killed_runner_holds_nothing(tmp_path: Path) -> None:
-    code = "import sys, time; from pathlib import Path; from ssrob.claim import claimed\n"
+    code = "import sys, time; from pathlib import Path; from ssrob.storage.lock import claimed\n"
     code += "with claimed(Path(sys.argv[1]), print): print('has it', flush=True); time.sleep(60)"
     with subprocess.Popen(["python", "-c", code, tmp_path], stdout=subprocess.PIPE) as runner:
         assert runner.stdout is not None
@@ -338,7 +338,7 @@ def test_a_disk_without_locks_goes_by_the_sign_of_life(tmp_path: Path, monkeypat
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr("fcntl.flock", none)
-    monkeypatch.setattr("ssrob.claim.EVERY", 0.01)
+    monkeypatch.setattr("ssrob.storage.lock.EVERY", 0.01)
     alive = iter([{"pid": 1}, {"pid": 1}, None])
     monkeypatch.setattr(heartbeat, "read", lambda *_: next(alive))
     said: list[str] = []

@@ -165,10 +165,10 @@ def test_a_torn_or_empty_record_file_has_no_last_line(tmp_path: Path) -> None:
     assert last_record(file) == {"step": 2}
 
 
-TRACE = "Traceback (most recent call last):\n  File x, line 1\nssrob.train.Diverged: loss is nan\n"
+TRACE = "Traceback (most recent call last):\n  File x, line 1\nssrob.training.train.Diverged: loss is nan\n"
 LOGS = {
     "INFO begun\n": (False, "begun"),
-    f"ERROR failed\n{TRACE}": (True, "ssrob.train.Diverged: loss is nan"),
+    f"ERROR failed\n{TRACE}": (True, "ssrob.training.train.Diverged: loss is nan"),
     f"ERROR failed\n{TRACE}2026-01-05 11:00:00,000 INFO begun again\n": (False, "begun again"),
     "ERROR failed\n": (True, "failed"),
 }
@@ -309,6 +309,7 @@ def test_a_stage_that_fails_notes_its_time(tmp_path: Path, monkeypatch: pytest.M
 
 
 def fails(context: runner.Context) -> None:
+    time.sleep(0.02)  # a hundredth of a second is what is noted
     raise RuntimeError("as asked")
 
 

@@ -17,9 +17,9 @@ from ssrob.config.loader import parse_study
 from ssrob.models.serialization import load_network
 from ssrob.planning.plan import Plan, make_plan
 from ssrob.runtime import runner
-from ssrob.storage import importing
 from ssrob.storage.bundle import opened
 from ssrob.storage.export import export_model, export_study
+from ssrob.storage.importing import import_stages
 from ssrob.storage.lock import claimed
 from ssrob.storage.store import Store, StoreError, sha256
 from ssrob.storage.tables import read_table
@@ -99,21 +99,21 @@ def test_a_study_goes_to_another_machine_and_is_finished_there(finished: Finishe
     plan, store = finished
     export_study(plan, store, tmp_path / name)
     there = Store(tmp_path / "there")
-    outcome = importing(tmp_path / name, there)
+    outcome = import_stages(tmp_path / name, there)
     assert (outcome.taken, outcome.refused) == (list(plan.stages), {})
     wanted = contents(store.root / "stages")
     assert contents(there.root / "stages") == wanted
     assert [*there.root.glob(".*")] == []
-    again = importing(tmp_path / name, there)
+    again = import_stages(tmp_path / name, there)
     assert (again.taken, again.there) == ([], list(plan.stages))
     assert contents(there.root / "stages") == wanted
 
 
 def test_a_results_folder_is_taken_over_as_it_is(finished: Finished, tmp_path: Path) -> None:
-    outcome = importing(finished[1].root, Store(tmp_path / "there"))
+    outcome = import_stages(finished[1].root, Store(tmp_path / "there"))
     assert outcome.taken == list(finished[0].stages)
     with pytest.raises(StoreError, match="no results folder"):
-        importing(ROOT / "docs", Store(tmp_path / "there"))
+        import_stages(ROOT / "docs", Store(tmp_path / "there"))
 
 
 def test_what_is_altered_is_refused_with_all_that_reads_it(finished: Finished, tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_what_is_altered_is_refused_with_all_that_reads_it(finished: Finished, t
     arm = plan.arms[0]
     weights = other.folder(arm.finetune) / "best.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")
-    outcome = importing(other.root, there)
+    outcome = import_stages(other.root, there)
     assert "best.safetensors does not have its checksum" in outcome.refused[arm.finetune]
     tests = {arm.evaluate["best"], arm.corrupt["best"]}
     assert set(outcome.refused) == {arm.finetune, *tests}
@@ -143,7 +143,7 @@ def test_a_manifest_that_lies_is_refused(finished: Finished, tmp_path: Path, cha
     else:
         manifest["key"] = f"../../x-{manifest['key'].rpartition('-')[2]}"
     (other.folder(path) / "manifest.json").write_text(json.dumps(manifest))
-    outcome = importing(other.root, Store(tmp_path / "there"))
+    outcome = import_stages(other.root, Store(tmp_path / "there"))
     assert path in outcome.refused
     assert not (tmp_path / "escaped").exists()
 
@@ -158,7 +158,7 @@ def test_other_content_under_a_key_that_is_here_stays_out(finished: Finished, tm
     manifest["outputs"]["last.safetensors"] = {"sha256": sha256(other_weights), "bytes": 8}
     (other.folder(path) / "manifest.json").write_text(json.dumps(manifest))
     before = contents(store.root)
-    outcome = importing(other.root, store)
+    outcome = import_stages(other.root, store)
     assert "other content (last.safetensors)" in outcome.refused[path]
     assert outcome.taken == []
     assert contents(store.root) == before
@@ -169,7 +169,7 @@ def test_without_weights_and_data_the_tables_travel(finished: Finished, tmp_path
     about = export_study(plan, store, tmp_path / "light.tar", weights=False, data=False)
     assert (tmp_path / "light.tar").stat().st_size < 400_000
     there = Store(tmp_path / "there")
-    outcome = importing(tmp_path / "light.tar", there)
+    outcome = import_stages(tmp_path / "light.tar", there)
     assert (outcome.refused, outcome.bare) == ({}, [plan.arms[0].finetune])
     assert set(outcome.taken) == set(about["stages"]) == {path for path in plan.stages if not path.startswith("data/")}
     assert len(read_table(there.output(plan.arms[0].evaluate["best"], "robustness.parquet"))) == 80
@@ -181,7 +181,7 @@ def test_without_weights_and_data_the_tables_travel(finished: Finished, tmp_path
     manifest["outputs"]["data.json"]["sha256"] = sha256(local.folder(f"data/{data}") / "data.json")
     manifest["outputs"]["data.json"]["bytes"] = (local.folder(f"data/{data}") / "data.json").stat().st_size
     (local.folder(f"data/{data}") / "manifest.json").write_text(json.dumps(manifest))
-    refused = importing(tmp_path / "light.tar", local).refused
+    refused = import_stages(tmp_path / "light.tar", local).refused
     assert set(refused) == set(about["stages"])
     assert "other data" in refused[plan.arms[0].finetune]
 
@@ -206,21 +206,21 @@ def test_unfinished_work_goes_back_and_forth_and_the_newest_stays(
     plan, path = finished[0], finished[0].arms[0].finetune
     ours, theirs = (unfinished(finished, tmp_path / f"s{step}", step, 1000 - step) for step in (5, 9))
     assert export_study(plan, theirs, tmp_path / name, work=True)["work"].keys() == {path}
-    assert importing(tmp_path / name, ours).work == []
-    assert importing(tmp_path / name, ours, work=True).work == [path]
+    assert import_stages(tmp_path / name, ours).work == []
+    assert import_stages(tmp_path / name, ours, work=True).work == [path]
     there = {file.name: file.read_text() for file in ours.work(path).iterdir() if file.name != "lock"}
     assert {there.pop("checkpoint.pt"), there.pop("records.jsonl")} == {"step 9"}
     assert there.keys() == {"running.json", "x.partial"}, "what is not worth keeping is neither taken nor touched"
     older = export_study(plan, unfinished(finished, tmp_path / "s2", 2, 998), tmp_path / "older.tar", work=True)
     assert older["work"]
-    assert importing(tmp_path / "older.tar", ours, work=True).work == []
+    assert import_stages(tmp_path / "older.tar", ours, work=True).work == []
     assert (ours.work(path) / "checkpoint.pt").read_text() == "step 9"
 
 
 def test_a_stage_that_is_running_here_is_left_alone(finished: Finished, tmp_path: Path) -> None:
     ours, path = unfinished(finished, tmp_path / "here", 3, 0), finished[0].arms[0].finetune
     with claimed(ours.work(path), print):
-        refused = importing(finished[1].root, ours).refused
+        refused = import_stages(finished[1].root, ours).refused
     assert refused[path].startswith(f"it is run by process {os.getpid()} on ")
     assert (ours.work(path) / "checkpoint.pt").is_file()
     assert not [*(ours.root / "work").glob("evaluate/*"), *(ours.root / "work").glob("corrupt/*")]
@@ -233,9 +233,9 @@ def test_no_archive_leads_outside(tmp_path: Path) -> None:
     (tmp_path / "text.tar").write_text("no archive")
     for name in ("evil.tar", "text.tar"):
         with pytest.raises(StoreError, match="not an archive that can be unpacked"):
-            importing(tmp_path / name, Store(tmp_path / "deep" / "er" / "there"))
+            import_stages(tmp_path / name, Store(tmp_path / "deep" / "er" / "there"))
     with pytest.raises(StoreError, match="no such folder or archive"):
-        importing(tmp_path / "absent", Store(tmp_path / "there"))
+        import_stages(tmp_path / "absent", Store(tmp_path / "there"))
     assert not list(tmp_path.rglob("escaped"))
 
 

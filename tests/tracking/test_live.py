@@ -25,9 +25,9 @@ from tests.conftest import tiny_config
 
 FOLLOWER = """
 import json, sys
-from ssrob.config import parse_study
-from ssrob.plan import make_plan
-from ssrob.store import Store
+from ssrob.config.loader import parse_study
+from ssrob.planning.plan import make_plan
+from ssrob.storage.store import Store
 from ssrob.tracking import follow
 plan = make_plan(parse_study(json.loads(sys.argv[1])))
 follow(plan, Store(plan.study.results), tracking_uri=(sys.argv[2:] or [None])[0], every=0.05)
