@@ -110,8 +110,8 @@ def export(
         return
     plan, store = plan_and_store(what, override)
     to = to or Path(f"{plan.study.study}.tar.gz")
-    told = export_study(plan, store, to, weights=weights, data=data, work=work)
-    say(f"export    {to}: {len(told['stages'])} finished, {len(told['work'])} unfinished stages")
+    exported = export_study(plan, store, to, weights=weights, data=data, work=work)
+    say(f"export    {to}: {len(exported['stages'])} finished, {len(exported['work'])} unfinished stages")
 
 
 @app.command("import")

@@ -42,11 +42,11 @@ class Speeds:
         return None if work is None or speed is None else work / speed
 
 
-def parse_speeds(told: Iterable[str]) -> dict[str, float]:
+def parse_speeds(texts: Iterable[str]) -> dict[str, float]:
     """Read speeds such as ``50000`` (networks, whatever the stage) or ``training=50000``; passes per second."""
     groups = dict.fromkeys(LIKE.get(kind, kind) for kind in STAGES if kind != "data")
     speeds: dict[str, float] = {}
-    for text in told:
+    for text in texts:
         name, _, number = text.rpartition("=")
         try:
             speed = float(number)
@@ -63,8 +63,8 @@ def parse_speeds(told: Iterable[str]) -> dict[str, float]:
     return speeds
 
 
-def speeds(plan: Plan, store: Store, work: Work, told: Mapping[str, float]) -> Speeds:
-    """Return the speeds that were told and, for other kinds, the median of a study's finished stages.
+def speeds(plan: Plan, store: Store, work: Work, given: Mapping[str, float]) -> Speeds:
+    """Return the speeds that are given and, for other kinds, the median of a study's finished stages.
 
     Stages are slower on some devices than on others: those on the device of the latest one count.
     """
@@ -75,19 +75,19 @@ def speeds(plan: Plan, store: Store, work: Work, told: Mapping[str, float]) -> S
     for facts, stage, passes in trained:
         if facts["device"] == device and passes:
             seen.setdefault(LIKE.get(stage.kind, stage.kind), []).append(passes / facts["seconds"])
-    sources = ["the speeds that were given"] if told else []
-    sources += [f"{sum(map(len, seen.values()))} finished stages on {device}"] if set(seen) - set(told) else []
+    sources = ["the speeds that were given"] if given else []
+    sources += [f"{sum(map(len, seen.values()))} finished stages on {device}"] if set(seen) - set(given) else []
     found = {group: statistics.median(each) for group, each in seen.items()}
-    return Speeds(found | dict(told), " and ".join(sources))
+    return Speeds(found | dict(given), " and ".join(sources))
 
 
-def plan_text(plan: Plan, store: Store, told: Mapping[str, float]) -> str:
+def plan_text(plan: Plan, store: Store, given: Mapping[str, float]) -> str:
     """Say what a study consists of, how much of it is done, how long the rest takes, in which order, and its arms.
 
-    told: passes per second by group of kinds, as `parse_speeds` returns them.
+    given: passes per second by group of kinds, as `parse_speeds` returns them.
     """
     work = work_of(plan, store)
-    speed = speeds(plan, store, work, told)
+    speed = speeds(plan, store, work, given)
     seeds = len(plan.study.seeds)
     left = sum(not store.done(arm.finetune) for arm in plan.arms)
     models = f"{len(plan.arms)} models ({seeds} seed{'s' * (seeds > 1)}), {left or 'none'} still to train"
@@ -106,10 +106,10 @@ def portion_text(plan: Plan, store: Store, portion: Portion) -> str:
     """Say what a portion did, what is half done, what failed, and what comes next."""
     left = [path for block in blocks(plan) for path in block.stages if not store.done(path)]
     done = len(plan.stages) - len(left)
-    told = f"{len(portion.done)} stages finished, {done} of {len(plan.stages)} in all"
-    lines = [f"Portion of {duration(portion.seconds)}: {told}"]
-    standings = [standing(plan.stages[path], store, None, 0.0) for path in left]
-    half = [each for each in standings if each.state == "stopped"]
+    counts = f"{len(portion.done)} stages finished, {done} of {len(plan.stages)} in all"
+    lines = [f"Portion of {duration(portion.seconds)}: {counts}"]
+    stage_statuses = [standing(plan.stages[path], store, None, 0.0) for path in left]
+    half = [each for each in stage_statuses if each.state == "stopped"]
     lines += [f"Half done:  {each.path}" + (f"  {100 * each.fraction:.0f} %" if each.fraction else "") for each in half]
     if half and not portion.done:
         lines += ["            Without an end in sight the budget is too short: a sweep goes on by blocks of images."]
@@ -128,9 +128,9 @@ def _kinds(plan: Plan, store: Store, work: Work, speed: Speeds) -> Table:
         paths = [path for path, stage in plan.stages.items() if stage.kind == kind]
         left = [path for path in paths if not store.done(path)]
         rate = speed.of.get(LIKE.get(kind, kind))
-        told = ["", "", ""] if kind == "data" else [_millions(work, left), f"{rate:,.0f}" if rate else "?"]
-        told += [] if kind == "data" else [_time(plan, work, left, speed)]
-        table.add_row(kind, *map(str, (len(paths), len(paths) - len(left), len(left))), *told)
+        cells = ["", "", ""] if kind == "data" else [_millions(work, left), f"{rate:,.0f}" if rate else "?"]
+        cells += [] if kind == "data" else [_time(plan, work, left, speed)]
+        table.add_row(kind, *map(str, (len(paths), len(paths) - len(left), len(left))), *cells)
     left = [path for path in plan.stages if not store.done(path)]
     counts = map(str, (len(plan.stages), len(plan.stages) - len(left), len(left)))
     table.add_row("in all", *counts, _millions(work, left), "", _time(plan, work, left, speed))

@@ -12,7 +12,7 @@ from rich.text import Text
 from ssrob.formatting import duration
 from ssrob.planning.plan import Plan
 from ssrob.scheduling import disk_usage
-from ssrob.scheduling.status import STATES, Standing, State, expected, standings, work_of
+from ssrob.scheduling.status import STATES, StageStatus, State, expected, stage_statuses, work_of
 from ssrob.scheduling.workload import as_text
 from ssrob.storage.store import Store
 
@@ -27,7 +27,7 @@ MEANING: dict[State, str] = {
 
 def status_text(plan: Plan, store: Store, now: float) -> str:
     """Say once where a study stands."""
-    return as_text(render(plan, store, standings(plan, store, work_of(plan, store), now)))
+    return as_text(render(plan, store, stage_statuses(plan, store, work_of(plan, store), now)))
 
 
 def watch(plan: Plan, store: Store) -> None:
@@ -35,17 +35,17 @@ def watch(plan: Plan, store: Store) -> None:
     if not sys.stdout.isatty():
         print(status_text(plan, store, time.time()))
         return
-    work, stages = work_of(plan, store), dict[str, Standing]()
+    work, stages = work_of(plan, store), dict[str, StageStatus]()
     with Live(console=Console(), auto_refresh=False) as live:
         while True:
-            stages = standings(plan, store, work, time.time(), stages)
+            stages = stage_statuses(plan, store, work, time.time(), stages)
             live.update(render(plan, store, stages), refresh=True)
             if all(each.state == "done" for each in stages.values()):
                 return
             time.sleep(EVERY)
 
 
-def render(plan: Plan, store: Store, stages: Mapping[str, Standing]) -> RenderableType:
+def render(plan: Plan, store: Store, stages: Mapping[str, StageStatus]) -> RenderableType:
     """Lay out a study's state: counts and time by kind, what runs, what needs a look, and how long the rest takes."""
     of = {state: [each for each in stages.values() if each.state == state] for state in STATES}
     counts = ", ".join(f"{len(of[state])} {state}" for state in STATES[1:] if of[state])
@@ -62,7 +62,7 @@ def render(plan: Plan, store: Store, stages: Mapping[str, Standing]) -> Renderab
 def stages_text(plan: Plan, store: Store) -> str:
     """List every stage with its state and the size of its outputs."""
     table = Table("state", "size", "seconds", "stage", box=None)
-    for path, each in standings(plan, store, dict.fromkeys(plan.stages), time.time()).items():
+    for path, each in stage_statuses(plan, store, dict.fromkeys(plan.stages), time.time()).items():
         size = ""
         if each.state == "done":
             size = disk_usage.size(sum(row["bytes"] for row in store.manifest(path)["outputs"].values()))
@@ -70,35 +70,35 @@ def stages_text(plan: Plan, store: Store) -> str:
     return as_text(table)
 
 
-def _by_kind(stages: Mapping[str, Standing]) -> Table:
+def _by_kind(stages: Mapping[str, StageStatus]) -> Table:
     table = Table("stage", "number", *STATES, "spent", "mean", box=None, padding=(0, 1, 0, 0))
     for column in table.columns[1:]:
         column.justify, column.no_wrap = "right", True
     for kind in dict.fromkeys(each.kind for each in stages.values()):
         rows = [each for each in stages.values() if each.kind == kind]
         states = [sum(each.state == state for each in rows) for state in STATES]
-        told = [Text(str(n) if n else "-", COLOURS[state]) for n, state in zip(states, STATES, strict=True)]
+        counts = [Text(str(n) if n else "-", COLOURS[state]) for n, state in zip(states, STATES, strict=True)]
         took = [each.seconds for each in rows if each.state == "done" and each.seconds is not None]
         spent = sum(each.seconds or 0.0 for each in rows)
         mean = duration(sum(took) / len(took)) if took else ""
-        table.add_row(kind, str(len(rows)), *told, duration(spent) if spent else "", mean)
+        table.add_row(kind, str(len(rows)), *counts, duration(spent) if spent else "", mean)
     return table
 
 
-def _running(stages: list[Standing]) -> Text:
+def _running(stages: list[StageStatus]) -> Text:
     lines: list[str | tuple[str, str]] = []
     for each in stages[:LISTED]:
         left = "time left not known" if each.left is None else f"{duration(each.left)} left"
-        told = f"{100 * each.fraction:.0f} %, {'finishing' if each.fraction == 1 else left}; {each.told}"
-        lines += [(each.path, COLOURS["running"]), f"  {told if each.fraction else each.told}"]
+        progress = f"{100 * each.fraction:.0f} %, {'finishing' if each.fraction == 1 else left}; {each.message}"
+        lines += [(each.path, COLOURS["running"]), f"  {progress if each.fraction else each.message}"]
     return _section("running", lines, len(stages))
 
 
-def _troubled(stages: list[Standing], state: State, store: Store) -> Text:
+def _troubled(stages: list[StageStatus], state: State, store: Store) -> Text:
     lines: list[str | tuple[str, str]] = []
     for each in stages[:LISTED]:
         lines += [(each.path + (f"  {100 * each.fraction:.0f} %" if each.fraction else ""), COLOURS[state])]
-        lines += [f"  {each.told or 'no message'}", f"  more in {store.folder(each.path) / 'log.txt'}"]
+        lines += [f"  {each.message or 'no message'}", f"  more in {store.folder(each.path) / 'log.txt'}"]
     return _section(MEANING[state], lines, len(stages))
 
 
@@ -107,7 +107,7 @@ def _section(title: str, lines: Sequence[str | tuple[str, str]], count: int) -> 
     return Text("\n").join([Text(title, "bold"), *(Text.assemble(line) for line in [*lines, *more])])
 
 
-def _outlook(plan: Plan, stages: Mapping[str, Standing]) -> Text:
+def _outlook(plan: Plan, stages: Mapping[str, StageStatus]) -> Text:
     spent = sum(each.seconds or 0.0 for each in stages.values())
     if all(each.state == "done" for each in stages.values()):
         page = plan.folder / "report.html"

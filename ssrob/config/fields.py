@@ -71,8 +71,8 @@ def distinct(values: list[Any]) -> list[Any]:
 def parse_name(value: object) -> object:
     """Say in words what a name may be; it becomes part of folders and of commands."""
     if isinstance(value, str) and not re.fullmatch(NAME, value):
-        told = "expected a name of letters, digits, '_', '.' and '-', beginning with a letter or digit, 64 at most"
-        raise ValueError(f"{told}; found {value!r}")
+        message = "expected a name of letters, digits, '_', '.' and '-', beginning with a letter or digit, 64 at most"
+        raise ValueError(f"{message}; found {value!r}")
     return value
 
 

@@ -61,13 +61,13 @@ def _with_primary_cell(study: Study, where: str) -> Study:
         if name not in primary.model_fields_set:
             changes[name] = usual[name] if usual[name] in values else values[0]
         elif getattr(primary, name) not in values:
-            told = f"the study has {', '.join(map(str, values))}, found {getattr(primary, name)!r}"
-            raise ConfigError(f"{where}: findings.primary.{name}: {told}")
+            message = f"the study has {', '.join(map(str, values))}, found {getattr(primary, name)!r}"
+            raise ConfigError(f"{where}: findings.primary.{name}: {message}")
     for name in ("below", "above"):
         changed = getattr(primary, name) != getattr(Primary(), name)
         if changed and not primary.points(name, study.evaluate.eps):
-            told = f"no eps of evaluate.eps {study.evaluate.eps} lies in it, found {list(getattr(primary, name))}"
-            raise ConfigError(f"{where}: findings.primary.{name}: {told}")
+            message = f"no eps of evaluate.eps {study.evaluate.eps} lies in it, found {list(getattr(primary, name))}"
+            raise ConfigError(f"{where}: findings.primary.{name}: {message}")
     findings = study.findings.model_copy(update={"primary": primary.model_copy(update=changes)})
     return study.model_copy(update={"findings": findings})
 

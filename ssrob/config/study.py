@@ -186,8 +186,8 @@ class Evaluation(Strict):
         if list(self.eps) != sorted(self.eps):
             raise ValueError(f"eps must be in ascending order, found {self.eps}")
         if not {0.0, 1.0} <= set(self.eps):
-            told = "eps: multiples of the reference eps, with 0 (clean accuracy) and 1 (the reference) among them"
-            raise ValueError(f"{told}; found {self.eps}")
+            message = "eps: multiples of the reference eps, with 0 (clean accuracy) and 1 (the reference) among them"
+            raise ValueError(f"{message}; found {self.eps}")
         if self.restarts > 1 and self.preset == REFERENCE:
             raise ValueError(f"restarts: preset {REFERENCE!r} brings its own, found {self.restarts}")
         return self

@@ -67,10 +67,10 @@ class Plan:
         """What the collected tables and the report depend on."""
         if self.whole:
             return self.whole.digest
-        told = {
+        fields_used = {
             name: getattr(self.study, name) for name in ("title", "seeds", "threat", "evaluate", "corrupt", "findings")
         }
-        spec = {name: dump(value) for name, value in told.items()}
+        spec = {name: dump(value) for name, value in fields_used.items()}
         return digest("study", spec, {"arms": canonical([arm.hashed() for arm in self.arms])})
 
     @property
@@ -193,15 +193,15 @@ def _init_stages(study: Study, cell: ArmColumns) -> list[Stage]:
 def _refuse_without_effect(spec: TrainSpec, section: str) -> None:
     """Refuse a setting that a training would ignore."""
     if spec.training.label_smoothing and not any(terms.get("xent") for terms in spec.objective.train.values()):
-        told = ", ".join(spec.objective.losses)
+        losses = ", ".join(spec.objective.losses)
         raise ConfigError(
-            f"{section}.label_smoothing: {spec.variant!r} trains on no labels' cross-entropy (xent), found {told}"
+            f"{section}.label_smoothing: {spec.variant!r} trains on no labels' cross-entropy (xent), found {losses}"
         )
     silent = any(not weight for terms in spec.objective.train.values() for weight in terms.values())
     if spec.tune == "head" and (silent or spec.objective.attack_mode == "train"):
-        told = "forward" if silent else "attack_mode: train"
+        cause = "forward" if silent else "attack_mode: train"
         raise ConfigError(
-            f"arms: variant {spec.variant!r} moves BatchNorm statistics ({told}), which tune: head leaves as they are"
+            f"arms: variant {spec.variant!r} moves BatchNorm statistics ({cause}), which tune: head leaves as they are"
         )
 
 
@@ -269,7 +269,7 @@ def _test_stage(study: Study, kind: str, checkpoint: Checkpoint, data: Stage, tr
 
 def _settings(study: Study) -> dict[str, Any]:
     """Return what decides no key: modules that a stage imports first (all they add is in its spec), use of the GPU."""
-    told: dict[str, Any] = {"plugins": study.plugins}
-    told |= {name: getattr(study, name) for name in ("jobs_per_gpu", "device") if name in study.model_fields_set}
+    settings: dict[str, Any] = {"plugins": study.plugins}
+    settings |= {name: getattr(study, name) for name in ("jobs_per_gpu", "device") if name in study.model_fields_set}
     graphs = {} if study.cuda_graphs else {"cuda_graphs": False}
-    return {name: value for name, value in told.items() if value not in ([], 1, "auto")} | graphs
+    return {name: value for name, value in settings.items() if value not in ([], 1, "auto")} | graphs

@@ -111,8 +111,8 @@ def dump(value: Any) -> Any:
 
 def digest(kind: str, spec: dict[str, Any], parents: dict[str, str]) -> str:
     """Hash what decides the result of a stage (or, as kind ``study``, of a study); 10 hexadecimal digits."""
-    told = {"kind": kind, "revision": revision(kind), "spec": spec, "parents": parents}
-    return hashlib.sha256(canonical(told).encode()).hexdigest()[:10]
+    identity = {"kind": kind, "revision": revision(kind), "spec": spec, "parents": parents}
+    return hashlib.sha256(canonical(identity).encode()).hexdigest()[:10]
 
 
 @functools.cache

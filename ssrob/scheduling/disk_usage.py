@@ -37,7 +37,7 @@ class Images:
 
 
 @dataclass(frozen=True)
-class Need:
+class DiskUsage:
     """Bytes that a stage leaves, that it needs beside these while it runs, and that the import into MLflow adds."""
 
     stays: int
@@ -62,9 +62,9 @@ class Estimate:
 
     def __str__(self) -> str:
         parts = ", ".join(f"{kind} {size(count)}" for kind, count in self.by_kind.items() if count)
-        told = f"about {size(self.needed)} of disk ({parts}; {size(self.running)} while a stage runs)"
-        told += f", without {', '.join(self.unknown)}, whose size is not known" if self.unknown else ""
-        return f"{told}; {size(self.free)} are free in {self.where}"
+        text = f"about {size(self.needed)} of disk ({parts}; {size(self.running)} while a stage runs)"
+        text += f", without {', '.join(self.unknown)}, whose size is not known" if self.unknown else ""
+        return f"{text}; {size(self.free)} are free in {self.where}"
 
 
 def estimate(plan: Plan, store: Store) -> Estimate:
@@ -110,18 +110,18 @@ def folder_size(folder: Path) -> int:
 
 
 @functools.lru_cache(maxsize=4096)
-def _need(kind: str, spec: str, images: Images) -> Need | None:
+def _need(kind: str, spec: str, images: Images) -> DiskUsage | None:
     """Estimate one stage; kinds that are not known here leave tables alone."""
-    return _KINDS[kind](json.loads(spec), images) if kind in _KINDS else Need(10 * SMALL)
+    return _KINDS[kind](json.loads(spec), images) if kind in _KINDS else DiskUsage(10 * SMALL)
 
 
-def _data(spec: dict[str, Any], images: Images) -> Need:
+def _data(spec: dict[str, Any], images: Images) -> DiskUsage:
     height, width, channels = images.shape
     stays = images.all * (height * width * channels + PER_IMAGE) + SMALL
-    return Need(stays, images.all * height * width * 3 if channels == 1 else 0)  # grey images are decoded to three
+    return DiskUsage(stays, images.all * height * width * 3 if channels == 1 else 0)  # grey images are decoded to three
 
 
-def _training(spec: dict[str, Any], images: Images) -> Need | None:
+def _training(spec: dict[str, Any], images: Images) -> DiskUsage | None:
     parsed = TrainSpec.model_validate(spec)
     training, losses = parsed.training, parsed.objective.losses
     classes = [10] if any(not LOSSES[name].self_supervised for name in losses) else []
@@ -133,36 +133,36 @@ def _training(spec: dict[str, Any], images: Images) -> Need | None:
     steps = training.epochs * images.train / training.batch_size / training.record_every
     values = round(steps * (2 + 2 * sum(len(terms) for terms in parsed.objective.train.values())))
     state = file * (3 + (getattr(training, "ema", None) is not None))  # weights, momentum, best, perhaps an average
-    return Need(2 * file + values * RECORD + SMALL, 2 * state + values * LIVE, file + values * (POINT + RECORD))
+    return DiskUsage(2 * file + values * RECORD + SMALL, 2 * state + values * LIVE, file + values * (POINT + RECORD))
 
 
-def _evaluation(spec: dict[str, Any], images: Images) -> Need:
+def _evaluation(spec: dict[str, Any], images: Images) -> DiskUsage:
     parsed = EvaluateSpec.model_validate(spec)
     height, width, channels = images.shape
     samples = SAMPLES * height * width * channels * FLOAT * (1 + len(parsed.eps))
     rows = (parsed.images or images.test) * len(parsed.eps)
     stays = samples + rows * PER_IMAGE + SMALL
     blocks = rows * sum(len(grid) for grid in parsed.eps.values()) * FLOAT
-    return Need(stays, blocks, rows * PER_IMAGE + SMALL)
+    return DiskUsage(stays, blocks, rows * PER_IMAGE + SMALL)
 
 
-def _corruption(spec: dict[str, Any], images: Images) -> Need:
+def _corruption(spec: dict[str, Any], images: Images) -> DiskUsage:
     parsed = CorruptSpec.model_validate(spec)
     stays = len(parsed.names) * len(parsed.severities) * (parsed.images or images.test) // 8 + SMALL
-    return Need(stays, 0, stays)
+    return DiskUsage(stays, 0, stays)
 
 
-def _probe(spec: dict[str, Any], images: Images) -> Need:
-    return Need(SMALL)
+def _probe(spec: dict[str, Any], images: Images) -> DiskUsage:
+    return DiskUsage(SMALL)
 
 
-def _diagnosis(spec: dict[str, Any], images: Images) -> Need:
+def _diagnosis(spec: dict[str, Any], images: Images) -> DiskUsage:
     parsed = DiagnoseSpec.model_validate(spec)
     sets, heads = 4, 1 + parsed.own_head
-    return Need(parsed.images * sets * heads * DIAGNOSED + SMALL)
+    return DiskUsage(parsed.images * sets * heads * DIAGNOSED + SMALL)
 
 
-_KINDS: dict[str, Callable[[dict[str, Any], Images], Need | None]] = {
+_KINDS: dict[str, Callable[[dict[str, Any], Images], DiskUsage | None]] = {
     "data": _data,
     "pretrain": _training,
     "probe": _probe,

@@ -81,8 +81,8 @@ def _check_unchanged(plan: Plan, store: Store, where: str, folder: Path) -> None
     now = fingerprint(folder)
     for path in (stage.path for stage in plan.of_kind("corrupt").values() if store.done(stage.path)):
         if store.provenance(path).get("corruptions", {}).get("files", now) != now:
-            told = f"{folder} has other files than when {path} was made"
-            raise ConfigError(f"{where}: {told}; remove {store.folder(path)} to have it made anew")
+            problem = f"{folder} has other files than when {path} was made"
+            raise ConfigError(f"{where}: {problem}; remove {store.folder(path)} to have it made anew")
 
 
 def _check_corruptions(plan: Plan, store: Store) -> None:
@@ -102,5 +102,5 @@ def _check_corruptions(plan: Plan, store: Store) -> None:
     if asked.official is not None:
         wanted = [f"{name}.npy" for name in ("labels", *asked.names)]
         if missing := [name for name in wanted if not os.path.isfile(asked.official / name)]:
-            told = f"{asked.official} must hold labels.npy and a file for each of `names`"
-            raise ConfigError(f"corrupt.official: {told}, found no {', '.join(missing)}")
+            rule = f"{asked.official} must hold labels.npy and a file for each of `names`"
+            raise ConfigError(f"corrupt.official: {rule}, found no {', '.join(missing)}")

@@ -26,7 +26,7 @@ LOG_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ ([A-Z]+) (.*)")
 
 
 @dataclass(frozen=True)
-class Standing:
+class StageStatus:
     """One stage. `work` is in passes of one image (None: not known), `fraction` 0..1 of it is behind."""
 
     path: str
@@ -36,7 +36,7 @@ class Standing:
     seconds: float | None = None  # of a finished stage what it took, of a running one since it was started
     fraction: float = 0.0
     left: float | None = None  # seconds, of a running stage
-    told: str = ""  # counts and speed of a running stage, the last line in the log of a failed or stopped one
+    message: str = ""  # counts and speed of a running stage, the last line in the log of a failed or stopped one
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,13 @@ def work_of(plan: Plan, store: Store) -> dict[str, float | None]:
     return {path: passes(stage, counts[stage.parents.get("data", path)]) for path, stage in plan.stages.items()}
 
 
-def standings(
-    plan: Plan, store: Store, work: Mapping[str, float | None], now: float, known: Mapping[str, Standing] | None = None
-) -> dict[str, Standing]:
+def stage_statuses(
+    plan: Plan,
+    store: Store,
+    work: Mapping[str, float | None],
+    now: float,
+    known: Mapping[str, StageStatus] | None = None,
+) -> dict[str, StageStatus]:
     """Return where each stage stands at the time `now` (seconds since 1970).
 
     known: an earlier answer; what was done then is not looked at again.
@@ -69,9 +73,9 @@ def standings(
     }
 
 
-def standing(stage: Stage, store: Store, work: float | None, now: float) -> Standing:
+def standing(stage: Stage, store: Store, work: float | None, now: float) -> StageStatus:
     """Look at one stage. A sign of life decides whether a started one is running (see `ssrob.heartbeat`)."""
-    here = Standing(stage.path, stage.kind, "waiting", work)
+    here = StageStatus(stage.path, stage.kind, "waiting", work)
     if store.done(stage.path):
         return replace(here, state="done", seconds=_took(store, stage), fraction=1.0)
     sign = heartbeat.read(store.work(stage.path) / heartbeat.FILE, now)
@@ -81,10 +85,10 @@ def standing(stage: Stage, store: Store, work: float | None, now: float) -> Stan
     if not log.is_file() and gone is None:
         return here
     failed, line = (False, gone) if gone else last_message(log)
-    return replace(here, state="failed" if failed else "stopped", told=line, fraction=_recorded(stage, store))
+    return replace(here, state="failed" if failed else "stopped", message=line, fraction=_recorded(stage, store))
 
 
-def expected(stages: Mapping[str, Standing]) -> Expected | None:
+def expected(stages: Mapping[str, StageStatus]) -> Expected | None:
     """Estimate the time left; None where nothing is known to go by.
 
     A stage takes its passes times the median seconds per pass of the finished stages of its kind, a running one what
@@ -101,7 +105,7 @@ def expected(stages: Mapping[str, Standing]) -> Expected | None:
     return Expected(sum(left), max([sum(left) / at_once, *left]) if left else 0.0, at_once, guessed)
 
 
-def seconds_per_pass(stages: Mapping[str, Standing]) -> dict[str, float]:
+def seconds_per_pass(stages: Mapping[str, StageStatus]) -> dict[str, float]:
     """Return the median over finished stages, by kind; the trainings are one kind, as they run the same loop."""
     seen: dict[str, list[float]] = {}
     for each in stages.values():
@@ -124,22 +128,22 @@ def last_message(log: Path) -> tuple[bool, str]:
     return True, trace[-1] if trace else found.group(2)
 
 
-def _done_before(before: Mapping[str, Standing], path: str) -> bool:
+def _done_before(before: Mapping[str, StageStatus], path: str) -> bool:
     return path in before and before[path].state == "done"
 
 
-def _running(here: Standing, stage: Stage, sign: dict[str, Any]) -> Standing:
+def _running(here: StageStatus, stage: Stage, sign: dict[str, Any]) -> StageStatus:
     """Fill in a running stage. It may have several bars (a sweep one per norm), and may have begun in the middle."""
     here = replace(here, state="running", seconds=sign["seconds"])
     if not sign.get("total"):
-        return replace(here, told="starting")
+        return replace(here, message="starting")
     bars = len(stage.spec["eps"]) if stage.kind == "evaluate" else 1
     fraction = min(1.0, (sign["part"] + sign["done"] / sign["total"]) / bars)
     here_done = fraction - sign["initial"] / sign["total"] / bars
     left = sign["seconds"] * (1 - fraction) / here_done if here_done > 0 else None
-    told = f"{sign['done']:,.0f} of {sign['total']:,.0f} {sign['unit']}s, {sign['speed']:.3g} a second"
-    told += f", part {sign['part'] + 1} of {bars}" if bars > 1 else ""
-    return replace(here, fraction=fraction, left=left, told=told)
+    line = f"{sign['done']:,.0f} of {sign['total']:,.0f} {sign['unit']}s, {sign['speed']:.3g} a second"
+    line += f", part {sign['part'] + 1} of {bars}" if bars > 1 else ""
+    return replace(here, fraction=fraction, left=left, message=line)
 
 
 def _recorded(stage: Stage, store: Store) -> float:
@@ -148,7 +152,7 @@ def _recorded(stage: Stage, store: Store) -> float:
     return min(1.0, float(last["epoch"]) / TrainSpec.model_validate(stage.spec).training.epochs) if last else 0.0
 
 
-def _left(each: Standing, rate: float) -> float:
+def _left(each: StageStatus, rate: float) -> float:
     return each.left if each.left is not None else rate * (each.work or 0.0) * (1 - each.fraction)
 
 

@@ -19,7 +19,7 @@ WIDTH = 140
 
 
 def image_counts(plan: Plan, store: Store) -> dict[str, tuple[int, int] | None]:
-    """Return by data stage how many images there are to train on and to test on; None where that cannot be told."""
+    """Return by data stage how many images there are to train on and to test on; None where that is not known."""
     return {f"data/{key}": _counted(stage, store) for key, stage in plan.of_kind("data").items()}
 
 

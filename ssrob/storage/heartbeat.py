@@ -48,7 +48,7 @@ class Progress:
         self._about = {"part": self._about["part"] + 1, "unit": unit, "total": total, "initial": initial}
         return self._bar
 
-    def told(self) -> dict[str, Any]:
+    def row(self) -> dict[str, Any]:
         """Return seconds since the start and, of the bar, its number from 0, unit, counts and units per second."""
         now = time.monotonic()
         row: dict[str, Any] = {"seconds": round(now - self._began, 1)}
@@ -68,7 +68,7 @@ def beating(file: Path, progress: Progress, every: float = EVERY) -> Iterator[No
     def beat() -> None:
         while True:
             with contextlib.suppress(OSError):  # a full or absent disk is the stage's to report
-                _write(file, who | progress.told())
+                _write(file, who | progress.row())
             if stop.wait(every):
                 return
 
@@ -121,9 +121,9 @@ def left_behind(file: Path) -> str | None:
         last = datetime.fromtimestamp(file.stat().st_mtime).isoformat(" ", "seconds")
     except (OSError, ValueError):
         return None
-    told = f" at {sign['done']:,.0f} of {sign['total']:,.0f} {sign['unit']}s" if sign.get("total") else ""
+    position = f" at {sign['done']:,.0f} of {sign['total']:,.0f} {sign['unit']}s" if sign.get("total") else ""
     who = f"process {sign.get('pid')} on {sign.get('host')}"
-    return f"{who} ended without a word after {last}{told}: killed, out of memory, or the machine went down"
+    return f"{who} ended without a word after {last}{position}: killed, out of memory, or the machine went down"
 
 
 def _write(file: Path, sign: object) -> None:

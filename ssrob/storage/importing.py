@@ -145,10 +145,10 @@ class _Import:
     def _work(self, path: str) -> None:
         """Take over a work folder whose last file is newer; checkpoints have checksums of their own as well."""
         theirs, ours = self.other.work(path), self.here.work(path)
-        told = self.about.get("work", {}).get(path, {})
-        sums: dict[str, str] = told.get("files", {})
+        entry = self.about.get("work", {}).get(path, {})
+        sums: dict[str, str] = entry.get("files", {})
         names = sums or dict.fromkeys(kept(theirs))
-        if not names or (ours.is_dir() and _newest(ours) >= told.get("newest", _newest(theirs))):
+        if not names or (ours.is_dir() and _newest(ours) >= entry.get("newest", _newest(theirs))):
             return
         ready = self.waiting / "work" / path
         for name, checksum in names.items():
@@ -164,8 +164,8 @@ class _Import:
         self.outcome.work.append(path)
 
 
-def _refuse(told: str) -> None:
-    raise Refused(f"it {told.partition(',')[0].partition(';')[0]}")
+def _refuse(message: str) -> None:
+    raise Refused(f"it {message.partition(',')[0].partition(';')[0]}")
 
 
 def _root(folder: Path, source: Path) -> Path:
@@ -185,8 +185,8 @@ def _paths(area: Path) -> list[str]:
 def _checked(path: str, manifest: dict[str, Any]) -> Stage:
     """Return the stage of a manifest whose names, key and spec belong together."""
     try:
-        told = {name: manifest[name] for name in ("kind", "key", "spec", "parents", "settings")}
-        stage = Stage.from_json(json.dumps(told))
+        stored = {name: manifest[name] for name in ("kind", "key", "spec", "parents", "settings")}
+        stage = Stage.from_json(json.dumps(stored))
         named = [name not in ("", ".", "..") and Path(name).name == name for name in manifest["outputs"]]
         sums = [len(row["sha256"]) == 64 for row in manifest["outputs"].values()]
     except ConfigError:

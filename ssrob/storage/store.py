@@ -64,8 +64,8 @@ class Store:
         file = self.folder(path) / "provenance.json"
         facts = _read_json(file, "missing; remove its folder and run again")
         if missing := set(needed) - set(facts):
-            told = f"has no {sorted(missing)[0]!r}, as of an earlier version of ssrob"
-            raise StoreError(f"{file}: {told}; remove the folder {file.parent} and run again")
+            problem = f"has no {sorted(missing)[0]!r}, as of an earlier version of ssrob"
+            raise StoreError(f"{file}: {problem}; remove the folder {file.parent} and run again")
         return facts
 
     def output(self, path: str, name: str) -> Path:
@@ -106,8 +106,8 @@ class Store:
         """
         for parent, weights in self.manifest(path).get("made_from", {}).items():
             if self.done(parent) and self._weights(parent) != weights:
-                told = f"made from other weights of {parent} than there are now"
-                raise StoreError(f"stage {path}: {told}; remove the folder {self.folder(path)} and run again")
+                problem = f"made from other weights of {parent} than there are now"
+                raise StoreError(f"stage {path}: {problem}; remove the folder {self.folder(path)} and run again")
 
     def _weights(self, path: str) -> dict[str, str]:
         outputs = self.manifest(path)["outputs"]

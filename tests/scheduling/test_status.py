@@ -1,4 +1,4 @@
-"""Where a study stands, told from made-up results folders: nothing is trained here."""
+"""Where a study stands, read from made-up results folders: nothing is trained here."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from ssrob.planning.stage import Stage
 from ssrob.registry.stages import STAGES, StageKind
 from ssrob.runtime import runner
 from ssrob.scheduling import status
-from ssrob.scheduling.status import Standing, expected, last_message
+from ssrob.scheduling.status import StageStatus, expected, last_message
 from ssrob.storage import heartbeat
 from ssrob.storage.metrics_log import Records, last_record
 from ssrob.storage.store import Store, StoreError, write_json
@@ -59,7 +59,7 @@ def sign(study: Study, stage: Stage, **changes: Any) -> Path:
     return file
 
 
-def look(study: Study, stage: Stage) -> Standing:
+def look(study: Study, stage: Stage) -> StageStatus:
     return status.standing(stage, study[1], 1000.0, time.time())
 
 
@@ -77,7 +77,7 @@ def test_stages_are_counted_by_state(study: Study) -> None:
     log(
         study, first(study, "corrupt"), "2026-01-05 10:00:00,000 ERROR failed\nTraceback:\n  File x\nOSError: no disk\n"
     )
-    found = status.standings(plan, store, status.work_of(plan, store), time.time())
+    found = status.stage_statuses(plan, store, status.work_of(plan, store), time.time())
     counts = Counter(each.state for each in found.values())
     assert counts == {"done": 2, "running": 1, "stopped": 1, "failed": 1, "waiting": len(plan.stages) - 5}
     text = status_view.status_text(plan, store, time.time())
@@ -104,14 +104,14 @@ def test_a_sweep_has_a_part_for_each_norm(study: Study) -> None:
     running = look(study, sweep)
     assert running.fraction == (1 + 0.25) / 2
     assert running.left == pytest.approx(60 / 0.625 * 0.375)
-    assert "part 2 of 2" in running.told
+    assert "part 2 of 2" in running.message
 
 
 def test_a_stage_that_is_just_starting_has_no_bar_yet(study: Study) -> None:
     train = first(study, "finetune")
     write_json(sign(study, train), {"pid": os.getpid(), "host": socket.gethostname(), "seconds": 0.1})
     running = look(study, train)
-    assert (running.state, running.left, running.told) == ("running", None, "starting")
+    assert (running.state, running.left, running.message) == ("running", None, "starting")
 
 
 def dead_process() -> int:
@@ -152,7 +152,7 @@ def test_what_a_dead_training_had_reached_is_told_from_its_complete_records(stud
         file.write('{"step": 3, "epoch": 0.7')
     stopped = look(study, train)
     assert (stopped.state, stopped.fraction) == ("stopped", 0.5)
-    assert stopped.told.startswith("stopped at step 3 of 4")
+    assert stopped.message.startswith("stopped at step 3 of 4")
 
 
 def test_a_torn_or_empty_record_file_has_no_last_line(tmp_path: Path) -> None:
@@ -185,11 +185,11 @@ def test_a_log_without_messages_is_no_failure(tmp_path: Path) -> None:
     assert last_message(tmp_path / "log.txt") == (False, "")
 
 
-def some(kind: str, state: status.State, work: float | None = 100.0, **more: Any) -> Standing:
-    return Standing(f"{kind}/{state}-{work}-{more}", kind, state, work, **more)
+def some(kind: str, state: status.State, work: float | None = 100.0, **more: Any) -> StageStatus:
+    return StageStatus(f"{kind}/{state}-{work}-{more}", kind, state, work, **more)
 
 
-def by_path(*given: Standing) -> dict[str, Standing]:
+def by_path(*given: StageStatus) -> dict[str, StageStatus]:
     return {each.path: each for each in given}
 
 
@@ -233,10 +233,10 @@ def test_a_finished_study_says_so(study: Study) -> None:
     plan, store = study
     for stage in plan.stages.values():
         finish(study, stage, 3.0)
-    found = status.standings(plan, store, status.work_of(plan, store), NOW)
+    found = status.stage_statuses(plan, store, status.work_of(plan, store), NOW)
     assert expected(found) == status.Expected(0, 0, 1)
     assert "All stages are done, after 45 s of work; report: not made yet" in status_view.status_text(plan, store, NOW)
-    assert status.standings(plan, Store(Path("/nowhere")), dict.fromkeys(plan.stages), NOW, found) == found
+    assert status.stage_statuses(plan, Store(Path("/nowhere")), dict.fromkeys(plan.stages), NOW, found) == found
     status_view.watch(plan, store)  # without a terminal it says it once
 
 
@@ -320,7 +320,7 @@ def test_a_failed_stage_is_told_apart_from_a_killed_one(study: Study) -> None:
         runner.run(train, study[1], device="cpu")
     failed = look(study, train)
     assert failed.state == "failed"
-    assert "is not finished; run the workflow first" in failed.told
+    assert "is not finished; run the workflow first" in failed.message
 
 
 def test_status_needs_no_torch(tmp_path: Path) -> None:
