@@ -15,6 +15,7 @@ from ssrob.config.study import Study
 from ssrob.storage.store import MANIFEST, TOKEN, Store
 
 ROOT = Path(__file__).parents[1]
+pytest_plugins = ["tests.watchdog"]
 Finished = tuple[Path, dict[str, Any]]
 
 
