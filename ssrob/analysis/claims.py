@@ -22,6 +22,7 @@ from ssrob.analysis.contrasts import slope
 from ssrob.analysis.statistics import Wants
 from ssrob.analysis.sweeps import Cell
 from ssrob.analysis.verdicts import Evidence, Part
+from ssrob.formatting import with_interval
 from ssrob.planning.names import budget_label
 
 JOINT = "at_ssl_joint"
@@ -211,7 +212,7 @@ def _position(frontier: Part) -> str:
     if found is None or not frontier.tested:
         return ""
     side = "beyond" if found.low > 0 else "under" if found.high < 0 else "along"
-    return f"it lies {side} AT's own frontier ({found.effect:+.1f}, {found.low:.1f} to {found.high:.1f})"
+    return f"it lies {side} AT's own frontier ({with_interval(found.effect, found.low, found.high, sign=True)})"
 
 
 def _weights(question: Question, way: Cell) -> list[Cell]:

@@ -11,6 +11,7 @@ from ssrob.analysis.comparisons import Question
 from ssrob.analysis.sweeps import Sweeps, from_tables
 from ssrob.analysis.verdicts import Evidence, Judged, Part, deciding_p, judge, verdict
 from ssrob.config.study import Findings
+from ssrob.formatting import signed
 from ssrob.storage.tables import FINDINGS
 
 QUESTIONS = {
@@ -99,7 +100,7 @@ def _aside(evidence: Evidence, part: Part) -> str:
     if part.estimate is None:
         return f"{evidence.subject} {evidence.where}: not compared, missing: {'; '.join(part.missing)}."
     found = part.estimate
-    told = f"{evidence.subject}: {found.effect:+.1f} against {part.name} {part.where or evidence.where}"
+    told = f"{evidence.subject}: {signed(found.effect)} against {part.name} {part.where or evidence.where}"
     if math.isnan(found.low):
         return f"{told}; exploratory, without an interval."
     return f"{told}; exploratory, the interval {'includes' if found.low <= 0 <= found.high else 'excludes'} 0."

@@ -8,6 +8,7 @@ import numpy as np
 
 from ssrob.analysis.statistics import Estimate, Wants, holm, p_opposite, p_value
 from ssrob.config.study import Findings
+from ssrob.formatting import interval, signed
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def _not_shown(judged: Judged) -> str:
         return f"the {level:g} % interval is not within {judged.settings.margin:g} points of 0"
     named = "" if part is judged.evidence.shown else f" of {part.name}"
     where = "includes 0" if part.estimate.p >= judged.settings.alpha else "lies on the wrong side of 0"
-    return f"the interval{named} ({_interval(part.estimate)}) {where}"
+    return f"the interval{named} ({interval(part.estimate.low, part.estimate.high, sign=True)}) {where}"
 
 
 def _failed_control(judged: Judged) -> str:
@@ -150,7 +151,7 @@ def _failed_control(judged: Judged) -> str:
     if part is None:
         return ""
     assert part.estimate is not None
-    return f"but this does not hold against {part.name} ({part.estimate.effect:+.1f})"
+    return f"but this does not hold against {part.name} ({signed(part.estimate.effect)})"
 
 
 def _names(parts: Iterable[Part]) -> str:
@@ -161,10 +162,6 @@ def _names(parts: Iterable[Part]) -> str:
 
 def _list(names: Iterable[str]) -> str:
     return "; ".join(dict.fromkeys(names))
-
-
-def _interval(estimate: Estimate) -> str:
-    return f"{estimate.low:.1f} to {estimate.high:.1f}"
 
 
 Rule = tuple[Callable[[Judged], bool], str, Callable[[Judged], str]]

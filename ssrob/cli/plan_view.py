@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from ssrob.config.fields import eps_text
 from ssrob.config.study import ConfigError
-from ssrob.formatting import duration
+from ssrob.formatting import duration, eps_text
 from ssrob.planning.cost import training_passes
 from ssrob.planning.plan import Plan
 from ssrob.planning.specs import TrainSpec

@@ -9,9 +9,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ssrob.formatting import duration
+from ssrob.formatting import duration, file_size
 from ssrob.planning.plan import Plan
-from ssrob.scheduling import disk_usage
 from ssrob.scheduling.status import STATES, StageStatus, State, expected, stage_statuses, work_of
 from ssrob.scheduling.workload import as_text
 from ssrob.storage.store import Store
@@ -65,7 +64,7 @@ def stages_text(plan: Plan, store: Store) -> str:
     for path, each in stage_statuses(plan, store, dict.fromkeys(plan.stages), time.time()).items():
         size = ""
         if each.state == "done":
-            size = disk_usage.size(sum(row["bytes"] for row in store.manifest(path)["outputs"].values()))
+            size = file_size(sum(row["bytes"] for row in store.manifest(path)["outputs"].values()))
         table.add_row(each.state, size, "" if each.seconds is None else f"{each.seconds:.0f}", path)
     return as_text(table)
 

@@ -76,12 +76,6 @@ def parse_name(value: object) -> object:
     return value
 
 
-def eps_text(eps: float) -> str:
-    """Write an eps ([0,1] pixel units) as people do: ``8/255`` where it is a whole number of levels."""
-    levels = 255 * eps
-    return f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-4 else f"{eps:.4g}"
-
-
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 WEIGHT = re.compile(r"(?:(\d+(?:\.\d+)?)\s*\*\s*)?w(?:\s*/\s*(\d+(?:\.\d+)?))?")
 _FRACTION = {"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^[0-9.]+\s*/\s*[0-9.]+$"}]}

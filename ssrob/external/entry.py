@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ssrob.config.fields import eps_text
 from ssrob.corruptions import BENCHMARK, SEVERITIES
+from ssrob.formatting import eps_text
 
 if TYPE_CHECKING:
     from ssrob.external.run import Evaluation

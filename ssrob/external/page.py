@@ -8,11 +8,10 @@ import jinja2
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ssrob.config.fields import eps_text
 from ssrob.corruptions import BENCHMARK, SEVERITIES
 from ssrob.external.run import Evaluation
+from ssrob.formatting import NORMS, eps_text
 from ssrob.registry.attacks import CHECKS
-from ssrob.reporting.figures.arms import NORM_NAMES
 from ssrob.reporting.figures.style import INK, new_figure, per_cent, save, styled
 
 
@@ -32,7 +31,7 @@ def write_page(found: Evaluation, out: Path) -> Path:
             found=found,
             request=found.request,
             facts=found.facts,
-            norm=NORM_NAMES[found.request.norm],
+            norm=NORMS[found.request.norm],
             curve=found.curve.to_dict("records"),
             failed=found.failed.to_dict("records"),
             checks={name: CHECKS[name] for name in found.checks["check"]},
@@ -54,7 +53,7 @@ def _draw(found: Evaluation) -> Figure:
     axes.plot(curve["eps"], curve["accuracy"], color=INK, marker="o")
     axes.fill_between(curve["eps"], curve["low"], curve["high"], color=INK, alpha=0.13, linewidth=0)
     axes.set_xticks(curve["eps"], [eps_text(float(eps)) if eps else "0" for eps in curve["eps"]])
-    axes.set_xlabel(f"{NORM_NAMES[request.norm]} perturbation ε ([0, 1] pixel units)")
+    axes.set_xlabel(f"{NORMS[request.norm]} perturbation eps ([0, 1] pixel units)")
     axes.set_ylabel("accuracy")
     axes.set_ylim(0, 1.02)
     per_cent(axes.yaxis)

@@ -8,12 +8,12 @@ import re
 
 from pydantic import Field
 
-from ssrob.config.fields import Norm, Strict, Tune, eps_text
+from ssrob.config.fields import Norm, Strict, Tune
 from ssrob.config.loader import family
 from ssrob.config.study import Study
 from ssrob.config.variants import ROLES, Pretraining, Variant
+from ssrob.formatting import NORMS, eps_text
 
-NORM_NAMES: dict[Norm, str] = {"linf": "l∞", "l2": "l2"}
 BUDGET = re.compile(r"passes of (?:(?P<init>\S+) \+ )?(?P<variant>\S+)(?: \((?P<task>\S+)\))?")
 
 
@@ -44,17 +44,15 @@ def arm_id(arm: ArmColumns) -> str:
 
 
 def arm_label(arm: ArmColumns, study: Study | None = None, *, init_task: str | None = None, eps: bool = False) -> str:
-    """Return an arm's name for people, without its seed, e.g. ``AT + rotation on clean images, w 0.5, l∞``.
+    """Return an arm's name for people, without its seed, e.g. ``AT + rotation on clean images, w 0.5, l-inf``.
 
     study: its own variants may have labels; without it the variants of every study have. init_task: the SSL task of the
     pre-training, where it is to be named. eps: write eps_train, for readers who do not know the reference eps.
     """
     parts = [variant_label(arm.variant, arm.task, study)]
     parts += [f"w {arm.weight:g}"] if arm.weight is not None else []
-    parts += (
-        [NORM_NAMES[arm.norm] + (f" {eps_text(arm.eps_train)}" if eps and arm.eps_train else "")] if arm.norm else []
-    )
-    parts += [f"{arm.eps_scale:g} × ε"] if arm.eps_scale != 1 and not eps else []
+    parts += [NORMS[arm.norm] + (f" {eps_text(arm.eps_train)}" if eps and arm.eps_train else "")] if arm.norm else []
+    parts += [f"{arm.eps_scale:g} × eps"] if arm.eps_scale != 1 and not eps else []
     parts += [f"from {_init_label(arm.init, init_task, study)}"] if arm.init != "random" else []
     parts += ["linear fine-tuning"] if arm.tune == "head" else []
     return ", ".join(parts) + (f" ({_budget_text(arm.budget, study)})" if arm.budget else "")

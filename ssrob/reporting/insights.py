@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 
 from ssrob.corruptions.relative_error import mce
+from ssrob.formatting import NORMS
 from ssrob.registry.corruptions import BENCHMARK, CORRUPTIONS, families
-from ssrob.reporting.figures.arms import NORM_NAMES, is_plain_at, names_in
+from ssrob.reporting.figures.arms import is_plain_at, names_in
 from ssrob.reporting.figures.diagnosis import over_models
 from ssrob.reporting.figures.inputs import Inputs
 from ssrob.reporting.figures.probes import probe_rows
@@ -27,9 +28,9 @@ def pretraining_numbers(inputs: Inputs) -> pd.DataFrame:
     if inputs.probes.empty:
         return pd.DataFrame()
     rows = probe_rows(inputs.probes)
-    norms = [norm for norm in ("", *NORM_NAMES) if norm in set(rows["eval_norm"])]
-    told = [f"{told}{', ' + NORM_NAMES[norm] if norm else ''}" for told in PROBES.values() for norm in norms]
-    attacked = rows["eval_norm"].map(lambda norm: f", {NORM_NAMES[norm]}" if norm else "")
+    norms = [norm for norm in ("", *NORMS) if norm in set(rows["eval_norm"])]
+    told = [f"{told}{', ' + NORMS[norm] if norm else ''}" for told in PROBES.values() for norm in norms]
+    attacked = rows["eval_norm"].map(lambda norm: f", {NORMS[norm]}" if norm else "")
     wide = rows.assign(column=rows["probe"].map(PROBES) + attacked)
     wide = wide.pivot_table(index=["pretraining", "features"], columns="column", values="accuracy")
     wide = (100 * wide).reindex(columns=told).sort_index(kind="stable").reset_index()

@@ -9,7 +9,7 @@ from ssrob.config.variants import Perturb, Variant
 from ssrob.reporting.figures.inputs import Inputs
 
 CLAIMS = {
-    claim: told[:1].upper() + told[1:].replace("eps_train", "the training ε") for claim, told in QUESTIONS.items()
+    claim: told[:1].upper() + told[1:].replace("eps_train", "the training eps") for claim, told in QUESTIONS.items()
 }
 LOSSES = {
     "xent": "cross-entropy",
@@ -23,7 +23,7 @@ PARTS = {  # how an arm's name shows it -> what it means
     "_views": "a control: the SSL views as plain augmentation, without an SSL loss",
     "w=0.5": "the SSL weight w",
     "linf, l2": "the norm of the perturbations trained on; nothing: none",
-    "x0.5": "trained with half the reference ε (the study's budget, 1 × ε)",
+    "x0.5": "trained with half the reference eps (the study's budget, 1 × eps)",
     "from ssl": "starts from the pre-training of that name; otherwise from random weights",
     "(passes of …)": "trained for longer, with as many network passes as the arm named there",
     "head alone": "the backbone stays as it was pre-trained",

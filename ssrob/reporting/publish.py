@@ -13,15 +13,14 @@ import yaml
 from PIL import Image
 
 from ssrob.analysis.collect import read_tables
-from ssrob.config.fields import eps_text
 from ssrob.config.study import Study
+from ssrob.formatting import NORMS, eps_text, file_size
 from ssrob.planning.plan import Plan
 from ssrob.reporting import tables as report_tables
-from ssrob.reporting.figures.arms import NORM_NAMES
 from ssrob.reporting.figures.inputs import Inputs, inputs
 from ssrob.reporting.figures.recipes import RECIPES
 from ssrob.reporting.names import CLAIMS
-from ssrob.scheduling.disk_usage import folder_size, size
+from ssrob.scheduling.disk_usage import folder_size
 from ssrob.scheduling.priority import EXPLANATIONS
 from ssrob.storage import tables
 from ssrob.storage.store import Store, StoreError, prepared_facts
@@ -74,14 +73,14 @@ def _write(to: Path, plan: Plan, store: Store, made: Mapping[str, pd.DataFrame],
     if folder_size(to) + page.stat().st_size <= MOST:
         shutil.copyfile(page, to / page.name)
     else:
-        left_out.append(f"`{page.name}` ({size(page.stat().st_size)})")
+        left_out.append(f"`{page.name}` ({file_size(page.stat().st_size)})")
     (to / "config.yaml").write_text(yaml.safe_dump(plan.study.model_dump(mode="json"), sort_keys=False))
     facts = _facts(plan, store, made, command) + f"\n| left out | {', '.join(left_out)} |"
     page_text = "\n\n".join(_page(plan.study, made, facts, to / "figures"))
     (to / "README.md").write_text(page_text + "\n", encoding="utf-8")
     if folder_size(to) > MOST:
         raise StoreError(
-            f"the study to publish has {size(folder_size(to))}, at most {size(MOST)} are for the repository"
+            f"the study to publish has {file_size(folder_size(to))}, at most {file_size(MOST)} are for the repository"
         )
     return left_out
 
@@ -111,7 +110,7 @@ def _write_figures(source: Path, to: Path, room: int) -> list[str]:
     for file in sorted(written, key=lambda file: (file.stem in HEADINGS, -sizes[file])):
         if sum(sizes.values()) <= room:
             break
-        left_out.append(f"`{file.name}` ({size(sizes.pop(file))})")
+        left_out.append(f"`{file.name}` ({file_size(sizes.pop(file))})")
         file.unlink()
     return left_out
 
@@ -227,9 +226,9 @@ def _numbers(given: Inputs) -> str:
         [row["name"], row["seeds"], *(report_tables.with_interval(row, each.key) for each in columns)] for row in rows
     ]
     words = (
-        "Per cent of test images, mean over seeds; in brackets the interval that the figures show. ε: the reference, "
+        "Per cent of test images, mean over seeds; in brackets the interval that the figures show. eps: the reference, "
     )
-    words += ", ".join(f"{NORM_NAMES[norm]} {eps_text(threat.eps)}" for norm, threat in given.study.threat.items())
+    words += ", ".join(f"{NORMS[norm]} {eps_text(threat.eps)}" for norm, threat in given.study.threat.items())
     return f"{words}.\n\n{_table(headings, lines)}"
 
 

@@ -12,13 +12,12 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from ssrob.config.fields import eps_text
 from ssrob.config.study import Study
-from ssrob.formatting import duration
+from ssrob.formatting import NORMS, duration, eps_text
 from ssrob.registry.attacks import CHECKS
 from ssrob.reporting import insights
 from ssrob.reporting import tables as told
-from ssrob.reporting.figures.arms import NORM_NAMES, with_names
+from ssrob.reporting.figures.arms import with_names
 from ssrob.reporting.figures.inputs import Inputs, Samples, Tables, headline_checkpoint, inputs
 from ssrob.reporting.figures.recipe import Recipe
 from ssrob.reporting.figures.recipes import RECIPES
@@ -80,7 +79,7 @@ def _draw(recipe: Recipe, given: Inputs, folder: Path) -> list[Shown]:
         if figure is not None:
             name = recipe.name if i == 0 else f"{recipe.name}_{norm}"
             picture = _data_address(save(figure, folder, name))
-            shown.append(Shown(name, recipe.caption, picture, recipe.source, NORM_NAMES[norm]))
+            shown.append(Shown(name, recipe.caption, picture, recipe.source, NORMS[norm]))
     return shown or [Shown(recipe.name, recipe.missing, "", recipe.source)]
 
 
@@ -173,7 +172,7 @@ def _summary(given: Inputs) -> dict[str, Any]:
         "seeds": sorted(set(arms["seed"])),
         "inits": list(dict.fromkeys(arms["init"])),
         "model": f"{study.model.name} ({arguments})" if arguments else study.model.name,
-        "threats": [f"{NORM_NAMES[norm]} with ε = {eps_text(threat.eps)}" for norm, threat in study.threat.items()],
+        "threats": [f"{NORMS[norm]} with eps = {eps_text(threat.eps)}" for norm, threat in study.threat.items()],
         "n": sorted(set(given.robustness["n"])) if len(given.robustness) else [],
         "multiples": sorted(set(given.robustness["eps_multiple"])) if len(given.robustness) else [],
         "corruptions": given.corruptions["corruption"].nunique() if len(given.corruptions) else 0,

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from ssrob.config.study import Study
-from ssrob.formatting import duration
+from ssrob.formatting import NORMS, duration
 from ssrob.planning.plan import make_plan
-from ssrob.reporting.figures.arms import NORM_NAMES, names_in
+from ssrob.reporting.figures.arms import names_in
 from ssrob.reporting.figures.corruption import corruption_means
 from ssrob.reporting.figures.inputs import Inputs
 from ssrob.reporting.figures.summary import over_seeds
@@ -33,11 +33,11 @@ class Column:
 def main_columns(inputs: Inputs) -> list[Column]:
     """Return the columns of the main table that the study has numbers for."""
     found = [Column("clean", "clean", "")]
-    for norm, name in NORM_NAMES.items():
+    for norm, name in NORMS.items():
         rows = inputs.robustness[inputs.robustness["eval_norm"] == norm] if len(inputs.robustness) else pd.DataFrame()
         grid = sorted(set(rows["eps_multiple"])) if len(rows) else []
         shown = [multiple for multiple in SHOWN if multiple in grid] or [multiple for multiple in grid if multiple][:3]
-        found += [Column(f"{norm}_{m:g}", f"{m:g} × ε", f"robust, {name}") for m in shown]
+        found += [Column(f"{norm}_{m:g}", f"{m:g} × eps", f"robust, {name}") for m in shown]
     if len(inputs.corruptions):
         kinds = corruption_means(inputs.corruptions)["kinds"].max()
         found.append(Column("corruptions", f"mean of {kinds}", "corruptions"))
@@ -181,8 +181,7 @@ _LATEX = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "×": r"$\times$",
-    "ε": r"$\varepsilon$",
-    "∞": r"$\infty$",
+    "−": "$-$",
     "·": r"$\cdot$",
     "[": "{[}",  # a bracket that starts a line would be read as an argument of the line before
     "<": r"\textless{}",

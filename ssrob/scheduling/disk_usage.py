@@ -10,6 +10,7 @@ from typing import Any
 
 from ssrob.config.study import ConfigError
 from ssrob.data.sources import count_images, image_shape
+from ssrob.formatting import file_size
 from ssrob.planning.plan import Plan
 from ssrob.planning.specs import CorruptSpec, DiagnoseSpec, EvaluateSpec, TrainSpec
 from ssrob.planning.stage import Stage, canonical, data_of
@@ -61,10 +62,10 @@ class Estimate:
         return sum(self.by_kind.values()) + self.running
 
     def __str__(self) -> str:
-        parts = ", ".join(f"{kind} {size(count)}" for kind, count in self.by_kind.items() if count)
-        text = f"about {size(self.needed)} of disk ({parts}; {size(self.running)} while a stage runs)"
+        parts = ", ".join(f"{kind} {file_size(count)}" for kind, count in self.by_kind.items() if count)
+        text = f"about {file_size(self.needed)} of disk ({parts}; {file_size(self.running)} while a stage runs)"
         text += f", without {', '.join(self.unknown)}, whose size is not known" if self.unknown else ""
-        return f"{text}; {size(self.free)} are free in {self.where}"
+        return f"{text}; {file_size(self.free)} are free in {self.where}"
 
 
 def estimate(plan: Plan, store: Store) -> Estimate:
@@ -94,14 +95,6 @@ def check_disk(plan: Plan, store: Store) -> None:
     found = estimate(plan, store)
     if found.needed > found.free:
         raise ConfigError(f"results: this study needs {found}; make room or set `results` to another disk")
-
-
-def size(count: float) -> str:
-    """Write a number of bytes for people: 340 MB, 1.2 GB."""
-    for unit, one in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= one:
-            return f"{count / one:.3g} {unit}"
-    return f"{count:.0f} bytes"
 
 
 def folder_size(folder: Path) -> int:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from rich.table import Table
 
+from ssrob.formatting import file_size
 from ssrob.planning.plan import Plan
 from ssrob.registry.stages import STAGES
-from ssrob.scheduling.disk_usage import folder_size, size
+from ssrob.scheduling.disk_usage import folder_size
 from ssrob.scheduling.workload import as_text
 from ssrob.storage import heartbeat
 from ssrob.storage.store import Store
@@ -56,9 +57,9 @@ def unused_text(found: list[Unused], store: Store, *, deleted: bool) -> str:
     table = Table("state", "size", "stage", box=None)
     for each in found:
         state = "running" if each.running else "done" if each.done else "unfinished"
-        table.add_row(state, size(each.size), each.path)
+        table.add_row(state, file_size(each.size), each.path)
     gone = [each for each in found if not each.running]
-    total = f"{len(gone)} stages, {size(sum(each.size for each in gone))}"
+    total = f"{len(gone)} stages, {file_size(sum(each.size for each in gone))}"
     foot = f"Deleted {total}." if deleted else f"{total} that no config given here asks for; --delete removes them."
     kept = " A running stage is kept." if len(gone) < len(found) else ""
     return f"{as_text(table)}\n\n{store.root}: {foot}{kept}"

@@ -8,13 +8,11 @@ from typing import Any
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
-from ssrob.config.fields import eps_text
+from ssrob.formatting import NORMS, eps_text, with_interval
 from ssrob.planning.specs import TrainSpec
 from ssrob.registry.corruptions import BENCHMARK
 from ssrob.storage.store import Store, prepared_facts
 from ssrob.storage.tables import read_table, shares
-
-NORMS = {"linf": "l-inf", "l2": "l2"}
 
 
 @dataclass(frozen=True)
@@ -140,4 +138,4 @@ def _training(stage: dict[str, Any], spec: TrainSpec, facts: dict[str, Any], sto
 
 def _share(hits: "pd.Series[bool]") -> str:
     low, high = proportion_confint(int(hits.sum()), len(hits), method="wilson")
-    return f"{100 * hits.mean():.1f} ({100 * low:.1f} to {100 * high:.1f})"
+    return with_interval(100 * float(hits.mean()), 100 * low, 100 * high)

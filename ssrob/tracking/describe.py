@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ssrob.config.fields import eps_text
 from ssrob.config.study import Data, Strict
+from ssrob.formatting import eps_text
 from ssrob.planning.plan import Plan
 from ssrob.planning.specs import CorruptSpec, DiagnoseSpec, EvaluateSpec, ProbeSpec, TrainSpec
 from ssrob.planning.stage import OPERATIONAL, Stage

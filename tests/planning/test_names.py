@@ -23,15 +23,18 @@ def arm(variant: str, **columns: object) -> ArmColumns:
     ("columns", "label"),
     [
         ({"variant": "standard", "norm": None, "eps_train": None}, "standard training"),
-        ({"variant": "at", "eps_scale": 0.5}, "AT, l∞, 0.5 × ε"),
-        ({"variant": "at_ssl_clean", "task": "rotation", "weight": 0.5}, "AT + rotation on clean images, w 0.5, l∞"),
-        ({"variant": "at_ssl_adv_nograd", "task": "jigsaw"}, "AT + jigsaw on adversarial images, no SSL gradient, l∞"),
-        ({"variant": "at", "init": "ssl", "tune": "head"}, "AT, l∞, from SSL pre-training, linear fine-tuning"),
+        ({"variant": "at", "eps_scale": 0.5}, "AT, l-inf, 0.5 × eps"),
+        ({"variant": "at_ssl_clean", "task": "rotation", "weight": 0.5}, "AT + rotation on clean images, w 0.5, l-inf"),
+        (
+            {"variant": "at_ssl_adv_nograd", "task": "jigsaw"},
+            "AT + jigsaw on adversarial images, no SSL gradient, l-inf",
+        ),
+        ({"variant": "at", "init": "ssl", "tune": "head"}, "AT, l-inf, from SSL pre-training, linear fine-tuning"),
         (
             {"variant": "at", "budget": "passes of ssl + at (rotation)"},
-            "AT, l∞ (passes of rotation pre-training and AT)",
+            "AT, l-inf (passes of rotation pre-training and AT)",
         ),
-        ({"variant": "mine", "task": "rotation"}, "mine rotation, l∞"),
+        ({"variant": "mine", "task": "rotation"}, "mine rotation, l-inf"),
     ],
 )
 def test_an_arm_in_words(columns: dict[str, object], label: str) -> None:
@@ -41,8 +44,8 @@ def test_an_arm_in_words(columns: dict[str, object], label: str) -> None:
 def test_the_words_of_an_own_variant_and_of_a_reader_without_the_study(tmp_path: Path) -> None:
     mine = {"label": "mine with {task}", "perturb": {"adv": {"xent": 1}}, "train": {"adv": {"xent": 1, "ssl": 1}}}
     study = parse_study(tiny_config(tmp_path, variants={"mine": mine}))
-    assert arm_label(arm("mine", task="rotation"), study) == "mine with rotation, l∞"
-    assert arm_label(arm("at", init="ssl"), init_task="jigsaw", eps=True) == "AT, l∞ 8/255, from jigsaw pre-training"
+    assert arm_label(arm("mine", task="rotation"), study) == "mine with rotation, l-inf"
+    assert arm_label(arm("at", init="ssl"), init_task="jigsaw", eps=True) == "AT, l-inf 8/255, from jigsaw pre-training"
 
 
 @pytest.mark.parametrize("config", ["cifar10", "cifar10-small", "quickstart"])

@@ -121,7 +121,7 @@ def test_the_page_says_what_every_way_of_training_does(page: Page) -> None:
     joint = ["adv: cross-entropy + w × SSL loss", "cross-entropy + w × SSL loss at adv images"]
     assert rows["at_ssl_joint"] == joint
     assert "pre-training adversarial_ssl" in rows
-    assert "trained with half the reference ε" in page.text
+    assert "trained with half the reference eps" in page.text
 
 
 def test_probes_and_diagnoses_that_were_not_run_are_counted(small: Study) -> None:
@@ -146,7 +146,7 @@ def test_the_summary_says_what_was_run(page: Page) -> None:
     text = " ".join(page.text.split())
     assert "10 networks of type resnet (depth 8, width 8) were trained on digits in 3 ways" in text
     assert "5 arms, 2 seeds (0, 1)" in text
-    assert "l∞ with ε = 8/255" in text
+    assert "l-inf with eps = 8/255" in text
     assert "attacked on 1000 test images with 4 sizes of perturbation up to 2 times the reference" in text
     assert "15 natural corruptions at 5 severities. Unless" in text
     assert "2026-01-01 to 2026-01-03" in text
@@ -290,7 +290,7 @@ def test_a_norm_of_its_own_figure_when_trained_on_two(tmp_path: Path, monkeypatc
     given = inputs(study, synthetic.tables(study), {})
     shown = report_module._draw(RECIPES["robust_accuracy"], given, tmp_path)
     assert saved == ["robust_accuracy", "robust_accuracy_l2"]
-    assert [each.norm for each in shown] == ["l∞", "l2"]
+    assert [each.norm for each in shown] == ["l-inf", "l2"]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from typing import Any
 
 import pandas as pd
 
+from ssrob.formatting import NORMS
 from ssrob.storage.tables import ARM
 
 GROUP = [name for name in ARM if name not in ("arm", "seed")]  # what seeds of one arm share
@@ -28,7 +29,6 @@ WAYS = (
 
 CONTROLS = ("at_two",)  # ways that are trained to be compared with, not for themselves
 CONTROL_SUFFIXES = ("_nograd", "_views")  # of the controls of a way: BatchNorm statistics alone, views as augmentation
-NORM_NAMES = {"linf": "l∞", "l2": "l2"}
 Panel = tuple[str, pd.DataFrame]  # what it shows, and its rows
 MOST_LINES = 8  # in one panel; more cannot be told apart
 
@@ -89,7 +89,7 @@ def twin_of(variant: str) -> str:
 def trained_on(frame: pd.DataFrame) -> str:
     """Return ", trained on l2" for a title when the rows share one training norm, otherwise nothing."""
     norms = list(dict.fromkeys(frame["norm"].dropna()))
-    return f", trained on {NORM_NAMES[norms[0]]}" if len(norms) == 1 else ""
+    return f", trained on {NORMS[norms[0]]}" if len(norms) == 1 else ""
 
 
 def main_value(frame: pd.DataFrame, column: str) -> Any:
@@ -118,7 +118,7 @@ def _by_norm(frame: pd.DataFrame) -> list[Panel]:
     norms = list(dict.fromkeys(frame["norm"].dropna()))
     if len(norms) < 2:
         return [("", frame)]
-    return [(f"trained on {NORM_NAMES[norm]}", frame[(frame["norm"] == norm) | frame["norm"].isna()]) for norm in norms]
+    return [(f"trained on {NORMS[norm]}", frame[(frame["norm"] == norm) | frame["norm"].isna()]) for norm in norms]
 
 
 def _questions(frame: pd.DataFrame) -> list[Panel]:
@@ -160,7 +160,7 @@ def _join(*parts: str) -> str:
 
 
 def _short(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else NORM_NAMES.get(str(value), str(value))
+    return f"{value:g}" if isinstance(value, float) else NORMS.get(str(value), str(value))
 
 
 def _in_order(frame: pd.DataFrame) -> pd.DataFrame:

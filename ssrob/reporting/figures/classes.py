@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ssrob.config.fields import eps_text
-from ssrob.reporting.figures.arms import NORM_NAMES
+from ssrob.formatting import NORMS, eps_text
 from ssrob.reporting.figures.heatmaps import heatmap
 from ssrob.reporting.figures.style import Looks, new_figure, styled
 
@@ -44,7 +43,7 @@ def per_class(accuracies: pd.DataFrame, looks: Looks, classes: Sequence[str], no
     shown = shown_classes(accuracies)
     titles = [classes[label] if label < len(classes) else str(label) for label in shown]
     note = f"Mean over seeds, about {accuracies['n'].mean():.0f} test images per class and seed."
-    note += f" Robust: under every attack at {NORM_NAMES[norm]} ε = {eps_text(eps)}."
+    note += f" Robust: under every attack at {NORMS[norm]} eps = {eps_text(eps)}."
     left_out = accuracies["class"].nunique() - len(shown)
     note += f" {left_out} classes between the least and the most robust ones are left out." if left_out else ""
     wide = 3.0 + 2 * 0.42 * len(shown)

@@ -9,7 +9,8 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ssrob.reporting.figures.arms import NORM_NAMES, Panel, is_frontier, main_panels, panels, trained_on
+from ssrob.formatting import NORMS
+from ssrob.reporting.figures.arms import Panel, is_frontier, main_panels, panels, trained_on
 from ssrob.reporting.figures.style import (
     INK,
     MUTED,
@@ -37,9 +38,9 @@ def robust_accuracy(robustness: pd.DataFrame, looks: Looks) -> Figure:
     parts = main_panels(robustness)
     shown = robustness[robustness["name"].isin(set().union(*(part["name"] for _, part in parts)))]
     note = interval_words(shown, ["name", "eval_norm"])
-    note += " Dashed vertical line: the ε trained with, where trained on the norm of the sweep."
+    note += " Dashed vertical line: the eps trained with, where trained on the norm of the sweep."
     if is_frontier(shown).any():
-        note += " Thin grey lines: plain AT trained with another ε, each marked by a short tick on the axis."
+        note += " Thin grey lines: plain AT trained with another eps, each marked by a short tick on the axis."
     if left_out := robustness["name"].nunique() - shown["name"].nunique():
         note += f" {left_out} other arms: in the map of every arm and in the figures of differences."
     title = f"Robust accuracy over the size of the test perturbation{trained_on(shown)}"
@@ -110,7 +111,7 @@ def _differences(
     title, note = words
     note += interval_words(differences, ["name", "eval_norm"], single=NOISE)
     if is_frontier(differences).any():
-        note += " Thin grey: plain AT trained with another ε, the frontier of what AT alone can trade."
+        note += " Thin grey: plain AT trained with another eps, the frontier of what AT alone can trade."
         note += " It may leave the panel."
     note += f" Left out where what it is compared with is below {floor:g} %."
     figure, rows = _grid(title, note, differences, parts)
@@ -139,7 +140,7 @@ def _grid(title: str, note: str, frame: pd.DataFrame, parts: list[Panel]) -> tup
 
 
 def _norms(frame: pd.DataFrame) -> list[str]:
-    return [norm for norm in NORM_NAMES if norm in set(frame["eval_norm"])]
+    return [norm for norm in NORMS if norm in set(frame["eval_norm"])]
 
 
 def _entries(part: pd.DataFrame, looks: Looks) -> dict[str, Look]:
@@ -199,7 +200,7 @@ def _reach(differences: pd.DataFrame) -> tuple[float, float]:
 
 def _describe(ax: Axes, sweep: pd.DataFrame, norm: str, told: str) -> None:
     """Name the panel and its axis, and mark eps_train of the arms that were trained on the norm of the sweep."""
-    ax.set_title(" · ".join(filter(None, [f"tested on {NORM_NAMES[norm]}", told])))
+    ax.set_title(" · ".join(filter(None, [f"tested on {NORMS[norm]}", told])))
     if sweep.empty:
         return
     multiples = sorted(set(sweep[X]))
@@ -211,6 +212,6 @@ def _describe(ax: Axes, sweep: pd.DataFrame, norm: str, told: str) -> None:
         if scale == 1:
             ax.axvline(scale, color=INK, linewidth=1, dashes=(4, 3), zorder=1)
             place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "va": "top"}
-            ax.annotate("training ε", (scale, 0.99), (4, 0), fontsize=8, color=MUTED, **place)
+            ax.annotate("training eps", (scale, 0.99), (4, 0), fontsize=8, color=MUTED, **place)
         else:
             ax.axvline(scale, ymax=0.035, color=MUTED, linewidth=1.2, zorder=1)

@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ssrob.reporting.figures.arms import NORM_NAMES, trained_on
+from ssrob.formatting import NORMS
+from ssrob.reporting.figures.arms import trained_on
 from ssrob.reporting.figures.style import FAINT, INK, MUTED, Look, Looks, new_figure, per_cent, styled
 
 QUANTILES = [f"cosine_q{q:02d}" for q in (5, 25, 50, 75, 95)]
@@ -58,11 +59,11 @@ def over_models(rows: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
 
 
 def _note(rows: pd.DataFrame) -> str:
-    norms = ", ".join(NORM_NAMES[norm] for norm in dict.fromkeys(rows["eval_norm"]))
+    norms = ", ".join(NORMS[norm] for norm in dict.fromkeys(rows["eval_norm"]))
     seeds = sorted(set(rows.groupby(["name", "ssl_task", "head", "images"])["seed"].nunique()))
     told = " to ".join(str(count) for count in dict.fromkeys((seeds[0], seeds[-1])))
     return (
-        f"n = {int(rows['n'].max())} validation images; mean over seeds ({told}). Perturbations at the reference ε,"
+        f"n = {int(rows['n'].max())} validation images; mean over seeds ({told}). Perturbations at the reference eps,"
         f" {norms}. Cosines: median, 25 to 75 % (thick) and 5 to 95 % (thin) of the images. Without “own head” the SSL"
         " head was fitted afresh on frozen features, in the same way for every model."
     )

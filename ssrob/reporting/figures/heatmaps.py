@@ -6,8 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from ssrob.formatting import NORMS
 from ssrob.registry.corruptions import families
-from ssrob.reporting.figures.arms import NORM_NAMES
 from ssrob.reporting.figures.style import INK, Looks, new_figure, styled
 
 COLOURS = "YlGnBu"  # from light to dark: the same order for colour-blind readers and in print
@@ -16,9 +16,9 @@ COLOURS = "YlGnBu"  # from light to dark: the same order for colour-blind reader
 @styled
 def sweep_heatmap(robustness: pd.DataFrame, looks: Looks) -> Figure:
     """Draw robust accuracy by arm and eps_test, one map per norm of the sweep; the mean over seeds."""
-    norms = [norm for norm in NORM_NAMES if norm in set(robustness["eval_norm"])]
+    norms = [norm for norm in NORMS if norm in set(robustness["eval_norm"])]
     names = [name for name in looks if name in set(robustness["name"])]
-    note = f"Mean over seeds, n = {int(robustness['n'].max()):,} test images each. Outlined: the reference ε (1 ×)."
+    note = f"Mean over seeds, n = {int(robustness['n'].max()):,} test images each. Outlined: the reference eps (1 ×)."
     height = 1.5 + 0.25 * len(names)
     figure = new_figure("Robust accuracy of every arm (per cent)", note, 11.0 if len(norms) > 1 else 8.0, height)
     axes = figure.subplots(1, len(norms), squeeze=False, sharey=True)[0]
@@ -29,11 +29,11 @@ def sweep_heatmap(robustness: pd.DataFrame, looks: Looks) -> Figure:
         )
         heatmap(ax, cells)
         ax.set_xticklabels([f"{multiple:g} ×" for multiple in cells.columns], rotation=0)
-        ax.set_xlabel(f"{NORM_NAMES[norm]} perturbation ε, in multiples of the reference")
+        ax.set_xlabel(f"{NORMS[norm]} perturbation eps, in multiples of the reference")
         reference = np.flatnonzero(np.isclose(cells.columns.to_numpy(dtype=float), 1.0))
         for column in reference:
             ax.add_patch(Rectangle((float(column), 0), 1, len(names), fill=False, edgecolor=INK, linewidth=1.6))
-        ax.set_title(f"tested on {NORM_NAMES[norm]}")
+        ax.set_title(f"tested on {NORMS[norm]}")
     return figure
 
 

@@ -49,7 +49,7 @@ def _diagnosis(i: Inputs) -> Figure | None:
 INSIGHTS = (
     Recipe(
         "difference_by_weight",
-        "The same difference for each SSL weight of a way. Grey: what plain AT trades by the choice of its ε alone.",
+        "The same difference for each SSL weight of a way. Grey: what plain AT trades by the choice of its eps alone.",
         "tables/robustness.parquet",
         "No way of training was run with several SSL weights.",
         _weights,

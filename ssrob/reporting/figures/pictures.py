@@ -9,8 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ssrob.config.fields import eps_text
-from ssrob.reporting.figures.arms import NORM_NAMES
+from ssrob.formatting import NORMS, eps_text
 from ssrob.reporting.figures.style import INK, MUTED, new_figure, styled
 
 RIGHT, WRONG = "#00795a", "#b84600"  # the palette's green and vermilion, darkened for small text
@@ -41,7 +40,7 @@ def adversarial_examples(samples: Mapping[str, Sample], classes: Sequence[str] =
     first = next(iter(samples.values()))
     count = min(most, len(first["label"]))
     note = "Perturbations are scaled to be seen: grey is no change, and each is stretched to its own largest change."
-    note += " Grey all over: no perturbation within ε changed the class, or it was wrong without one. Below each image:"
+    note += " Grey all over: no perturbation within eps changed the class, or it was wrong without one. Below each:"
     note += " ✓ still right, → the class it is taken for, or ✗ what it is taken for without a perturbation, too."
     note += " The attacks are those of the preset `fast`, whatever the sweeps were made with."
     figure = new_figure(
@@ -77,7 +76,7 @@ def _arm_row(axes: NDArray[Any], name: str, sample: Sample, classes: Sequence[st
         told = "✓" if after == label else f"→ {_class(after, classes)}"
         told = told if before == label else f"✗ {_class(before, classes)}"
         _picture(axes[2 * i + 1], sample["adversarial"][i], told, RIGHT if after == label else WRONG)
-    _name_row(axes[0], name, f"{NORM_NAMES[str(sample['norm'])]}, ε = {eps_text(float(sample['eps']))}")
+    _name_row(axes[0], name, f"{NORMS[str(sample['norm'])]}, eps = {eps_text(float(sample['eps']))}")
 
 
 def _name_row(ax: Axes, name: str, detail: str) -> None:

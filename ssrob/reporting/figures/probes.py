@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ssrob.reporting.figures.arms import NORM_NAMES
+from ssrob.formatting import NORMS
 from ssrob.reporting.figures.style import FAINT, INK, new_figure, per_cent, styled
 from ssrob.reporting.figures.training import name_pretrainings
 
@@ -27,10 +27,10 @@ def probe_accuracies(probes: pd.DataFrame) -> Figure:
     """Draw both probes by pre-training; hollow: the same network before any training; rows as `tables.PROBES`."""
     rows = probe_rows(probes)
     names = list(dict.fromkeys(rows["pretraining"]))
-    norms = [norm for norm in ("", *NORM_NAMES) if norm in set(rows["eval_norm"])]
+    norms = [norm for norm in ("", *NORMS) if norm in set(rows["eval_norm"])]
     note = f"n = {int(rows['n'].min())} validation images; mean over seeds, line: range. Hollow: the same network,"
     note += " untrained."
-    note += " Attacked: right where neither PGD on the linear probe nor on kNN misleads, at the reference ε."
+    note += " Attacked: right where neither PGD on the linear probe nor on kNN misleads, at the reference eps."
     figure = new_figure("What the pre-trained features hold", note, 11.0, 1.7 + 0.5 * len(names))
     axes = figure.subplots(1, len(norms), squeeze=False, sharey=True)[0]
     for norm, ax in zip(norms, axes, strict=True):
@@ -43,7 +43,7 @@ def probe_accuracies(probes: pd.DataFrame) -> Figure:
             ax.plot([row["accuracy"]], [place], marker=mark, zorder=3, **told)
         for place in range(1, len(names)):
             ax.axhline(place - 0.5, color=FAINT, linewidth=0.8)
-        ax.set_title("clean" if not norm else f"attacked, {NORM_NAMES[norm]}")
+        ax.set_title("clean" if not norm else f"attacked, {NORMS[norm]}")
         ax.set_xlim(-0.03, 1.03)
         per_cent(ax.xaxis)
         ax.tick_params(axis="y", length=0)

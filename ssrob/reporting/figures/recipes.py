@@ -102,7 +102,7 @@ RECIPES = {
         Recipe(
             "robust_accuracy",
             "Share of test images that stay correctly classified under every attack, by size of the perturbation. "
-            "ε = 0 is clean accuracy. Models are tested on both norms, also on the one that they were not trained on. "
+            "eps = 0 is clean accuracy. Models are tested on both norms, the one not trained on, too. "
             "With many arms it shows the main comparison here: the ways of training at the usual SSL task and weight.",
             "tables/robustness.parquet",
             "There are no attack sweeps.",
@@ -110,8 +110,8 @@ RECIPES = {
         ),
         Recipe(
             "difference_to_at",
-            "Above zero: more robust than plain adversarial training (AT). A gain at small ε with a loss at large ε is "
-            "also what plain AT with a smaller ε gives: compare with the thin grey lines.",
+            "Above zero: more robust than plain adversarial training (AT). A gain at small eps with a loss at large is "
+            "also what plain AT with a smaller eps gives: compare with the thin grey lines.",
             "tables/robustness.parquet",
             "There is nothing to compare with plain AT: it was not trained, or nothing beside it was.",
             _difference,
@@ -162,7 +162,7 @@ RECIPES = {
         ),
         Recipe(
             "adversarial_examples",
-            "A few test images attacked at the reference ε.",
+            "A few test images attacked at the reference eps.",
             "the evaluation stages' samples.npz",
             "No example images were kept.",
             _pictures,
@@ -170,9 +170,9 @@ RECIPES = {
         ),
         Recipe(
             "clean_against_robust",
-            "Up and to the right is better. Beyond the grey line: more than plain AT reaches by the choice of its ε.",
+            "Up and to the right is better. Beyond the grey line: more than plain AT reaches by the choice of its eps.",
             "tables/robustness.parquet",
-            "No model was trained against a perturbation and tested at the reference ε.",
+            "No model was trained against a perturbation and tested at the reference eps.",
             _clean,
             per_norm=False,
         ),
@@ -180,7 +180,7 @@ RECIPES = {
             "cost_against_robust",
             "One pass is one forward of one image; a backward to the input counts one, a full backward two.",
             "tables/robustness.parquet",
-            "No model was trained against a perturbation and tested at the reference ε.",
+            "No model was trained against a perturbation and tested at the reference eps.",
             _cost,
             per_norm=False,
         ),

@@ -20,8 +20,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
-from ssrob.config.fields import eps_text
-from ssrob.reporting.figures.arms import NORM_NAMES, is_control, is_frontier, main_value, twin_of
+from ssrob.formatting import NORMS, eps_text
+from ssrob.reporting.figures.arms import is_control, is_frontier, main_value, twin_of
 
 INK, MUTED, FAINT = "#1f2328", "#5f6670", "#d9dce1"
 Colour = tuple[float, float, float]
@@ -209,7 +209,7 @@ def eps_axis(axes: Axes, norm: str, multiples: list[float], reference: float) ->
     scale, unit = (255.0, "1/255") if whole else (1.0, "[0, 1] pixel units")
     shown = multiples if len(multiples) <= 6 else [m for m in multiples if m % 0.5 == 0] or multiples[::2]
     axes.set_xticks(shown, [f"{m * reference * scale:.4g}" for m in shown])
-    axes.set_xlabel(f"{NORM_NAMES[norm]} perturbation ε ({unit})")
+    axes.set_xlabel(f"{NORMS[norm]} perturbation eps ({unit})")
 
 
 def legend_beside(axes: Axes, entries: Looks, title: str = "", *, points: bool = False) -> None:

@@ -5,7 +5,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ssrob.reporting.figures.arms import NORM_NAMES, is_frontier, is_plain_at
+from ssrob.formatting import NORMS
+from ssrob.reporting.figures.arms import is_frontier, is_plain_at
 from ssrob.reporting.figures.style import MUTED, Looks, legend_beside, new_figure, per_cent, styled
 from ssrob.reporting.figures.summary import interval_words, over_seeds
 
@@ -27,7 +28,7 @@ def at_reference(robustness: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
 @styled
 def clean_against_robust(points: pd.DataFrame, looks: Looks) -> Figure:
     """Draw robust over clean accuracy; rows as `at_reference` returns them."""
-    return _scatter(points, looks, "clean", "Clean against robust accuracy", "plain AT trained with another ε")
+    return _scatter(points, looks, "clean", "Clean against robust accuracy", "plain AT trained with another eps")
 
 
 @styled
@@ -40,7 +41,7 @@ def cost_against_robust(points: pd.DataFrame, looks: Looks) -> Figure:
 def _scatter(points: pd.DataFrame, looks: Looks, x: str, title: str, line: str) -> Figure:
     """Draw one row per norm, of the arms trained on it; a grey line joins what plain AT alone can reach."""
     trained = points[(points["norm"] == points["eval_norm"]) & points[x].notna()]
-    norms = [norm for norm in NORM_NAMES if norm in set(trained["norm"])]
+    norms = [norm for norm in NORMS if norm in set(trained["norm"])]
     shown = [trained[trained["norm"] == norm] for norm in norms]
     heights = [max(3.4, 0.8 + 0.2 * part["name"].nunique()) for part in shown]
     note = f"{interval_words(trained, ['name', 'eval_norm'])} Grey line: {line}.{_left_out(points, x)}"
@@ -49,7 +50,7 @@ def _scatter(points: pd.DataFrame, looks: Looks, x: str, title: str, line: str) 
     grid = figure.subplots(len(norms), 2, squeeze=False, gridspec_kw=shape)
     for norm, part, axes in zip(norms, shown, grid, strict=True):
         _points(axes[0], part, looks, x)
-        axes[0].set_ylabel(f"robust accuracy, {NORM_NAMES[norm]} at reference ε")
+        axes[0].set_ylabel(f"robust accuracy, {NORMS[norm]} at reference eps")
         names = set(part["name"])
         legend_beside(axes[1], {name: look for name, look in looks.items() if name in names}, points=True)
     return figure
@@ -60,7 +61,7 @@ def _left_out(points: pd.DataFrame, x: str) -> str:
     rows = points[points["norm"].isna()]
     means = rows.groupby(["name", "eval_norm"], sort=False)[["clean", "accuracy"]].mean()
     told = [
-        f"{row['name']} {row['clean']:.1%} clean, {row['accuracy']:.1%} at {NORM_NAMES[row['eval_norm']]}"
+        f"{row['name']} {row['clean']:.1%} clean, {row['accuracy']:.1%} at {NORMS[row['eval_norm']]}"
         for row in means.reset_index().to_dict("records")
     ]
     words = f" Not drawn, trained without a perturbation: {'; '.join(told)}." if told else ""

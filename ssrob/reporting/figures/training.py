@@ -31,7 +31,7 @@ def training_curves(training: pd.DataFrame, looks: Looks) -> Figure:
     note = (
         "Mean over seeds. Accuracies on validation images, which are held out of the training split; robust: attacked"
     )
-    note += " at the training ε. Losses (nats): means over an epoch and over the image sets that they are trained on."
+    note += " at the training eps. Losses (nats): means over an epoch and over the image sets that they are trained on."
     figure = new_figure(f"Fine-tuning over epochs{trained_on(rows)}", note, 11.0, 1.1 + sum(heights))
     shape = {"width_ratios": [1, 1, 1, 1, 0.9], "height_ratios": heights}
     grid = figure.subplots(len(parts), 5, squeeze=False, gridspec_kw=shape)
@@ -77,7 +77,7 @@ def pretraining_curves(rows: pd.DataFrame, arguments: Mapping[str, Arguments]) -
     means = _per_epoch(rows.assign(name=rows["pretraining"], metric=rows["metric"].map(_title)))
     known = [name for name in set(means["metric"]) if name.endswith((" accuracy", " loss"))]
     shown = sorted(known, key=lambda title: (not title.endswith("accuracy"), title))
-    note = "Mean and range over seeds. Robust: attacked at the pre-training's own ε. Dotted: chance."
+    note = "Mean and range over seeds. Robust: attacked at the pre-training's own eps. Dotted: chance."
     columns = min(4, len(shown))
     lines = -(-len(shown) // columns)
     figure = new_figure("Pre-training over epochs", note, 3.0 * columns + 1.6, 1.0 + 2.6 * lines)
@@ -106,7 +106,7 @@ def _panels_of(part: pd.DataFrame) -> list[tuple[str, list[str]]]:
     supervised = [name for name in losses if not _is_ssl(name)]
     return [
         ("clean accuracy", ["validation/clean_accuracy"]),
-        ("robust accuracy, each\nat its own training ε", ["validation/robust_accuracy"]),
+        ("robust accuracy, each\nat its own training eps", ["validation/robust_accuracy"]),
         ("supervised loss", supervised),
         ("SSL loss", [name for name in losses if _is_ssl(name)]),
     ]
