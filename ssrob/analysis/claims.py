@@ -17,11 +17,10 @@ frontier is what AT with a smaller eps_train shows as well; off it on either sid
 
 from collections.abc import Callable
 
-from ssrob.analysis.comparisons import AT_EPS, Question, place
-from ssrob.analysis.contrasts import slope
-from ssrob.analysis.statistics import Wants
+from ssrob.analysis.comparisons import AT_EPS, Comparisons
+from ssrob.analysis.statistics import Alternative
 from ssrob.analysis.sweeps import Cell
-from ssrob.analysis.verdicts import Evidence, Part
+from ssrob.analysis.verdicts import Comparison, Evidence
 from ssrob.formatting import with_interval
 from ssrob.planning.names import budget_label
 
@@ -42,93 +41,97 @@ CHEAPER = 0.98  # a way with less than this share of the joint way's passes is a
 EQUAL = 0.01  # arms whose passes differ by less than this share have equal passes, whatever they were named for
 
 
-def c2(question: Question, way: Cell) -> Evidence:
+def c2(comparisons: Comparisons, way: Cell) -> Evidence:
     """Weigh that a way gains on plain AT below eps_train."""
-    plain, interval = plain_at(way), question.settings.primary.below
-    at = question.kept(plain, interval)
-    parts = [question.difference("plain AT", "gain", (way, plain), at)]
-    frontier = question.frontier("gain", way, plain)
-    controls = [frontier, *_controls(question, way, "gain", interval)]
-    remarks = [_position(frontier), question.remark(plain, interval)]
+    plain, interval = plain_at(way), comparisons.settings.primary.below
+    at = comparisons.kept(plain, interval)
+    parts = [comparisons.difference("plain AT", "gain", (way, plain), at)]
+    frontier = comparisons.frontier("gain", way, plain)
+    controls = [frontier, *_controls(comparisons, way, "gain", interval)]
+    remarks = [_position(frontier), comparisons.remark(plain, interval)]
     return Evidence(str(way), "below eps_train", parts, controls, "; ".join(filter(None, remarks)))
 
 
-def c3(question: Question, way: Cell) -> Evidence:
+def c3(comparisons: Comparisons, way: Cell) -> Evidence:
     """Weigh that a way loses to plain AT above eps_train, and more so with a larger weight."""
-    plain, interval = plain_at(way), question.settings.primary.above
-    at = question.kept(plain, interval)
-    parts = [question.difference("plain AT", "loss", (way, plain), at)]
-    remarks = [question.remark(plain, interval)]
-    weights = _weights(question, way)
+    plain, interval = plain_at(way), comparisons.settings.primary.above
+    at = comparisons.kept(plain, interval)
+    parts = [comparisons.difference("plain AT", "loss", (way, plain), at)]
+    remarks = [comparisons.remark(plain, interval)]
+    weights = _weights(comparisons, way)
     if len(weights) > 1:
-        told = f"{way.variant} ({way.task}), w {', '.join(f'{cell.weight:g}' for cell in weights)} | {place(way)}"
-        falling = slope(question.sweeps, weights, at)
-        parts.append(question.part("the slope in the weight", "loss", falling, f"{told} | points per unit of weight"))
+        subject = f"{way.variant} ({way.task}), w {', '.join(f'{cell.weight:g}' for cell in weights)}"
+        parts.append(comparisons.slope("loss", weights, at, subject))
     elif weights:
         remarks.append("one weight: that a larger one loses more was not tested")
-    frontier = question.frontier("either", way, plain)
+    frontier = comparisons.frontier("two_sided", way, plain)
     remarks.append(_position(frontier))
-    controls = [frontier, *_controls(question, way, "loss", interval)]
+    controls = [frontier, *_controls(comparisons, way, "loss", interval)]
     return Evidence(str(way), "above eps_train", parts, controls, "; ".join(filter(None, remarks)))
 
 
-def at_eps(question: Question, way: Cell) -> Evidence:
+def at_eps(comparisons: Comparisons, way: Cell) -> Evidence:
     """Report the difference to plain AT exactly at eps_train, whose sign the claims leave open."""
     plain = plain_at(way)
-    parts = [question.difference("plain AT", "either", (way, plain), question.kept(plain, AT_EPS))]
+    parts = [comparisons.difference("plain AT", "two_sided", (way, plain), comparisons.kept(plain, AT_EPS))]
     return Evidence(str(way), "exactly at eps_train (sign left open)", parts, [])
 
 
-def c4(question: Question, joint: Cell) -> Evidence:
+def c4(comparisons: Comparisons, joint: Cell) -> Evidence:
     """Weigh that the joint way beats every other way of using SSL in adversarial training, at eps_train."""
     plain = plain_at(joint)
-    at = question.kept(plain, AT_EPS)
-    rivals = [question.find(joint._replace(variant=name)) for name in _ways(question, joint) if name != joint.variant]
-    parts = [question.difference(str(rival), "gain", (joint, rival), at) for rival in rivals]
-    controls = [question.difference("plain AT", "gain", (joint, plain), at), question.frontier("gain", joint, plain)]
-    controls += _controls(question, joint, "gain", AT_EPS)
+    at = comparisons.kept(plain, AT_EPS)
+    rivals = [
+        comparisons.find(joint._replace(variant=name)) for name in _ways(comparisons, joint) if name != joint.variant
+    ]
+    parts = [comparisons.difference(str(rival), "gain", (joint, rival), at) for rival in rivals]
+    controls = [
+        comparisons.difference("plain AT", "gain", (joint, plain), at),
+        comparisons.frontier("gain", joint, plain),
+    ]
+    controls += _controls(comparisons, joint, "gain", AT_EPS)
     two = plain._replace(variant=TWO)
-    controls.append(question.difference("two supervised perturbations", "gain", (joint, two), at))
-    passes = question.sweeps.passes(joint)
+    controls.append(comparisons.difference("two supervised perturbations", "gain", (joint, two), at))
+    passes = comparisons.sweeps.passes(joint)
     for rival in rivals:
-        if rival in question.sweeps.cells and not question.sweeps.passes(rival) >= CHEAPER * passes:
-            longer = at_equal_passes(question, rival, joint)
+        if rival in comparisons.sweeps.cells and not comparisons.sweeps.passes(rival) >= CHEAPER * passes:
+            longer = at_equal_passes(comparisons, rival, joint)
             name = f"{rival.variant} at equal passes"
-            controls.append(question.difference(name, "gain", (joint, longer), at))
-    remark = question.remark(plain, AT_EPS)
+            controls.append(comparisons.difference(name, "gain", (joint, longer), at))
+    remark = comparisons.remark(plain, AT_EPS)
     return Evidence(str(joint), "at eps_train", parts, controls, remark, weakest=True)
 
 
-def c5a(question: Question, pretrained: Cell) -> Evidence:
+def c5a(comparisons: Comparisons, pretrained: Cell) -> Evidence:
     """Weigh that AT from SSL pre-training beats AT from random weights, at eps_train."""
     plain = pretrained._replace(init="random", init_task=None)
-    at = question.kept(plain, AT_EPS)
-    task = pretrained.init_task or question.settings.primary.task
-    longer = at_equal_passes(question, plain, pretrained, task)
-    parts = [question.difference("random weights", "gain", (pretrained, plain), at)]
+    at = comparisons.kept(plain, AT_EPS)
+    task = pretrained.init_task or comparisons.settings.primary.task
+    longer = at_equal_passes(comparisons, plain, pretrained, task)
+    parts = [comparisons.difference("random weights", "gain", (pretrained, plain), at)]
     controls = [
-        question.frontier("gain", pretrained, plain),
-        question.difference("AT at equal passes", "gain", (pretrained, longer), at),
+        comparisons.frontier("gain", pretrained, plain),
+        comparisons.difference("AT at equal passes", "gain", (pretrained, longer), at),
     ]
-    return Evidence(str(pretrained), "at eps_train", parts, controls, question.remark(plain, AT_EPS))
+    return Evidence(str(pretrained), "at eps_train", parts, controls, comparisons.remark(plain, AT_EPS))
 
 
-def c5b(question: Question, way: Cell) -> Evidence:
+def c5b(comparisons: Comparisons, way: Cell) -> Evidence:
     """Weigh that, from SSL pre-training, SSL inside AT changes nothing at eps_train, by equivalence.
 
     A benefit that eps_train alone would not show is looked for by the controls: against each, and relative to
     the frontier, the gain must be shown to be below the margin.
     """
     plain, random = plain_at(way), plain_at(way)._replace(init="random", init_task=None)
-    parts = [question.difference("AT alone", "within", (way, plain), question.kept(random, AT_EPS))]
+    parts = [comparisons.difference("AT alone", "equivalent", (way, plain), comparisons.kept(random, AT_EPS))]
     controls = [
-        question.frontier("not_above", way, random, than=plain),
-        *_controls(question, way, "not_above", AT_EPS),
+        comparisons.frontier("not_greater", way, random, than=plain),
+        *_controls(comparisons, way, "not_greater", AT_EPS),
     ]
-    return Evidence(str(way), "at eps_train", parts, controls, question.remark(random, AT_EPS))
+    return Evidence(str(way), "at eps_train", parts, controls, comparisons.remark(random, AT_EPS))
 
 
-CLAIMS: dict[str, Callable[[Question, Cell], Evidence]] = {
+CLAIMS: dict[str, Callable[[Comparisons, Cell], Evidence]] = {
     "C2": c2,
     "C3": c3,
     "C4": c4,
@@ -137,28 +140,28 @@ CLAIMS: dict[str, Callable[[Question, Cell], Evidence]] = {
 }
 
 
-def primary_cells(question: Question, claim: str) -> list[Cell]:
+def primary_cells(comparisons: Comparisons, claim: str) -> list[Cell]:
     """Return the cells that a claim's verdicts are about, as the config fixes them."""
-    fixed = question.settings.primary
+    fixed = comparisons.settings.primary
     init = fixed.pretrained if claim in ("C5a", "C5b") else fixed.init
     plain = Cell("at", init, None, None, fixed.norm, 1.0, None, fixed.checkpoint)
-    if init != "random" and any(cell.init == init and cell.init_task for cell in question.sweeps.cells):
+    if init != "random" and any(cell.init == init and cell.init_task for cell in comparisons.sweeps.cells):
         plain = plain._replace(init_task=fixed.task)
     if claim == "C5a":
         return [plain]
     names = (JOINT,) if claim == "C4" else READINGS
-    return [question.find(plain._replace(variant=name, task=fixed.task, weight=fixed.weight)) for name in names]
+    return [comparisons.find(plain._replace(variant=name, task=fixed.task, weight=fixed.weight)) for name in names]
 
 
-def exploratory_cells(question: Question, claim: str) -> list[Cell]:
+def exploratory_cells(comparisons: Comparisons, claim: str) -> list[Cell]:
     """Return every other cell of the study that a claim could be asked about, in a fixed order."""
-    cells = [cell for cell in question.sweeps.cells if cell.eps_scale == 1 and cell.budget is None]
+    cells = [cell for cell in comparisons.sweeps.cells if cell.eps_scale == 1 and cell.budget is None]
     chosen = {
         "C4": [cell for cell in cells if cell.variant == JOINT],
         "C5a": [cell for cell in cells if cell.variant == "at" and cell.init != "random"],
         "C5b": [cell for cell in cells if is_way(cell) and cell.init != "random"],
     }.get(claim, [cell for cell in cells if is_way(cell)])
-    primary = primary_cells(question, claim)
+    primary = primary_cells(comparisons, claim)
     return sorted((cell for cell in chosen if cell not in primary), key=lambda cell: tuple(map(str, cell)))
 
 
@@ -182,31 +185,33 @@ def passes_of(cell: Cell, task: str | None = None) -> str:
     return budget_label(cell.variant, task or cell.task, cell.init if task else "random")
 
 
-def at_equal_passes(question: Question, arm: Cell, like: Cell, task: str | None = None) -> Cell:
+def at_equal_passes(comparisons: Comparisons, arm: Cell, like: Cell, task: str | None = None) -> Cell:
     """Return the cell that was trained as `arm` for as many passes as `like`; of several the one with most seeds.
 
     It is known by its label (see `passes_of`) or by its passes: ways that cost the same share one. If there is
     none, the cell with the label.
     """
-    cells, passes = question.sweeps.cells, question.sweeps.passes
+    cells, passes = comparisons.sweeps.cells, comparisons.sweeps.passes
     named, seeds = arm._replace(budget=passes_of(like, task)), cells.get(like, {}).keys()
     same = [each for each in cells if each.budget and each._replace(budget=None) == arm]
     equal = [each for each in same if each == named or abs(passes(each) - passes(like)) < EQUAL * passes(like)]
     return max(equal, key=lambda each: (len(seeds & cells[each]), each == named, str(each)), default=named)
 
 
-def _controls(question: Question, way: Cell, wants: Wants, interval: tuple[float, float]) -> list[Part]:
+def _controls(
+    comparisons: Comparisons, way: Cell, alternative: Alternative, interval: tuple[float, float]
+) -> list[Comparison]:
     plain = plain_at(way)
-    at = question.kept(plain, interval)
-    longer = at_equal_passes(question, plain, way)
-    silent = question.find(way._replace(variant=way.variant + NO_GRADIENT))
+    at = comparisons.kept(plain, interval)
+    longer = at_equal_passes(comparisons, plain, way)
+    silent = comparisons.find(way._replace(variant=way.variant + NO_GRADIENT))
     return [
-        question.difference("AT at equal passes", wants, (way, longer), at),
-        question.difference("BatchNorm statistics alone", wants, (way, silent), at),
+        comparisons.difference("AT at equal passes", alternative, (way, longer), at),
+        comparisons.difference("BatchNorm statistics alone", alternative, (way, silent), at),
     ]
 
 
-def _position(frontier: Part) -> str:
+def _position(frontier: Comparison) -> str:
     """Say where a cell lies with respect to AT's own frontier; empty if that cannot be said."""
     found = frontier.estimate
     if found is None or not frontier.tested:
@@ -215,16 +220,16 @@ def _position(frontier: Part) -> str:
     return f"it lies {side} AT's own frontier ({with_interval(found.effect, found.low, found.high, sign=True)})"
 
 
-def _weights(question: Question, way: Cell) -> list[Cell]:
+def _weights(comparisons: Comparisons, way: Cell) -> list[Cell]:
     """Return the cells of a way over its weights w > 0 that have all of its seeds, in ascending order."""
-    cells = question.sweeps.cells
+    cells = comparisons.sweeps.cells
     seeds = set(cells.get(way, {}))
     others = [cell for cell in cells if cell.weight and cell._replace(weight=way.weight) == way]
     return sorted((cell for cell in others if seeds <= set(cells[cell])), key=lambda cell: cell.weight or 0.0)
 
 
-def _ways(question: Question, joint: Cell) -> list[str]:
+def _ways(comparisons: Comparisons, joint: Cell) -> list[str]:
     """Return the ways of the family, and those that a study adds at the joint way's weight or without one."""
     like = [joint._replace(weight=weight) for weight in {joint.weight, None}]
-    added = {cell.variant for cell in question.sweeps.cells if is_way(cell) and cell._replace(variant=JOINT) in like}
+    added = {cell.variant for cell in comparisons.sweeps.cells if is_way(cell) and cell._replace(variant=JOINT) in like}
     return [*WAYS, *sorted(added - set(WAYS))]

@@ -1,13 +1,16 @@
-"""Asking the sweeps: which grid points count, and comparisons as parts of a claim."""
+"""A study's comparisons: which grid points count, and what all of them together say of the spread over seeds."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
-from ssrob.analysis.contrasts import Contrast, beyond_frontier, difference, middle
-from ssrob.analysis.statistics import Wants
+from ssrob.analysis.contrasts import SCALES, Contrast, beyond_frontier, difference, middle, slope
+from ssrob.analysis.moderation import Prior, fit_prior
+from ssrob.analysis.statistics import Alternative
 from ssrob.analysis.sweeps import Cell, IntArray, Sweeps
-from ssrob.analysis.verdicts import Part
+from ssrob.analysis.verdicts import Comparison
 from ssrob.config.study import Findings
 
 Interval = tuple[float, float]
@@ -15,11 +18,17 @@ AT_EPS: Interval = (1.0, 1.0)
 
 
 @dataclass(frozen=True)
-class Question:
-    """A study's sweeps, and how claims become verdicts."""
+class Comparisons:
+    """A study's sweeps, how claims become verdicts, and the priors of the spread over seeds found so far."""
 
     sweeps: Sweeps
     settings: Findings
+    priors: dict[Hashable, Prior] = field(default_factory=dict)
+
+    @cached_property
+    def whole(self) -> Sweeps:
+        """The sweeps without groups of images."""
+        return self.sweeps.without_groups()
 
     def inside(self, interval: Interval) -> IntArray:
         """Return the grid points in an interval of multiples of the reference eps, ends included.
@@ -55,27 +64,63 @@ class Question:
         unweighted = cell._replace(weight=None)
         return unweighted if cell not in self.sweeps.cells and unweighted in self.sweeps.cells else cell
 
-    def difference(self, name: str, wants: Wants, pair: tuple[Cell, Cell], at: IntArray) -> Part:
+    def difference(self, name: str, alternative: Alternative, pair: tuple[Cell, Cell], at: IntArray) -> Comparison:
         """Compare mean robust accuracies over grid points: first cell - second cell."""
         ours, theirs = pair
         contrast = difference(self.sweeps, ours, theirs, at)
         tested = self.sweeps.grid[[middle(self.sweeps.grid, at)] if contrast.outcomes else at]
         where = f"at {tested[0]:g} x eps" if len(tested) < len(at) else ""
         metric = f"mean robust accuracy at {', '.join(f'{multiple:g}' for multiple in tested) or 'no'} x eps"
-        return self.part(name, wants, contrast, f"{ours} - {theirs} | {place(ours)} | {metric}", where)
+        cell = f"{ours} - {theirs} | {place(ours)} | {metric}"
+        estimate = contrast.estimate(self.settings.alpha, self._prior_of_differences(theirs, at))
+        return Comparison(name, alternative, estimate, contrast.missing, contrast.n, cell, where)
 
-    def frontier(self, wants: Wants, ours: Cell, plain: Cell, than: Cell | None = None) -> Part:
+    def frontier(self, alternative: Alternative, ours: Cell, plain: Cell, than: Cell | None = None) -> Comparison:
         """Compare with AT's own frontier: how far a cell lies beyond it, or how much further than another cell."""
         primary = self.settings.primary
         sides = self.kept(plain, primary.below), self.kept(plain, primary.above)
         contrast = beyond_frontier(self.sweeps, ours, plain, sides, than)
         metric = "accuracy below eps_train, above the best plain AT that is as robust above it"
         metric += f", more than {than}" if than else ""
-        return self.part("AT's own frontier", wants, contrast, f"{ours} | {place(ours)} | {metric}")
+        curve = [plain._replace(eps_scale=scale) for scale in SCALES]
+        prior = self._prior(
+            ("frontier", plain, than),
+            [cell for cell in self._alike(plain) if cell not in (*curve, than)],
+            lambda cell: beyond_frontier(self.whole, cell, plain, sides, than),
+        )
+        estimate, cell = contrast.estimate(self.settings.alpha, prior), f"{ours} | {place(ours)} | {metric}"
+        return Comparison("AT's own frontier", alternative, estimate, contrast.missing, contrast.n, cell)
 
-    def part(self, name: str, wants: Wants, contrast: Contrast, cell: str, where: str = "") -> Part:
-        """Estimate a contrast; where: the grid point, if it is one of several."""
-        return Part(name, wants, contrast.estimate(self.settings.alpha), contrast.missing, contrast.n, cell, where)
+    def slope(self, alternative: Alternative, cells: list[Cell], at: IntArray, subject: str) -> Comparison:
+        """Fit the trend in the SSL weight over cells that differ in it alone."""
+        contrast = slope(self.sweeps, cells, at)
+        # Of independent arms with variance v, a difference has 2 v and a slope v / sum of squared deviations.
+        weights = np.array([cell.weight for cell in cells], dtype=np.float64)
+        prior = self._prior_of_differences(cells[0], at).scaled(0.5 / float(((weights - weights.mean()) ** 2).sum()))
+        cell = f"{subject} | {place(cells[0])} | points per unit of weight"
+        estimate = contrast.estimate(self.settings.alpha, prior)
+        return Comparison("the slope in the weight", alternative, estimate, contrast.missing, contrast.n, cell)
+
+    def _alike(self, cell: Cell) -> list[Cell]:
+        """Return the cells of the same norm and checkpoint: arms that are trained alike."""
+        place = (cell.norm, cell.checkpoint)
+        return [each for each in self.sweeps.cells if (each.norm, each.checkpoint) == place]
+
+    def _prior_of_differences(self, theirs: Cell, at: IntArray) -> Prior:
+        """Fit the prior to the differences of all arms from the same one, over the same grid points."""
+        others = [cell for cell in self._alike(theirs) if cell != theirs]
+        return self._prior(
+            ("difference", theirs, tuple(at)), others, lambda cell: difference(self.whole, cell, theirs, at)
+        )
+
+    def _prior(self, key: Hashable, cells: list[Cell], contrast_of: Callable[[Cell], Contrast]) -> Prior:
+        if key not in self.priors:
+            found = [contrast.per_seed[0] for contrast in map(contrast_of, cells) if contrast.per_seed is not None]
+            several = [values for values in found if len(values) > 1]
+            self.priors[key] = fit_prior(
+                [float(values.var(ddof=1)) for values in several], [len(values) - 1 for values in several]
+            )
+        return self.priors[key]
 
 
 def place(cell: Cell) -> str:

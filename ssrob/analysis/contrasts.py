@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
+from ssrob.analysis.moderation import NO_PRIOR, Prior
 from ssrob.analysis.statistics import Estimate, FloatArray, exact_mcnemar, paired_t
 from ssrob.analysis.sweeps import Cell, IntArray, Sweeps
 
@@ -27,11 +28,11 @@ class Contrast:
     missing: tuple[str, ...] = ()
     outcomes: tuple[BoolArray, BoolArray] | None = None  # one seed: whether each image is robust, ours and theirs
 
-    def estimate(self, alpha: float) -> Estimate | None:
+    def estimate(self, alpha: float, prior: Prior = NO_PRIOR) -> Estimate | None:
         """Return the effect over seeds; with one seed McNemar on images where it applies; None without any value."""
         if self.per_seed is None:
             return None
-        return exact_mcnemar(*self.outcomes, alpha) if self.outcomes else paired_t(self.per_seed, alpha)
+        return exact_mcnemar(*self.outcomes, alpha) if self.outcomes else paired_t(self.per_seed, alpha, prior)
 
 
 def difference(sweeps: Sweeps, ours: Cell, theirs: Cell, at: IntArray) -> Contrast:

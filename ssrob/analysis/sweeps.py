@@ -1,7 +1,7 @@
 """Sweeps by cell and seed: the accuracies that findings compare. The only part of the findings that reads tables."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ssrob.analysis.statistics import FloatArray
 
-GROUPS = 20  # groups of images, each left out once (jackknife)
+GROUPS = 50  # groups of images, each left out once (jackknife)
 IntArray = NDArray[np.int64]
 
 
@@ -56,6 +56,14 @@ class Sweeps:
     grid: FloatArray
     cells: dict[Cell, dict[int, Sweep]]
     ambiguous: set[Cell] = field(default_factory=set)  # more than one model fits: none is used
+
+    def without_groups(self) -> "Sweeps":
+        """Return the same with the accuracies over all images alone: what the seeds' spread needs, at less cost."""
+        cells = {
+            cell: {seed: replace(sweep, accuracy=sweep.accuracy[:1]) for seed, sweep in seeds.items()}
+            for cell, seeds in self.cells.items()
+        }
+        return Sweeps(self.grid, cells, self.ambiguous)
 
     def points(self, cell: Cell, at: IntArray) -> dict[int, FloatArray]:
         """Return, per seed, the mean accuracy over grid points `at`: (1 + GROUPS,) in per cent; NaN seeds left out."""
@@ -125,7 +133,7 @@ def _left_out(images: IntArray, survived: IntArray, size: int) -> FloatArray:
     """Return robust accuracies 0..1 with each group of images left out, (GROUPS, E); NaN with too few images."""
     group = images % GROUPS
     members = np.bincount(group, minlength=GROUPS)
-    if members.min() < 2:
+    if members.min() < 1:
         return np.full((GROUPS, size), np.nan)
     counts = np.bincount(group * (size + 1) + survived, minlength=GROUPS * (size + 1)).reshape(GROUPS, size + 1)
     alive = members[:, None] - counts.cumsum(axis=1)[:, :size]

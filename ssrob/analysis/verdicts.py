@@ -6,17 +6,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssrob.analysis.statistics import Estimate, Wants, holm, p_opposite, p_value
+from ssrob.analysis.statistics import Alternative, Estimate, holm, least_shown, p_opposite, p_value
 from ssrob.config.study import Findings
 from ssrob.formatting import interval, signed
 
+LEAST_SEEDS = 3  # of two, intervals cover too little where arms scatter differently (benchmarks/coverage.py)
+
 
 @dataclass(frozen=True)
-class Part:
+class Comparison:
     """One comparison that a claim rests on, or one of its controls."""
 
     name: str  # what it is compared with, in words
-    wants: Wants
+    alternative: Alternative
     estimate: Estimate | None
     missing: tuple[str, ...] = ()  # what the study would have to have for it
     n: int = 0
@@ -35,13 +37,13 @@ class Evidence:
 
     subject: str  # what was trained, in words
     where: str  # eps interval, in words
-    parts: list[Part]  # the first is shown; for C4 the weakest
-    controls: list[Part]
+    parts: list[Comparison]  # the first is shown; for C4 the weakest
+    controls: list[Comparison]
     remark: str = ""
     weakest: bool = False
 
     @property
-    def shown(self) -> Part:
+    def shown(self) -> Comparison:
         """Return the part whose numbers stand in the table: the first, or the one furthest from being shown."""
         if not self.weakest:
             return self.parts[0]
@@ -54,7 +56,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Judged:
+class AdjustedEvidence:
     """Evidence with p values corrected for the number of the claim's primary cells (Holm)."""
 
     evidence: Evidence
@@ -71,13 +73,13 @@ class Judged:
         assert found is not None
         return found
 
-    def failing(self, parts: list[Part]) -> Part | None:
+    def failing(self, parts: list[Comparison]) -> Comparison | None:
         """Return the first part that is not shown at level alpha."""
         p_values = ((part, _p(part, self.settings)) for part in parts)
         return next((part for part, p in p_values if not p < self.settings.alpha), None)
 
 
-def judge(family: list[Evidence], settings: Findings) -> list[Judged]:
+def judge(family: list[Evidence], settings: Findings) -> list[AdjustedEvidence]:
     """Correct the p values over a claim's primary cells, in each direction on its own.
 
     A claim holds for a cell only if all its parts and controls hold, so that the largest p value is one for
@@ -90,21 +92,30 @@ def judge(family: list[Evidence], settings: Findings) -> list[Judged]:
     against = holm([float(np.min(each)) for each in opposite])
     shown = holm([deciding_p(each.shown, settings) for each in family])
     return [
-        Judged(evidence, settings, shown[i], support[i], against[i], len(family)) for i, evidence in enumerate(family)
+        AdjustedEvidence(evidence, settings, shown[i], support[i], against[i], len(family))
+        for i, evidence in enumerate(family)
     ]
 
 
-def deciding_p(part: Part, settings: Findings) -> float:
-    """Return the p value of what a part wants, as tables show it; with one seed McNemar's, which decides nothing."""
+def deciding_p(part: Comparison, settings: Findings) -> float:
+    """Return the p value that tables show, of the alternative; with one seed McNemar's, which decides nothing."""
     if part.estimate is not None and part.estimate.seeds < 2:
         return part.estimate.p
     return _p(part, settings)
 
 
-def verdict(judged: Judged) -> tuple[str, str]:
-    """Return `supported`, `contradicted` or `inconclusive`, and why in one sentence."""
+def verdict(judged: AdjustedEvidence) -> tuple[str, str]:
+    """Return `supported`, `contradicted`, `inconclusive` or `underpowered`, and why in one sentence.
+
+    The level of the test guards against false findings, whatever its power. What is not shown is `underpowered` if
+    the study could not have shown it, `inconclusive` if it had the power.
+    """
     name, why = next((name, why) for applies, name, why in RULES if applies(judged))
-    return name, describe(judged.evidence, why(judged))
+    reason = why(judged)
+    weak = _underpowered(judged, judged.evidence.shown) if name in ("supported", "contradicted") else ""
+    if weak:
+        reason += f"; found with little power ({weak}), so its size is likely overstated"
+    return name, describe(judged.evidence, reason)
 
 
 def describe(evidence: Evidence, why: str) -> str:
@@ -120,41 +131,77 @@ def describe(evidence: Evidence, why: str) -> str:
     )
 
 
-def _one_seed(judged: Judged) -> str:
-    single = [part for part in judged.evidence.parts if part.estimate is not None and part.estimate.seeds < 2]
-    if not single:
+def _few_seeds(judged: AdjustedEvidence) -> str:
+    few = [part for part in judged.evidence.parts if part.estimate is not None and part.estimate.seeds < LEAST_SEEDS]
+    if not few:
         return ""
-    named = "" if judged.evidence.shown in single else f" of {_list(part.name for part in single)}"
-    return f"one seed{named} says nothing about another"
+    named = "" if judged.evidence.shown in few else f" of {_list(part.name for part in few)}"
+    seeds = min(part.estimate.seeds for part in few if part.estimate is not None)
+    if seeds == 1:
+        return f"one seed{named} says nothing about another"
+    return f"{seeds} seeds{named} say too little about others: a verdict takes {LEAST_SEEDS}"
 
 
-def _absent_controls(judged: Judged) -> str:
-    absent = [part for part in judged.evidence.controls if not part.tested]
+def _absent_controls(judged: AdjustedEvidence) -> str:
+    absent = [part for part in judged.evidence.controls if not _decides(part)]
     return f"controls are missing ({_names(absent)})" if absent else ""
 
 
-def _not_shown(judged: Judged) -> str:
+def _not_shown(judged: AdjustedEvidence) -> str:
     part = judged.failing(judged.evidence.parts)
     if part is None:
         return ""
     assert part.estimate is not None
-    if part.wants == "within":
+    weak = _underpowered(judged, part)
+    ending = f"; {weak}" if weak else ""
+    if part.alternative == "equivalent":
         level = 100 * (1 - 2 * judged.settings.alpha)
-        return f"the {level:g} % interval is not within {judged.settings.margin:g} points of 0"
+        return f"the {level:g} % interval is not within {judged.settings.margin:g} points of 0{ending}"
     named = "" if part is judged.evidence.shown else f" of {part.name}"
     where = "includes 0" if part.estimate.p >= judged.settings.alpha else "lies on the wrong side of 0"
-    return f"the interval{named} ({interval(part.estimate.low, part.estimate.high, sign=True)}) {where}"
+    return f"the interval{named} ({interval(part.estimate.low, part.estimate.high, sign=True)}) {where}{ending}"
 
 
-def _failed_control(judged: Judged) -> str:
+def _failed_control(judged: AdjustedEvidence) -> str:
     part = judged.failing(judged.evidence.controls)
     if part is None:
         return ""
     assert part.estimate is not None
-    return f"but this does not hold against {part.name} ({signed(part.estimate.effect)})"
+    weak = _underpowered(judged, part)
+    ending = f": {weak}" if weak else ""
+    return f"but this does not hold against {part.name} ({signed(part.estimate.effect)}){ending}"
 
 
-def _names(parts: Iterable[Part]) -> str:
+def _underpowered(judged: AdjustedEvidence, part: Comparison | None) -> str:
+    """Say what a comparison could have shown at least, if that is more than the study asks for; empty otherwise."""
+    if part is None or part.estimate is None:
+        return ""
+    found, settings = part.estimate, judged.settings
+    least = least_shown(found, part.alternative, settings.alpha)
+    bounded = part.alternative in ("equivalent", "not_greater")
+    asked = settings.margin if bounded else settings.detectable
+    if not least > asked:
+        return ""
+    sizes = f"{found.seeds} seeds and {part.n} images" if part.n else f"{found.seeds} seeds"
+    what = "show a margin of" if bounded else "detect"
+    return f"{sizes} could only {what} {least:.1f} points, the study asks for {asked:g}"
+
+
+def _open_but_weak(judged: AdjustedEvidence, parts: list[Comparison]) -> bool:
+    """Say whether the first comparison that is not shown could not have been, and its opposite is not shown either."""
+    part = judged.failing(parts)
+    if part is None or _opposite(part, judged.settings) < judged.settings.alpha or _outside(part, judged.settings):
+        return False
+    return bool(_underpowered(judged, part))
+
+
+def _outside(part: Comparison, settings: Findings) -> bool:
+    """Say whether the whole interval of an equivalence lies below its margin: a loss, which is no gain either."""
+    found = part.estimate
+    return part.alternative == "equivalent" and found is not None and found.high < -settings.margin
+
+
+def _names(parts: Iterable[Comparison]) -> str:
     """Name what parts lack, each thing once."""
     lacking = [name for part in parts for name in part.missing or (f"more seeds for {part.name}",)]
     return _list(lacking)
@@ -164,7 +211,11 @@ def _list(names: Iterable[str]) -> str:
     return "; ".join(dict.fromkeys(names))
 
 
-Rule = tuple[Callable[[Judged], bool], str, Callable[[Judged], str]]
+def _not_after_holm(judged: AdjustedEvidence) -> str:
+    return f"not after Holm's correction over the claim's {judged.cells} cells"
+
+
+Rule = tuple[Callable[[AdjustedEvidence], bool], str, Callable[[AdjustedEvidence], str]]
 RULES: tuple[Rule, ...] = (
     (
         lambda j: bool(j.evidence.missing),
@@ -172,9 +223,9 @@ RULES: tuple[Rule, ...] = (
         lambda j: f"not compared, missing: {j.evidence.missing}",
     ),
     (
-        lambda j: bool(_one_seed(j)),
-        "inconclusive",
-        _one_seed,
+        lambda j: bool(_few_seeds(j)),
+        "underpowered",
+        _few_seeds,
     ),
     (
         lambda j: not all(part.tested for part in j.evidence.parts),
@@ -182,17 +233,14 @@ RULES: tuple[Rule, ...] = (
         lambda j: "the seeds do not differ at all, so there is no spread to test against",
     ),
     (
-        lambda j: j.estimate.detectable > j.settings.detectable,
-        "inconclusive",
-        lambda j: (
-            f"a demonstration: {j.estimate.seeds} seeds could only detect {j.estimate.detectable:.1f} points"
-            f" (the study asks for {j.settings.detectable:g})"
-        ),
-    ),
-    (
         lambda j: j.against < j.settings.alpha,
         "contradicted",
         lambda j: "the opposite of the claim",
+    ),
+    (
+        lambda j: _open_but_weak(j, j.evidence.parts),
+        "underpowered",
+        _not_shown,
     ),
     (
         lambda j: j.failing(j.evidence.parts) is not None,
@@ -205,6 +253,11 @@ RULES: tuple[Rule, ...] = (
         _absent_controls,
     ),
     (
+        lambda j: _open_but_weak(j, j.evidence.controls),
+        "underpowered",
+        _failed_control,
+    ),
+    (
         lambda j: j.failing(j.evidence.controls) is not None,
         "inconclusive",
         _failed_control,
@@ -215,25 +268,35 @@ RULES: tuple[Rule, ...] = (
         lambda j: "this also holds against " + ", ".join(part.name for part in j.evidence.controls),
     ),
     (
+        lambda j: bool(_underpowered(j, j.evidence.shown)),
+        "underpowered",
+        lambda j: f"{_not_after_holm(j)}; {_underpowered(j, j.evidence.shown)}",
+    ),
+    (
         lambda j: True,
         "inconclusive",
-        lambda j: f"not after Holm's correction over the claim's {j.cells} cells",
+        _not_after_holm,
     ),
 )
 
 
-def _p(part: Part, settings: Findings) -> float:
+def _decides(part: Comparison) -> bool:
+    """Say whether a comparison has the seeds for a verdict."""
+    return part.tested and part.estimate is not None and part.estimate.seeds >= LEAST_SEEDS
+
+
+def _p(part: Comparison, settings: Findings) -> float:
     found = part.estimate
-    return p_value(found, part.wants, settings.margin) if found and part.tested else math.nan
+    return p_value(found, part.alternative, settings.margin) if found and part.tested else math.nan
 
 
-def _opposite(part: Part, settings: Findings) -> float:
+def _opposite(part: Comparison, settings: Findings) -> float:
     found = part.estimate
-    return p_opposite(found, part.wants, settings.margin) if found and part.tested else math.nan
+    return p_opposite(found, part.alternative, settings.margin) if found and part.tested else math.nan
 
 
-def _strength(part: Part) -> float:
+def _strength(part: Comparison) -> float:
     """Return the signed t value of what is wanted: the smaller, the weaker."""
     assert part.estimate is not None
-    sign = -1 if part.wants == "loss" else 1
+    sign = -1 if part.alternative == "loss" else 1
     return sign * part.estimate.effect / (part.estimate.se if part.estimate.se > 0 else 1.0)

@@ -274,7 +274,7 @@ class Findings(Strict):
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05  # level of the tests; intervals are at 1 - alpha
     margin: Positive = 1.0  # points: C5b's equivalence margin
     floor: NotNegative = 5.0  # per cent: cells where plain AT is below are left out of differences
-    detectable: Positive = 2.0  # points: a study that cannot detect this is a demonstration
+    detectable: Positive = 2.0  # points: what is not shown by a study that cannot detect this is underpowered
 
     @property
     def level(self) -> str:

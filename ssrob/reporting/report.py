@@ -30,7 +30,7 @@ MORE = {  # tables beside the main one, by the name of their files
     "corruptions_by_family": insights.corruption_numbers,
     "diagnosis": insights.diagnosis_numbers,
 }
-SYMBOLS = {"supported": "✓", "contradicted": "✗", "inconclusive": "?"}
+SYMBOLS = {"supported": "✓", "contradicted": "✗", "inconclusive": "?", "underpowered": "–"}
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _context(given: Inputs, tables: Tables, numbers: pd.DataFrame) -> dict[str, 
         "study": study,
         "summary": _summary(given),
         "demonstration": told.demonstration(given.findings, study.findings.detectable),
-        "weak": told.weak_cells(given.findings, study.findings.detectable),
+        "weak": told.weak_cells(given.findings),
         "ways": ways(given),
         "name_parts": PARTS,
         "unexplained": told.unexplained(study, stages),

@@ -142,22 +142,23 @@ def provenance(stages: pd.DataFrame) -> dict[str, str]:
 
 
 def demonstration(findings: pd.DataFrame, threshold: float) -> str:
-    """Say why a study is a demonstration, empty if it is not: no primary cell could have shown `threshold` points."""
+    """Say why a study is a demonstration, empty if it is not: no primary cell is decided, or could have been."""
     primary = findings[findings["primary"].astype(bool)] if len(findings) else findings
-    if primary.empty:
+    tested = primary[primary["effect"].notna()] if len(primary) else primary
+    if tested.empty:
         return "it tests no claim"
-    least = primary["detectable"].min()
-    if np.isnan(least):
-        return "with its seeds and arms no smallest detectable effect can be given"
-    if least > threshold:
-        return f"the smallest effect that it could have found is {least:.1f} points, more than {threshold:g}"
-    return ""
+    if (tested["verdict"] != "underpowered").any():
+        return ""
+    found = tested["detectable"].dropna()
+    if found.empty:
+        return "with its seeds no smallest detectable effect can be given"
+    sizes = f"{found.min():.1f}" if len(found) == 1 else f"{found.min():.1f} to {found.max():.1f}"
+    return f"no claim is decided, and it could only have found effects of {sizes} points (it asks for {threshold:g})"
 
 
-def weak_cells(findings: pd.DataFrame, threshold: float) -> int:
-    """Count the primary cells that could not have shown `threshold` points."""
-    primary = findings[findings["primary"].astype(bool)]
-    return int((~(primary["detectable"] <= threshold)).sum())
+def weak_cells(findings: pd.DataFrame) -> int:
+    """Count the primary cells that the study is too small to decide."""
+    return int((findings["primary"].astype(bool) & (findings["verdict"] == "underpowered")).sum())
 
 
 def write_latex(headings: list[str], rows: list[list[str]], path: Path) -> None:

@@ -173,9 +173,12 @@ FINDINGS: Columns = {
     ),
     "seeds": (pa.int64(), "paired seeds"),
     "n": (pa.int64(), "test images per seed"),
-    "detectable": (pa.float64(), "smallest effect found with 80 % power, points"),
+    "detectable": (
+        pa.float64(),
+        "smallest effect found with 80 % power, points; of an equivalence the margin",
+    ),
     "test": (pa.string(), "statistical test"),
-    "verdict": (pa.string(), "supported, contradicted or inconclusive; empty for exploratory cells"),
+    "verdict": (pa.string(), "supported, contradicted, inconclusive or underpowered; empty for exploratory cells"),
     "note": (pa.string(), "why, in one sentence"),
 }
 STAGES: Columns = {

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from ssrob.analysis import findings, from_tables, judged_claim
 from ssrob.analysis.claims import JOINT, TWO, passes_of
-from ssrob.analysis.comparisons import AT_EPS, Question
+from ssrob.analysis.comparisons import AT_EPS, Comparisons
 from ssrob.analysis.contrasts import SCALES, beyond_frontier, difference, frontier_at, slope
 from ssrob.analysis.simulate import (
     CLAIM_CELLS,
@@ -31,7 +31,7 @@ from ssrob.analysis.simulate import (
     truths,
     way,
 )
-from ssrob.analysis.sweeps import Cell, Sweeps
+from ssrob.analysis.sweeps import GROUPS, Cell, Sweeps
 from ssrob.analysis.sweeps import from_tables as read_sweeps
 from ssrob.analysis.verdicts import verdict
 from ssrob.config.loader import parse_study
@@ -63,7 +63,7 @@ def exact(curves: dict[Cell, np.ndarray], seeds: int = 2) -> Sweeps:
     world = drawn(World(dict.fromkeys(curves, Truth())), Size(seeds=seeds, images=40))
     cells = {
         cell: {
-            seed: dataclasses.replace(sweep, accuracy=np.tile(curves[cell], (21, 1)))
+            seed: dataclasses.replace(sweep, accuracy=np.tile(curves[cell], (1 + GROUPS, 1)))
             for seed, sweep in world.cells[cell].items()
         }
         for cell in curves
@@ -197,11 +197,11 @@ def test_the_frontier_is_the_best_of_a_curve_that_turns_back() -> None:
 
 def test_eps_train_belongs_to_neither_interval_and_the_floor_leaves_points_out() -> None:
     low = Truth().curve() - np.where(GRID == 2, 12, 0)  # 2 per cent at 2 x eps
-    question = Question(exact({PLAIN: low}), SETTINGS)
-    assert GRID[question.kept(PLAIN, (0.25, 0.75))].tolist() == [0.25, 0.5, 0.75]
-    assert GRID[question.kept(PLAIN, (1.0, 2.0))].tolist() == [1.25, 1.5]
-    assert GRID[question.kept(PLAIN, AT_EPS)].tolist() == [1.0]
-    assert question.remark(PLAIN, (1.0, 2.0)) == "left out, as plain AT is under 5 %: 2 x eps"
+    comparisons = Comparisons(exact({PLAIN: low}), SETTINGS)
+    assert GRID[comparisons.kept(PLAIN, (0.25, 0.75))].tolist() == [0.25, 0.5, 0.75]
+    assert GRID[comparisons.kept(PLAIN, (1.0, 2.0))].tolist() == [1.25, 1.5]
+    assert GRID[comparisons.kept(PLAIN, AT_EPS)].tolist() == [1.0]
+    assert comparisons.remark(PLAIN, (1.0, 2.0)) == "left out, as plain AT is under 5 %: 2 x eps"
 
 
 def test_nothing_above_the_floor_is_inconclusive() -> None:
@@ -229,9 +229,37 @@ def test_cheaper_ways_are_compared_at_equal_passes() -> None:
     assert (name, "at_ssl_clean (rotation, w 0.5, passes of at_ssl_joint (rotation))" in note) == ("inconclusive", True)
 
 
-def test_a_study_that_could_not_detect_the_effect_is_a_demonstration() -> None:
-    told = verdicts(truths(EFFECT)["C2"], "C2", Findings(), Size(seeds=3, images=200, seed_sd=1.0))
-    assert all(name == "inconclusive" and "could only detect" in note for name, note in told)
+SMALL = Size(seeds=3, images=200, seed_sd=1.0)
+
+
+def test_what_a_small_study_does_not_show_is_underpowered_and_not_inconclusive() -> None:
+    for name, note in verdicts(study("C2"), "C2", Findings(), SMALL):
+        assert name == "underpowered"
+        assert "3 seeds and 200 images could only detect" in note
+        assert "the study asks for 2" in note
+    for name, note in verdicts(study("C2"), "C2", Findings(), Size(seeds=10, images=10_000)):
+        assert name == "inconclusive", note
+
+
+def test_a_significant_effect_decides_whatever_the_power_and_its_size_is_doubted() -> None:
+    for name, note in verdicts(truths(20.0)["C2"], "C2", Findings(), SMALL):
+        assert name == "supported"
+        assert "its size is likely overstated" in note
+    told = verdicts(truths(-20.0)["C2"], "C2", Findings(), SMALL)
+    assert {name for name, _ in told} == {"contradicted"}
+    assert all("its size is likely overstated" in note for _, note in told)
+    large = verdicts(truths(EFFECT)["C2"], "C2", Findings(), QUIET)
+    assert all(name == "supported" and "overstated" not in note for name, note in large)
+
+
+def test_two_seeds_are_never_a_verdict() -> None:
+    told = verdicts(truths(20.0)["C2"], "C2", Findings(), Size(seeds=2, images=2000, seed_sd=0.05))
+    assert all(name == "underpowered" and "a verdict takes 3" in note for name, note in told)
+
+
+def test_an_equivalence_that_a_small_study_does_not_show_is_underpowered() -> None:
+    told = verdicts(truths(0.0)["C5b"], "C5b", Findings(), SMALL)
+    assert all(name == "underpowered" and "could only show a margin of" in note for name, note in told)
 
 
 def test_one_seed_is_a_mcnemar_test_and_never_a_verdict() -> None:
@@ -242,7 +270,7 @@ def test_one_seed_is_a_mcnemar_test_and_never_a_verdict() -> None:
     assert row["note"].startswith(f"{RANDOM_WAYS[0]} gains ")
     assert " points at 0.5 x eps against plain AT; one seed says nothing about another" in row["note"]
     assert row["p"] < 0.05
-    assert (row["verdict"], row["seeds"]) == ("inconclusive", 1)
+    assert (row["verdict"], row["seeds"]) == ("underpowered", 1)
 
 
 def test_one_seed_without_images_has_an_effect_alone() -> None:
@@ -250,7 +278,7 @@ def test_one_seed_without_images_has_an_effect_alone() -> None:
     found = findings(robustness, examples.iloc[:0], arms, SETTINGS)
     assert found["p"].isna().all()
     assert found["effect"].notna().any()
-    assert set(found["verdict"]) <= {"", "inconclusive"}
+    assert set(found["verdict"]) <= {"", "inconclusive", "underpowered"}
 
 
 def test_tables_and_sweeps_say_the_same() -> None:
@@ -269,7 +297,7 @@ def test_the_table_has_its_columns_its_primary_rows_and_one_order(tmp_path) -> N
     write_table(found, FINDINGS, tmp_path / "findings.parquet")
     primary = found[found["primary"]]
     assert primary["claim"].tolist() == ["C2", "C2", "C3", "C3", "C4", "C5a", "C5b", "C5b"]
-    assert set(primary["verdict"]) <= {"supported", "contradicted", "inconclusive"}
+    assert set(primary["verdict"]) <= {"supported", "contradicted", "inconclusive", "underpowered"}
     assert set(found[~found["primary"]]["verdict"]) == {""}
     assert found["note"].str.endswith(".").all()
     again = findings(robustness.sample(frac=1, random_state=1), examples.sample(frac=1, random_state=2), arms, SETTINGS)
@@ -292,7 +320,7 @@ def test_missing_arms_are_named_and_never_an_error(keep: list[Cell]) -> None:
     found = findings(*kept, SETTINGS)
     primary = found[found["primary"]]
     assert len(primary) == 8
-    assert set(primary["verdict"]) == {"inconclusive"}
+    assert set(primary["verdict"]) <= {"inconclusive", "underpowered"}
     assert primary[primary["effect"].isna()]["note"].str.contains("missing").all()
 
 

@@ -1,18 +1,22 @@
 """Statistics of findings against scipy, statsmodels and simulated effects."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 from scipy import stats
+from ssrob.analysis.moderation import NO_PRIOR, Prior
 from ssrob.analysis.statistics import (
+    StandardError,
+    detectable_ratio,
     exact_mcnemar,
     holm,
+    image_variances,
+    least_shown,
     p_opposite,
     p_value,
     paired_t,
-    shared_image_variance,
-    standard_effect,
 )
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_paired
@@ -46,8 +50,8 @@ def test_equivalence_is_tost(effect: float, seeds: int) -> None:
     ours, theirs = np.random.default_rng(seeds).normal(size=(2, seeds)) * 0.4
     found = paired_t(without_images(ours + effect - theirs), ALPHA)
     expected = ttost_paired(ours + effect, theirs, -1.0, 1.0)
-    assert p_value(found, "within", 1.0) == pytest.approx(expected[0])
-    assert p_value(found, "not_above", 1.0) == pytest.approx(expected[2][1])
+    assert p_value(found, "equivalent", 1.0) == pytest.approx(expected[0])
+    assert p_value(found, "not_greater", 1.0) == pytest.approx(expected[2][1])
 
 
 def test_a_direction_is_shown_when_the_whole_interval_lies_on_its_side() -> None:
@@ -56,19 +60,40 @@ def test_a_direction_is_shown_when_the_whole_interval_lies_on_its_side() -> None
     assert p_value(found, "gain", 1.0) == found.p < ALPHA
     assert p_value(found, "loss", 1.0) == 1
     assert p_opposite(found, "loss", 1.0) == found.p
-    assert p_opposite(found, "within", 0.5) < ALPHA < p_opposite(found, "within", 1.1)
+    assert p_opposite(found, "equivalent", 0.5) < ALPHA < p_opposite(found, "equivalent", 1.1)
 
 
-@pytest.mark.parametrize("seeds", [2, 3, 5, 20])
-def test_the_detectable_effect_has_80_per_cent_power(seeds: int) -> None:
-    effect = standard_effect(seeds, ALPHA)
-    critical = stats.t.ppf(0.975, seeds - 1)
-    shift = effect * math.sqrt(seeds)
-    power = stats.nct.sf(critical, seeds - 1, shift) + stats.nct.cdf(-critical, seeds - 1, shift)
-    assert power == pytest.approx(0.8, abs=1e-4)  # the solver stops there
-    values = np.random.default_rng(0).normal(size=seeds)
+@pytest.mark.parametrize("df", [1, 2, 2.2, 4.5, 19, 200])
+def test_the_detectable_effect_has_80_per_cent_power(df: float) -> None:
+    critical = stats.t.ppf(0.975, df)
+    shift = detectable_ratio(df, ALPHA) * critical
+    power = stats.nct.sf(critical, df, shift) + stats.nct.cdf(-critical, df, shift)
+    assert power == pytest.approx(0.8, abs=2e-3)  # interpolated over 1 / df
+    values = np.random.default_rng(0).normal(size=3)
     found = paired_t(without_images(values), ALPHA)
-    assert found.detectable == pytest.approx(effect * values.std(ddof=1))
+    assert found.detectable == pytest.approx(detectable_ratio(2, ALPHA) * (found.high - found.effect))
+
+
+def test_a_tail_is_the_inverse_of_the_half_width() -> None:
+    error = StandardError(0.3, 2.7, 0.2, 49)
+    for tail in (0.4, 0.1, 0.025, 1e-3, 1e-6):
+        assert error.tail(error.half_width(tail)) == pytest.approx(tail, rel=1e-6)
+        assert error.tail(-error.half_width(tail)) == pytest.approx(1 - tail, rel=1e-6)
+
+
+def test_an_interval_is_that_of_one_part_where_the_other_is_nothing() -> None:
+    few, many = StandardError(4.0, 2, 0.0, 49), StandardError(0.0, 2, 4.0, 49)
+    assert few.half_width(0.025) == pytest.approx(2 * stats.t.ppf(0.975, 2))
+    assert many.half_width(0.025) == pytest.approx(2 * stats.t.ppf(0.975, 49))
+    assert (few.df, many.df) == pytest.approx((2, 49))
+
+
+def test_an_equivalence_shows_at_least_the_margin_that_it_would_find_with_80_per_cent_power() -> None:
+    error = StandardError(0.0, 2, 0.25)
+    found = dataclasses.replace(paired_t(without_images(np.array([1.0, 1.1])), ALPHA), error=error)
+    margin = least_shown(found, "equivalent", ALPHA)
+    draws = 0.5 * np.random.default_rng(0).normal(size=200_000)
+    assert np.mean(np.abs(draws) + error.half_width(ALPHA) < margin) == pytest.approx(0.8, abs=0.005)
 
 
 def test_an_image_effect_shared_by_seeds_is_counted_once() -> None:
@@ -76,14 +101,31 @@ def test_an_image_effect_shared_by_seeds_is_counted_once() -> None:
     images = np.random.default_rng(0).normal(size=40)
     differences = images + np.array([[0.0], [1.0], [-2.0]])
     expected = images.var(ddof=1) / 40
-    assert shared_image_variance(left_out(differences, 40)) == pytest.approx(expected)
+    assert image_variances(left_out(differences, 40)) == (pytest.approx(expected), 0.0)
 
 
-def test_image_noise_of_each_seed_alone_adds_nothing_on_average() -> None:
+def test_image_noise_of_each_seed_alone_shrinks_with_the_seeds() -> None:
     generator = np.random.default_rng(0)
-    found = [shared_image_variance(left_out(generator.normal(size=(4, 200)), 20)) for _ in range(200)]
-    # A quarter of the 1 / 200 that a seed's noise has; cut at zero, so the mean is not exactly zero.
-    assert np.mean([each or 0.0 for each in found]) < 0.15 / 200
+    found = [image_variances(left_out(generator.normal(size=(4, 200)), 20)) for _ in range(200)]
+    of_mean, alone = np.mean(found, axis=0)
+    assert of_mean == pytest.approx(1 / 800, rel=0.1)
+    assert alone == pytest.approx(1 / 200, rel=0.2)  # cut where it exceeds four times the first
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_the_standard_error_is_never_below_what_the_images_imply(seeds: int) -> None:
+    """Seeds that agree by chance: the spread over seeds is far below the images' own part in it."""
+    generator = np.random.default_rng(seeds)
+    for _ in range(50):
+        noise = generator.normal(size=(seeds, 200)) + generator.normal(size=200)
+        agreed = noise - noise.mean(1, keepdims=True) + noise.mean()
+        values = left_out(agreed, 20)
+        implied = image_variances(values)
+        assert implied is not None
+        for prior in (NO_PRIOR, Prior(1e-9, 30.0)):
+            found = paired_t(values, ALPHA, prior)
+            assert found.se**2 >= implied[0] * (1 - 1e-9)
+            assert implied[0] > 0.5 / 200
 
 
 def test_intervals_cover_the_truth_over_new_images_too() -> None:
@@ -135,7 +177,7 @@ def test_without_spread_nothing_is_said(values: list[float]) -> None:
     found = paired_t(without_images(np.array(values)), ALPHA)
     assert found.effect == values[0]
     assert math.isnan(found.p)
-    assert math.isnan(p_value(found, "within", 1.0))
+    assert math.isnan(p_value(found, "equivalent", 1.0))
 
 
 def test_one_seed_has_no_interval() -> None:

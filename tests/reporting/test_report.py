@@ -294,12 +294,21 @@ def test_a_norm_of_its_own_figure_when_trained_on_two(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("detectable", "told"),
-    [([1.0, 3.0], ""), ([3.4, 3.1], "3.1 points, more than 2"), ([np.nan, np.nan], "no smallest")],
+    ("verdicts", "detectable", "told"),
+    [
+        (["underpowered", "supported"], [4.0, 3.0], ""),
+        (["underpowered", "inconclusive"], [0.4, 1.5], ""),
+        (["underpowered", "underpowered"], [0.4, 3.1], "effects of 0.4 to 3.1 points"),
+        (["underpowered", "underpowered"], [np.nan, np.nan], "no smallest"),
+    ],
 )
-def test_a_study_that_cannot_detect_two_points_is_a_demonstration(detectable: list[float], told: str) -> None:
-    findings = pd.DataFrame({"primary": [True, True, False], "detectable": [*detectable, 0.1]})
-    assert tables.weak_cells(findings, 2.0) == sum(not each <= 2 for each in detectable)
+def test_a_study_that_decides_nothing_for_want_of_power_is_a_demonstration(
+    verdicts: list[str], detectable: list[float], told: str
+) -> None:
+    """By its verdicts: one small cell, however small its detectable effect, says nothing of the study."""
+    rows = {"primary": [True, True, False], "effect": 1.0, "verdict": [*verdicts, ""], "detectable": [*detectable, 0.1]}
+    findings = pd.DataFrame(rows)
+    assert tables.weak_cells(findings) == verdicts.count("underpowered")
     found = tables.demonstration(findings, 2.0)
     assert (told in found) if told else (found == "")
 

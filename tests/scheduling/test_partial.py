@@ -39,7 +39,7 @@ def test_only_complete_models_are_compared_and_the_others_are_listed(unfinished:
     assert list(missing.index) == [second.finetune, third.finetune]
     assert len(made["stages"]) == len([path for path in unfinished.stages if store.done(path)])
     primary = made["findings"][made["findings"]["primary"]]
-    assert set(primary["verdict"]) == {"inconclusive"}
+    assert set(primary["verdict"]) <= {"inconclusive", "underpowered"}
     assert primary["note"].str.contains("not compared, missing: ").all()
 
 
