@@ -1,10 +1,22 @@
 """What the fields of a config are made of: names, numbers, weights, and models that refuse unknown keys. No torch."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import CoreSchema, core_schema
 
 from ssrob.registry.lookup import check_choice
 from ssrob.registry.losses import LOSSES
@@ -76,6 +88,30 @@ def parse_name(value: object) -> object:
     return value
 
 
+@dataclass(frozen=True)
+class Choice:
+    """A name that must be one of `names()`; where plugins or the study itself may add some, editors are offered those.
+
+    open: not checked here, because the study as a whole knows the names.
+    """
+
+    what: str
+    names: Callable[[], Iterable[str]]
+    open: bool = False
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Check the name after all that its type asks for."""
+        schema = handler(source)
+        return schema if self.open else core_schema.no_info_after_validator_function(self._checked, schema)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Offer the names, and take any string."""
+        return {"anyOf": [{"enum": sorted(self.names())}, handler(schema)]}
+
+    def _checked(self, name: str) -> str:
+        return check_choice(self.what, name, self.names())
+
+
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 WEIGHT = re.compile(r"(?:(\d+(?:\.\d+)?)\s*\*\s*)?w(?:\s*/\s*(\d+(?:\.\d+)?))?")
 _FRACTION = {"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^[0-9.]+\s*/\s*[0-9.]+$"}]}
@@ -89,14 +125,9 @@ Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]  # tables hold it in 64 bits
 Weight = Annotated[float | str, BeforeValidator(parse_weight), WithJsonSchema(_WEIGHT_SCHEMA)]
 Name = Annotated[str, Field(pattern=NAME), BeforeValidator(parse_name)]
 Seeds = Annotated[list[Seed], BeforeValidator(a_list), AfterValidator(distinct)]
-LossName = Annotated[str, AfterValidator(lambda name: check_choice("loss or task", name, [*LOSSES, "ssl"]))]
+LossName = Annotated[str, Choice("loss or task", lambda: [*LOSSES, "ssl"])]
 LossArgument = Annotated[int | float, BeforeValidator(parse_number), WithJsonSchema(_FRACTION)]
-Task = Annotated[
-    str,
-    AfterValidator(
-        lambda name: check_choice("SSL task", name, [n for n, row in LOSSES.items() if row.self_supervised])
-    ),
-]
+Task = Annotated[str, Choice("SSL task", lambda: [name for name, row in LOSSES.items() if row.self_supervised])]
 Terms = Annotated[dict[LossName, Weight], Field(min_length=1)]
 
 
@@ -106,7 +137,7 @@ class Strict(BaseModel):
     renamed: earlier names of fields, still accepted -> names of today. removed: fields that are gone -> why.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True)
     renamed: ClassVar[Mapping[str, str]] = {}
     removed: ClassVar[Mapping[str, str]] = {}
 

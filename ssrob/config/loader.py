@@ -1,16 +1,15 @@
 """Reading a config: YAML, overrides, plugins, and errors that say where, what was found and what is allowed."""
 
-import functools
 import importlib
 import itertools
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
+from ssrob.config.family import family
 from ssrob.config.study import ConfigError, Primary, Study
 
 LINE = 300  # characters of a message, whatever stands in a config
@@ -28,13 +27,6 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.YAMLError(f"line {key.start_mark.line + 1}: the key {key.value!r} is given twice")
             seen.add((key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key))
         return node
-
-
-@functools.cache
-def family() -> dict[str, Any]:
-    """The ways of `ssrob/config/variants.yaml`, which every study can name and override."""
-    loaded: dict[str, Any] = yaml.safe_load((files("ssrob.config") / "variants.yaml").read_text())
-    return loaded
 
 
 def parse_study(config: Mapping[str, Any], where: str = "config") -> Study:

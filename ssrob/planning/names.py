@@ -8,8 +8,8 @@ import re
 
 from pydantic import Field
 
+from ssrob.config.family import family
 from ssrob.config.fields import Norm, Strict, Tune
-from ssrob.config.loader import family
 from ssrob.config.study import Study
 from ssrob.config.variants import ROLES, Pretraining, Variant
 from ssrob.formatting import NORMS, eps_text

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from ssrob.config.loader import family, load_study, parse_study
+from ssrob.config.family import family
+from ssrob.config.loader import load_study, parse_study
 from ssrob.config.variants import Variant
 from ssrob.models.network import Forward
 from ssrob.planning.cost import Passes, epochs_passes, step_passes

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from ssrob.config.loader import family, load_study, parse_study
+from ssrob.config.family import family
+from ssrob.config.loader import load_study, parse_study
 from ssrob.config.study import ConfigError
 from ssrob.config.variants import base_of, control_of
 from ssrob.planning.names import ArmColumns, arm_id, arm_label

@@ -13,7 +13,8 @@ import pytest
 import torch
 import yaml
 from ssrob import cli
-from ssrob.config.loader import family, import_plugins, load_study, parse_study
+from ssrob.config.family import family
+from ssrob.config.loader import import_plugins, load_study, parse_study
 from ssrob.config.study import ConfigError, Data
 from ssrob.corruptions.draws import Draws
 from ssrob.data.prepared import Prepared

@@ -1,0 +1,50 @@
+"""The data sets of a study."""
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from ssrob.config.fields import Choice, Count, Name, Number, Seed, Strict, as_list
+from ssrob.registry.sources import SOURCES
+
+
+class Data(Strict):
+    """A data set. Its name is its identity: where it lies (`path`) is not part of any result."""
+
+    name: Name
+    """The name that results carry. Example: `cifar10`."""
+    source: Annotated[str, Choice("data source", SOURCES.keys)]
+    """Where the images come from."""
+    path: Path | None = None
+    """Folder of the parquet files, folder that holds `train/` and `test/`, or folder to download CIFAR into."""
+    train: Annotated[list[str], BeforeValidator(as_list)] = ["train*.parquet"]
+    """File patterns of the training split below `path`, for parquet."""
+    test: Annotated[list[str], BeforeValidator(as_list)] = ["test*.parquet"]
+    """File patterns of the test split below `path`, for parquet."""
+    image_column: str = "image"
+    """Column of the images, for parquet."""
+    label_column: str | None = "label"
+    """Column of the labels, for parquet; null for unlabelled images, which serve pre-training alone."""
+    classes: list[str] | None = None
+    """Names of the classes in the order of their labels. Default: those that the source itself gives."""
+    size: Annotated[int, Field(ge=4, le=1024)] | None = None
+    """Resize images to this many pixels per side. Default: as they are."""
+    train_images: Count | None = None
+    """Use this many training images, the same number of each class, validation images included. Default: all."""
+    test_images: Count | None = None
+    """Use this many test images, the same number of each class. Default: all."""
+    validation: Annotated[Number, Field(gt=0, lt=1)] = 0.1
+    """Share of the training images that is held out for validation."""
+    test_share: Annotated[Number, Field(gt=0, lt=1)] = 0.25
+    """Share of the images that becomes the test split, for sources without one of their own."""
+    split_seed: Seed = 0
+    """Seed of the splits."""
+    fingerprint: str | None = None
+    """Refuse data whose fingerprint (see `data.json` of a data stage) differs from this one."""
+
+    @model_validator(mode="after")
+    def _has_a_path(self) -> Self:
+        if self.source in ("parquet", "folder") and self.path is None:
+            raise ValueError(f"source {self.source!r} needs a path, found none")
+        return self
