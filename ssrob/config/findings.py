@@ -56,7 +56,7 @@ class Findings(Strict):
     floor: NotNegative = 5.0
     """Leave cells out of differences where the accuracy of plain AT is below this, in per cent."""
     detectable: Positive = 2.0
-    """The effect, in points, that a study should be able to detect; what is not shown by one that cannot is underpowered."""
+    """The effect in points that a study should detect; what one that cannot does not show is underpowered."""
 
     @property
     def level(self) -> str:
