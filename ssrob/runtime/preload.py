@@ -1,10 +1,19 @@
-"""Importing this imports all that stages need: torch and every kind of stage, but nothing that touches a GPU."""
+"""Importing this imports all that stages need, also what they import late, but nothing that touches a GPU."""
+
+import importlib
 
 from ssrob.registry.lookup import load
 from ssrob.registry.stages import STAGES
-from ssrob.runtime import error_messages
 
-__all__ = ["error_messages"]
+LATE = (
+    "ssrob.runtime.error_messages",
+    "torch._dynamo",  # torch imports it with the first optimizer, which takes a second
+    "sklearn.datasets",
+    "sklearn.linear_model",
+    "scipy.special",
+)
 
 for kind in STAGES.values():
     load(kind.run)
+for module in LATE:
+    importlib.import_module(module)

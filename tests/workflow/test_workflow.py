@@ -1,11 +1,14 @@
 """The workflow as people run it: which jobs a change needs, counted by dry runs of a finished study."""
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,8 @@ import yaml
 from ssrob.config.loader import parse_study
 from ssrob.planning.plan import make_plan
 from ssrob.registry.stages import STAGES
+from ssrob.runtime.fork_client import ADDRESS
+from ssrob.storage import heartbeat
 from ssrob.storage.store import Store, sha256
 from ssrob.storage.tables import read_table
 from tests.conftest import ROOT, Finished, jobs, snakemake, tiny_config
@@ -47,6 +52,57 @@ def test_a_finished_study_has_everything(finished: Finished) -> None:
     assert (plan.folder / "report.html").stat().st_size > 10_000
     assert (plan.study.results / "mlflow.db").exists()
     assert not list(store.root.glob("work/*/*")), "nothing is left unfinished"
+
+
+def test_jobs_run_in_forks_of_one_process(finished: Finished) -> None:
+    """None says why it would run without; and the process that they are forked from has gone."""
+    folder, config = finished
+    logs = [*Path(config["results"]).glob("stages/*/*/job.log"), *Path(config["results"]).glob("studies/*/*/*.log")]
+    assert len(logs) > 10
+    assert not [log for log in logs if "fork server" in log.read_text()]
+    until(lambda: not processes_in(folder))
+
+
+def processes_in(folder: Path) -> list[Path]:
+    """Find the processes that work in a folder."""
+    found = []
+    for each in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # another user's, or one that has just ended
+            found += [each] * (os.readlink(each / "cwd") == str(folder))
+    return found
+
+
+@pytest.mark.parametrize(("number", "whole_group"), [(signal.SIGINT, True), (signal.SIGKILL, False)])
+def test_a_workflow_that_is_stopped_leaves_a_checkpoint_and_no_process(
+    number: signal.Signals, whole_group: bool, tmp_path: Path
+) -> None:
+    """Ctrl-C reaches Snakemake and its jobs; where Snakemake alone is killed, its job goes on, and is asked to end."""
+    config = tiny_config(tmp_path / "results", arms=[{"variant": "standard", "norm": "linf"}])
+    config["finetune"] = config["finetune"] | {"epochs": 10_000}
+    plan = make_plan(parse_study(config))
+    store, training = Store(plan.study.results), plan.arms[0].finetune
+    log = store.folder(training) / "log.txt"
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(config))
+    command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", "--configfile", tmp_path / "study.yaml"]
+    workflow = subprocess.Popen([*command, "--cores", "1"], cwd=tmp_path, start_new_session=True)
+    until(lambda: log.is_file() and "epoch 2:" in log.read_text())
+    (os.killpg if whole_group else os.kill)(workflow.pid, number)
+    assert workflow.wait(LONG) != 0
+    if not whole_group:
+        os.kill(json.loads((store.work(training) / heartbeat.FILE).read_text())["pid"], signal.SIGTERM)
+    until(lambda: not processes_in(tmp_path))
+    assert (store.work(training) / "checkpoint.pt").is_file()
+    assert "fork server" not in (store.folder(training) / "job.log").read_text()
+
+
+LONG = 300.0  # seconds in which a loaded machine gets anywhere
+
+
+def until(true: Callable[[], object]) -> None:
+    end = time.monotonic() + LONG
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 def test_the_numbers_fit_together(finished: Finished) -> None:
@@ -131,8 +187,11 @@ def test_going_back_to_an_old_config_runs_nothing(finished: Finished, tmp_path: 
     assert jobs(tmp_path, config) == {}
 
 
-def test_a_second_run_gives_the_same_bits(finished: Finished, tmp_path: Path) -> None:
+def test_a_second_run_without_a_fork_server_gives_the_same_bits(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every output of every stage, from data to tables; times and machines are told apart from results."""
+    monkeypatch.setenv(ADDRESS, "")
     _, config = finished
     again = config | {"results": str(tmp_path / "results"), "arms": config["arms"][:1]}
     plan = make_plan(parse_study(again))

@@ -6,6 +6,7 @@ import sys
 from snakemake.exceptions import WorkflowError
 
 from ssrob.config.loader import load_config
+from ssrob.runtime import fork_server
 from ssrob.scheduling.preflight import open_study
 from ssrob.registry.stages import STAGES
 from ssrob.storage.store import Store, StoreError
@@ -23,6 +24,11 @@ PYTHON = sys.executable
 RESULTS = str(PLAN.study.results)
 STORE = Store(PLAN.study.results)
 CONFIG = json.dumps(config)
+
+
+onstart:
+    if workflow.local_exec:  # jobs of a cluster are on other machines
+        fork_server.start()
 
 
 wildcard_constraints:
