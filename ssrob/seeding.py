@@ -11,12 +11,15 @@ to save and nothing depends on what was drawn before. Two kinds:
 import hashlib
 import math
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _MIX1 = 0xBF58476D1CE4E5B9
 _MIX2 = 0x94D049BB133111EB
+_BLOCK = 2**15  # numbers made at a time on a CPU: temporaries of 256 KB, which stay in its cache
 
 
 def fold(seed: int, *names: object) -> int:
@@ -43,6 +46,8 @@ def uniform(keys: Tensor, shape: tuple[int, ...]) -> Tensor:
     SplitMix64 (Steele, Lea, Flood 2014) as a counter-based generator: element j of a row is mix(key + (j + 1) golden).
     """
     count = math.prod(shape)
+    if keys.device.type == "cpu":
+        return torch.from_numpy(_uniform_on_cpu(keys.numpy(), count)).reshape(len(keys), *shape)
     steps = torch.arange(1, count + 1, dtype=torch.int64, device=keys.device) * _signed(_GOLDEN)
     bits = _mix(keys[:, None] + steps[None, :])
     return (_shift_right(bits, 40).to(torch.float32) * 2.0**-24).reshape(len(keys), *shape)
@@ -56,6 +61,24 @@ def normal(keys: Tensor, shape: tuple[int, ...]) -> Tensor:
     angle = angle * (2.0 * math.pi)
     both = torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], dim=1)
     return both[:, : math.prod(shape)].reshape(len(keys), *shape)
+
+
+def _uniform_on_cpu(keys: NDArray[np.int64], count: int) -> NDArray[np.float32]:
+    """Draw what `uniform` draws, (B,) -> (B, count), in about half the time: unsigned, in place, block by block."""
+    out = np.empty((len(keys), count), np.float32)
+    width = max(1, _BLOCK // max(1, len(keys)))
+    for start in range(0, count, width):
+        block = out[:, start : start + width]
+        steps = np.arange(start + 1, start + 1 + block.shape[1], dtype=np.uint64) * _GOLDEN
+        z = keys.view(np.uint64)[:, None] + steps
+        z ^= z >> 30
+        z *= _MIX1
+        z ^= z >> 27
+        z *= _MIX2
+        z ^= z >> 31
+        z >>= 40
+        np.multiply(z.astype(np.float32), 2.0**-24, out=block)
+    return out
 
 
 def _mix(z: Tensor) -> Tensor:

@@ -47,3 +47,18 @@ def test_normal_draws_have_the_moments_of_a_gaussian() -> None:
     assert abs(draws.mean()) < 5 / math.sqrt(n)
     assert abs(draws.var() - 1) < 5 * math.sqrt(2 / n)
     assert abs((draws**4).mean() - 3) < 5 * math.sqrt(96 / n)
+
+
+def test_uniform_draws_are_splitmix64() -> None:
+    """Against the generator's definition in Python's integers, over several blocks; numbers change with results."""
+    keys = example_keys(torch.tensor([0, 5, -3]), 1, "u")
+    draws = uniform(keys, (20_000,))  # 3 rows: two blocks
+    mask = (1 << 64) - 1
+    for row in range(3):
+        for place in (0, 1, 10_921, 10_922, 10_923, 19_999):
+            z = (int(keys[row]) + (place + 1) * 0x9E3779B97F4A7C15) & mask
+            z = ((z ^ z >> 30) * 0xBF58476D1CE4E5B9) & mask
+            z = ((z ^ z >> 27) * 0x94D049BB133111EB) & mask
+            assert float(draws[row, place]) == ((z ^ z >> 31) >> 40) * 2.0**-24
+    assert uniform(keys[:0], (3,)).shape == (0, 3)
+    assert uniform(keys, ()).shape == (3,)

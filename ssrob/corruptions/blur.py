@@ -13,13 +13,17 @@ from torch import Tensor
 from ssrob.corruptions import filters
 from ssrob.corruptions.draws import Draws
 from ssrob.corruptions.parameters import Params
-from ssrob.corruptions.quantize import truncate
+from ssrob.corruptions.quantize import Bytes, to_levels, truncate
 
 
-def defocus_blur(x: Tensor, params: Params, draws: Draws) -> Tensor:
-    """Convolve with a disk whose edge a Gaussian softens; below radius 1 only the Gaussian is left."""
-    radius, softness = params
-    return filters.convolve(x, _soft_disk(radius, softness))
+def defocus_blur(images: Bytes, params: Params, draws: Draws) -> Bytes:
+    """Convolve with a disk whose edge a Gaussian softens; below radius 1 only the Gaussian is left.
+
+    In float64 and mirrored at the border.
+    """
+    kernel = _soft_disk(*params)
+    levels = np.stack([cv2.filter2D(image, cv2.CV_64F, kernel) for image in images])
+    return to_levels(torch.from_numpy(levels)).numpy().reshape(images.shape)  # cv2 drops a single channel
 
 
 def glass_blur(x: Tensor, params: Params, draws: Draws) -> Tensor:

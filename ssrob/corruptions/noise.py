@@ -2,6 +2,7 @@
 
 Every corruption takes a batch `x` (B, C, H, W), float64 in [0, 1] at the grey levels k/255, the severity's
 parameters (see `parameters`) and the batch's draws, and returns (B, C, H, W); the caller clips and truncates.
+Those with `on_bytes` in the registry take and return uint8 images (B, H, W, C) instead.
 """
 
 from functools import lru_cache
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from ssrob.corruptions.draws import Draws
 from ssrob.corruptions.parameters import Params
+from ssrob.corruptions.quantize import Bytes
 
 
 def gaussian_noise(x: Tensor, params: Params, draws: Draws) -> Tensor:
@@ -37,11 +39,12 @@ def shot_noise(x: Tensor, params: Params, draws: Draws) -> Tensor:
     return count.reshape(x.shape) / photons
 
 
-def impulse_noise(x: Tensor, params: Params, draws: Draws) -> Tensor:
-    """Set a share `amount` of the channel values to 0 or 1, with equal chances."""
+def impulse_noise(images: Bytes, params: Params, draws: Draws) -> Bytes:
+    """Set a share `amount` of the channel values to 0 or 255, with equal chances."""
     (amount,) = params
-    chance = draws.uniform("noise", *x.shape[1:])
-    return torch.where(chance < amount, (chance < amount / 2).to(x.dtype), x)
+    height, width, channels = images.shape[1:]
+    chance = draws.uniform("noise", channels, height, width).permute(0, 2, 3, 1).numpy()
+    return np.where(chance < amount, np.where(chance < amount / 2, np.uint8(255), np.uint8(0)), images)
 
 
 def speckle_noise(x: Tensor, params: Params, draws: Draws) -> Tensor:

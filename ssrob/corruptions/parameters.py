@@ -133,4 +133,7 @@ def parameters(name: str, severity: int, table: str) -> Params:
     check_severity(severity)
     if table not in TABLES:
         raise ValueError(f"unknown severity table {table!r} (known: {', '.join(TABLES)})")
-    return (CORRUPTIONS[name].severities or TABLES[table][name])[severity - 1]
+    severities = CORRUPTIONS[name].severities or TABLES[table].get(name)
+    if severities is None:
+        raise ValueError(f"corruption {name!r} has no severities: its row in CORRUPTIONS must give all five")
+    return severities[severity - 1]

@@ -4,15 +4,20 @@ A one-channel image becomes the luma, before clipping, of what the same grey in 
 """
 
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ssrob.corruptions import filters, ice
 from ssrob.corruptions.draws import Draws
 from ssrob.corruptions.drops import lit_drops
 from ssrob.corruptions.parameters import Params
-from ssrob.corruptions.quantize import luma, truncate
+from ssrob.corruptions.quantize import Bytes, luma, to_levels, truncate
+
+Field = NDArray[np.float64]
 
 
 def snow(x: Tensor, params: Params, draws: Draws) -> Tensor:
@@ -42,14 +47,21 @@ def frost(x: Tensor, params: Params, draws: Draws, photographs: Path | None = No
     return weight * x + ice_weight * (luma(frozen) if x.shape[1] == 1 else frozen)
 
 
-def fog(x: Tensor, params: Params, draws: Draws) -> Tensor:
+def fog(images: Bytes, params: Params, draws: Draws) -> Bytes:
     """Add one random height field to all channels and rescale to the image's own maximum."""
     amount, decay = params
-    height, width = x.shape[-2:]
+    height, width, channels = images.shape[1:]
     size = 1 << (max(height, width) - 1).bit_length()
-    field = plasma(draws.between("field", -1.0, 1.0, size, size), decay)[:, None, :height, :width]
-    peak = x.amax((1, 2, 3), keepdim=True)
-    return (x + amount * field) * peak / (peak + amount)
+    field = plasma(draws.between("field", -1.0, 1.0, size, size).numpy(), decay)
+    added = amount * field[:, :height, :width]
+    peak = images.max((1, 2, 3))[:, None, None] / 255.0
+    foggy = np.empty_like(images)
+    for channel in range(channels):  # one at a time stays in a processor cache
+        plane = images[..., channel] / 255.0 + added
+        plane *= peak
+        plane /= peak + amount
+        foggy[..., channel] = to_levels(torch.from_numpy(plane).mul_(255.0))
+    return foggy
 
 
 def brightness(x: Tensor, params: Params, draws: Draws) -> Tensor:
@@ -83,25 +95,42 @@ def _colour(rgb: tuple[int, int, int], x: Tensor) -> Tensor:
     return luma(colour) if x.shape[1] == 1 else colour
 
 
-def plasma(noise: Tensor, decay: float) -> Tensor:
+def plasma(noise: Field, decay: float) -> Field:
     """Turn U(-1, 1) noise (B, S, S), S a power of two, into height fields in [0, 1] by diamond-square.
 
     Fields are periodic. Roughness falls by decay squared per octave, because the original scales U(-w, w)
     by w once more.
     """
-    size = noise.shape[-1]
-    field = torch.zeros_like(noise)
-    rough, step = 1.0, size
+    field = np.zeros((len(noise), 1, 1))
+    rough, step = 1.0, noise.shape[-1]
     while step >= 2:
-        half = step // 2
-        corners = field[:, ::step, ::step]
-        pairs = corners + corners.roll(-1, 1)
-        centres = (pairs + pairs.roll(-1, 2)) / 4 + rough * noise[:, half::step, half::step]
-        above_below = centres + centres.roll(1, 1) + corners + corners.roll(-1, 2)
-        left_right = centres + centres.roll(1, 2) + corners + corners.roll(-1, 1)
-        field[:, half::step, half::step] = centres
-        field[:, ::step, half::step] = above_below / 4 + rough * noise[:, ::step, half::step]
-        field[:, half::step, ::step] = left_right / 4 + rough * noise[:, half::step, ::step]
+        half, corners = step // 2, field
+        pairs = _plus_rolled(corners, corners, -1, axis=1)
+        centres = _mean(_plus_rolled(pairs, pairs, -1, axis=2), rough * noise[:, half::step, half::step])
+        above_below = _plus_rolled(_plus_rolled(centres, centres, 1, axis=1) + corners, corners, -1, axis=2)
+        left_right = _plus_rolled(_plus_rolled(centres, centres, 1, axis=2) + corners, corners, -1, axis=1)
+        field = np.empty((len(noise), 2 * corners.shape[1], 2 * corners.shape[2]))
+        field[:, ::2, ::2] = corners
+        field[:, 1::2, 1::2] = centres
+        field[:, ::2, 1::2] = _mean(above_below, rough * noise[:, ::step, half::step])
+        field[:, 1::2, ::2] = _mean(left_right, rough * noise[:, half::step, ::step])
         rough, step = rough / decay**2, half
-    low, high = field.amin((1, 2), keepdim=True), field.amax((1, 2), keepdim=True)
-    return (field - low) / (high - low)
+    field -= field.min((1, 2), keepdims=True)
+    field /= field.max((1, 2), keepdims=True)
+    return field
+
+
+def _mean(four: Field, noise: Field) -> Field:
+    """Turn the sum of four neighbours into their mean plus noise, in place."""
+    four *= 0.25
+    four += noise
+    return four
+
+
+def _plus_rolled(left: Field, right: Field, shift: Literal[-1, 1], axis: int) -> Field:
+    """Return left + numpy.roll(right, shift, axis), without the copy that rolling makes."""
+    total = left.copy()
+    into, rolled = (total, right) if axis == 1 else (total.swapaxes(1, 2), right.swapaxes(1, 2))
+    into[:, shift:] += rolled[:, :-shift]
+    into[:, :shift] += rolled[:, -shift:]
+    return total

@@ -1,6 +1,7 @@
 """The table of corruptions: the 19 of CIFAR-10-C and those of plugins. Imports no torch."""
 
 from dataclasses import dataclass
+from numbers import Integral
 
 from ssrob.registry.lookup import check_choice
 
@@ -13,12 +14,14 @@ class Corruption:
 
     benchmark: one of the 15 that benchmark numbers are averaged over.
     severities: its five, of a plugin; those of the benchmark's stand in `parameters`.
+    on_bytes: x and the result are uint8 images (B, H, W, C), not a float64 batch (B, C, H, W) in [0, 1].
     """
 
     function: str
     family: str = "other"
     benchmark: bool = False
     severities: tuple[tuple[float, ...], ...] | None = None
+    on_bytes: bool = False
 
     def __post_init__(self) -> None:
         if self.severities is not None and len(self.severities) != len(SEVERITIES):
@@ -28,19 +31,21 @@ class Corruption:
 CORRUPTIONS: dict[str, Corruption] = {
     "gaussian_noise": Corruption("ssrob.corruptions.noise:gaussian_noise", "noise", benchmark=True),
     "shot_noise": Corruption("ssrob.corruptions.noise:shot_noise", "noise", benchmark=True),
-    "impulse_noise": Corruption("ssrob.corruptions.noise:impulse_noise", "noise", benchmark=True),
-    "defocus_blur": Corruption("ssrob.corruptions.blur:defocus_blur", "blur", benchmark=True),
+    "impulse_noise": Corruption("ssrob.corruptions.noise:impulse_noise", "noise", benchmark=True, on_bytes=True),
+    "defocus_blur": Corruption("ssrob.corruptions.blur:defocus_blur", "blur", benchmark=True, on_bytes=True),
     "glass_blur": Corruption("ssrob.corruptions.blur:glass_blur", "blur", benchmark=True),
     "motion_blur": Corruption("ssrob.corruptions.blur:motion_blur", "blur", benchmark=True),
     "zoom_blur": Corruption("ssrob.corruptions.blur:zoom_blur", "blur", benchmark=True),
     "snow": Corruption("ssrob.corruptions.weather:snow", "weather", benchmark=True),
     "frost": Corruption("ssrob.corruptions.weather:frost", "weather", benchmark=True),
-    "fog": Corruption("ssrob.corruptions.weather:fog", "weather", benchmark=True),
+    "fog": Corruption("ssrob.corruptions.weather:fog", "weather", benchmark=True, on_bytes=True),
     "brightness": Corruption("ssrob.corruptions.weather:brightness", "weather", benchmark=True),
     "contrast": Corruption("ssrob.corruptions.digital:contrast", "digital", benchmark=True),
     "elastic_transform": Corruption("ssrob.corruptions.digital:elastic_transform", "digital", benchmark=True),
-    "pixelate": Corruption("ssrob.corruptions.digital:pixelate", "digital", benchmark=True),
-    "jpeg_compression": Corruption("ssrob.corruptions.digital:jpeg_compression", "digital", benchmark=True),
+    "pixelate": Corruption("ssrob.corruptions.digital:pixelate", "digital", benchmark=True, on_bytes=True),
+    "jpeg_compression": Corruption(
+        "ssrob.corruptions.digital:jpeg_compression", "digital", benchmark=True, on_bytes=True
+    ),
     "speckle_noise": Corruption("ssrob.corruptions.noise:speckle_noise", "noise"),
     "gaussian_blur": Corruption("ssrob.corruptions.blur:gaussian_blur", "blur"),
     "spatter": Corruption("ssrob.corruptions.weather:spatter", "weather"),
@@ -72,5 +77,5 @@ def check_name(name: str) -> None:
 
 def check_severity(severity: int) -> None:
     """Raise a ValueError unless `severity` is one of the integers 1..5."""
-    if isinstance(severity, bool | float) or severity not in SEVERITIES:
+    if isinstance(severity, bool) or not isinstance(severity, Integral) or severity not in SEVERITIES:
         raise ValueError(f"severity must be an integer 1..5, found {severity!r}")

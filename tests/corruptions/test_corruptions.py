@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from ssrob.corruptions import BENCHMARK, CORRUPTIONS, EXTRA, NAMES, apply, corrupt, families
 from ssrob.registry.lookup import load
 from tests.reference_corruptions import crops
@@ -145,6 +146,13 @@ def test_no_images_are_fine():
         ((IMAGES, "fog", 0), {}, "severity must be an integer 1..5, found 0"),
         ((IMAGES, "fog", True), {}, "severity must be an integer 1..5, found True"),
         ((IMAGES, "fog", 2.0), {}, "severity must be an integer 1..5, found 2.0"),
+        ((IMAGES, "fog", np.float32(2)), {}, "severity must be an integer 1..5, found np.float32"),
+        ((IMAGES, "fog", "2"), {}, "severity must be an integer 1..5, found '2'"),
+        ((IMAGES.transpose(0, 3, 1, 2), "fog", 1), {}, r"found \(6, 3, 32, 32\): move axis 1"),
+        ((IMAGES // 255, "fog", 1), {}, "found none above 1"),
+        ((IMAGES[:, :1, :1], "fog", 1), {}, r"H, W >= 8, found \(6, 1, 1, 3\)"),
+        ((IMAGES, "fog", 1), {"index": np.arange(12).reshape(2, 6)}, r"one for each image, found int64 \(2, 6\)"),
+        ((IMAGES, "fog", 1), {"index": 3}, r"one for each image, found int64 \(\)"),
         ((IMAGES, "fog", 1), {"table": "imagnet"}, "unknown severity table 'imagnet' .known: cifar, imagenet"),
         ((IMAGES, "fog", 1), {"index": [0, 1]}, "index must be 6 integers, one for each image, found int64 .2,"),
         ((IMAGES, "fog", 1), {"index": np.zeros(6)}, "index must be 6 integers, one for each image, found float64"),
@@ -158,8 +166,54 @@ def test_wrong_arguments_are_refused(arguments, keywords, message):
         corrupt(*arguments, **keywords)
 
 
-def test_wrong_types_are_refused():
-    with pytest.raises(TypeError, match="images must be a uint8 numpy array, found float64"):
-        corrupt(IMAGES / 255, "fog", 1)
-    with pytest.raises(TypeError, match="images must be a uint8 numpy array, found list"):
-        corrupt([[0]], "fog", 1)
+@pytest.mark.parametrize(
+    ("images", "found"),
+    [
+        (IMAGES / 255, "ndarray float64: turn values"),
+        (IMAGES.astype(np.int64), "ndarray int64"),
+        (IMAGES > 100, "ndarray bool"),
+        (torch.from_numpy(IMAGES), r"Tensor torch.uint8"),
+        (list(IMAGES), "list: .* numpy.stack"),
+        (Image.fromarray(IMAGES[0]), "Image"),
+        (None, "NoneType"),
+    ],
+)
+def test_wrong_types_are_refused(images, found):
+    with pytest.raises(TypeError, match=rf"images must be a uint8 numpy array \(N, H, W, C\), found {found}"):
+        corrupt(images, "fog", 1)
+
+
+@pytest.mark.parametrize("seed", [1.0, True, "1", None])
+def test_seeds_that_are_no_integers_are_refused(seed):
+    with pytest.raises(TypeError, match=f"seed must be an integer, found {seed!r}"):
+        corrupt(IMAGES, "fog", 1, seed=seed)
+
+
+def test_integers_of_any_kind_mean_the_same():
+    expected = corrupt(IMAGES, "fog", 3, seed=2, index=range(5, 11))
+    for integer in (np.int64, np.uint8):
+        index = torch.arange(5, 11) if integer is np.int64 else np.arange(5, 11, dtype=integer)
+        assert np.array_equal(corrupt(IMAGES, "fog", integer(3), seed=integer(2), index=index), expected)
+    assert not np.array_equal(corrupt(IMAGES, "fog", 3, seed=-2, index=range(5, 11)), expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.filterwarnings("error")  # torch warns about memory that may not be written
+def test_the_callers_array_may_have_any_layout_and_is_never_written(name, channels):
+    images = np.ascontiguousarray(IMAGES[..., :channels])
+    expected = corrupt(images, name, 3)
+    layouts = {
+        "mirrored": images[:, :, ::-1].copy()[:, :, ::-1],
+        "from planes": images.transpose(0, 3, 1, 2).copy().transpose(0, 2, 3, 1),
+        "every other": images.repeat(2, axis=0)[::2],
+        "Fortran": np.asfortranarray(images),
+    }
+    for layout in (*layouts.values(), images):
+        layout.flags.writeable = False
+        assert np.array_equal(corrupt(layout, name, 3), expected)
+        assert np.array_equal(layout, images)
+
+
+def test_black_images_are_images():
+    assert corrupt(np.zeros_like(IMAGES), "contrast", 3).max() == 0

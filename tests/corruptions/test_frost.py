@@ -1,5 +1,7 @@
 """Frost: photographs when there are some, a procedural texture otherwise."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -35,6 +37,14 @@ def test_photographs_are_shrunk_cropped_and_added(photographs):
 
 def test_the_originals_sixth_photograph_is_never_drawn(photographs):
     assert len(ice.read(photographs, 0.2, 32, 32)) == 5
+
+
+def test_a_photograph_that_was_replaced_is_read_again(tmp_path):
+    for shade in (255, 0):
+        Image.new("RGB", (300, 300), (shade, shade, shade)).save(tmp_path / "frost1.png")
+        os.utime(tmp_path / "frost1.png", ns=(shade, shade))  # a file system may count in seconds
+        white = corrupt(IMAGES, "frost", 1, frost=tmp_path)
+        assert np.array_equal(white, stored(np.minimum(255, IMAGES + 0.2 * shade)))
 
 
 def test_plates_are_ice_coloured_and_differ():
