@@ -1,5 +1,6 @@
 """Reading a config: YAML, overrides, plugins, and errors that say where, what was found and what is allowed."""
 
+import difflib
 import importlib
 import itertools
 from collections.abc import Mapping
@@ -9,10 +10,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from ssrob.config.explain import explain
 from ssrob.config.family import family
 from ssrob.config.study import ConfigError, Primary, Study
-
-LINE = 300  # characters of a message, whatever stands in a config
 
 
 class _Loader(yaml.SafeLoader):
@@ -41,7 +41,15 @@ def parse_study(config: Mapping[str, Any], where: str = "config") -> Study:
     try:
         return _with_primary_cell(Study.model_validate(merged), where)
     except ValidationError as error:
-        raise ConfigError("\n".join(f"{where}: {line}" for line in explain(error))) from None
+        raise ConfigError("\n".join(explain(error, where, _text(where)))) from None
+
+
+def _text(where: str) -> str:
+    """Return the YAML of a config that is called by its file's path; nothing for one that is called otherwise."""
+    try:
+        return Path(where).read_text() if Path(where).is_file() else ""
+    except (OSError, ValueError):
+        return ""
 
 
 def _with_primary_cell(study: Study, where: str) -> Study:
@@ -98,7 +106,7 @@ def load_config(path: Path, overrides: list[str] | None = None) -> dict[str, Any
     try:
         config = _read(Path(path).read_text(), str(path))
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such config file") from None
+        raise ConfigError(f"{path}: no such config file{_meant(Path(path))}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as YAML: {error}") from None
     if config is None:
@@ -114,6 +122,15 @@ def load_config(path: Path, overrides: list[str] | None = None) -> dict[str, Any
             nested = {part: nested}
         _merge(config, nested)
     return config
+
+
+def _meant(path: Path) -> str:
+    """Guess which config was meant by a path that leads nowhere."""
+    there = {file.name: file for folder in (path.parent, Path("config")) for file in sorted(folder.glob("*.y*ml"))}
+    close = difflib.get_close_matches(path.name, there, n=1) or difflib.get_close_matches(
+        f"{path.name}.yaml", there, n=1
+    )
+    return f" (did you mean {there[close[0]]}?)" if close else ""
 
 
 def _read(text: str, where: str) -> Any:
@@ -135,20 +152,3 @@ def _merge(config: dict[str, Any], changes: Mapping[str, Any]) -> None:
 def load_study(path: Path, overrides: list[str] | None = None) -> Study:
     """Read and check a config file."""
     return parse_study(load_config(path, overrides), str(path))
-
-
-def explain(error: ValidationError) -> list[str]:
-    """Say in one line per mistake where it is, what was found and what is allowed."""
-    lines = []
-    for item in error.errors(include_url=False):
-        path = ".".join(str(part) for part in item["loc"] if part not in ("[key]", "float", "str"))
-        message = item["msg"].removeprefix("Value error, ")
-        found = "" if item["type"] in ("value_error", "missing") else f", found {_short(item['input'])}"
-        line = f"{path}: {message}{found}" if path else f"{message}{found}"
-        lines.append(line if len(line) <= LINE else f"{line[: LINE - 3]}...")
-    return list(dict.fromkeys(lines))
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from ssrob.config.loader import explain
+from ssrob.config.explain import explain
 from ssrob.config.study import Data
 from ssrob.data.prepare import prepare
 from ssrob.registry.sources import SOURCES
