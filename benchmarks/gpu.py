@@ -32,7 +32,7 @@ from ssrob.hardware.cuda_graphs import CudaGraphs, GraphedStep, Tensors
 from ssrob.hardware.device import memory_format, numerics, precision, to_memory_format
 from ssrob.models.network import Architecture, Network, build
 from ssrob.planning.specs import Objective, Perturbation, TrainSpec
-from ssrob.training.train_step import GRADIENT, as_tensors, descend, drawn, from_tensors
+from ssrob.training.train_step import GRADIENT, as_tensors, compute_gradients, from_tensors, sample_batch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
@@ -160,7 +160,7 @@ def ours(case: Case, device: torch.device, *, graphs: bool = True, compiled: boo
     optimizer = torch.optim.SGD(network.parameters(), 0.1, 0.9, nesterov=True, fused=device.type == "cuda" or None)
     batches, numbers = Batches(*data_of(case), case.batch, 0, device), itertools.count()
     compute = GraphedStep(
-        lambda tensors: descend(network, spec, from_tensors(tensors)),
+        lambda tensors: compute_gradients(network, spec, from_tensors(tensors)),
         lambda: [*network.parameters(), *network.buffers()],
         CudaGraphs(device) if graphs and device.type == "cuda" else None,
     )
@@ -168,7 +168,7 @@ def ours(case: Case, device: torch.device, *, graphs: bool = True, compiled: boo
     def step() -> None:
         number = next(numbers)
         x, y, _ = batches.at(number)
-        found = compute(as_tensors(drawn(spec, x, y, number)))
+        found = compute(as_tensors(sample_batch(spec, x, y, number)))
         for name, parameter in network.named_parameters():
             parameter.grad = found.get(GRADIENT + name)
         optimizer.step()

@@ -22,7 +22,8 @@ from ssrob.hardware.device import precision
 from ssrob.planning.cost import step_passes
 from ssrob.planning.plan import make_plan
 from ssrob.planning.specs import TrainSpec
-from ssrob.training.train import State, Task, recorded, start, training_step
+from ssrob.training.fit import TrainingRun, graphed_step, training_step
+from ssrob.training.state import TrainState, start
 from torch import Tensor
 
 from timing import interleaved, ratio
@@ -30,7 +31,7 @@ from timing import interleaved, ratio
 SIZE = 32
 
 
-def floor(state: State, spec: TrainSpec, x: Tensor) -> None:
+def floor(state: TrainState, spec: TrainSpec, x: Tensor) -> None:
     """Run the passes of one training step and nothing else."""
     network, passes = state.network, step_passes(spec.objective)
     with precision(spec.training.precision, x.device):
@@ -57,8 +58,8 @@ def contest(spec: TrainSpec) -> dict[str, Callable[[], object]]:
     state = start(spec, data, None, torch.device("cpu"), getLogger(__name__))  # type: ignore[arg-type]
     batches = Batches(images, labels, batch, spec.seed)
     x = batches.at(0)[0]
-    task = Task(spec, batches, (x, x))
-    compute = recorded(state, task)
+    task = TrainingRun(spec, batches, (x, x))
+    compute = graphed_step(state, task)
 
     def step() -> None:
         state.step = 1 + state.step % 8  # never an epoch's first, which also measures norms of gradients

@@ -1,7 +1,7 @@
 """How trained models are tested and looked into."""
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -18,7 +18,6 @@ from ssrob.config.fields import (
     as_list,
     distinct,
 )
-from ssrob.registry.attacks import REFERENCE
 from ssrob.registry.corruptions import BENCHMARK, CORRUPTIONS
 from ssrob.registry.presets import PRESETS
 
@@ -29,12 +28,12 @@ Severity = Annotated[int, Field(ge=1, le=5)]
 class Evaluation(Strict):
     """The attack sweep: an eps grid in multiples of each norm's reference eps."""
 
+    removed: ClassVar = {"restarts": (1, "a preset says how often its attacks restart")}
+
     preset: Annotated[str, Choice("preset", PRESETS.keys)] = "fast"
     """The attacks, from the cheapest to AutoAttack's own code."""
     eps: Annotated[list[NotNegative], AfterValidator(distinct)] = [0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2]
     """Budgets in multiples of the reference eps, ascending, 0 and 1 among them."""
-    restarts: Count = 1
-    """Runs of each attack that starts at random, at every eps."""
     images: Count | None = None
     """Test images. Default: all."""
     checkpoints: Annotated[list[Checkpoint], BeforeValidator(as_list), AfterValidator(distinct)] = ["best"]
@@ -53,8 +52,6 @@ class Evaluation(Strict):
         if not {0.0, 1.0} <= set(self.eps):
             message = "eps: multiples of the reference eps, with 0 (clean accuracy) and 1 (the reference) among them"
             raise ValueError(f"{message}; found {self.eps}")
-        if self.restarts > 1 and self.preset == REFERENCE:
-            raise ValueError(f"restarts: preset {REFERENCE!r} brings its own, found {self.restarts}")
         return self
 
 

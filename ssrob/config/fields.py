@@ -134,21 +134,23 @@ Terms = Annotated[dict[LossName, Weight], Field(min_length=1)]
 class Strict(BaseModel):
     """A frozen model that refuses unknown keys, and says which are known.
 
-    renamed: earlier names of fields, still accepted -> names of today. removed: fields that are gone -> why.
+    renamed: earlier names of fields, still accepted -> names of today. removed: fields that are gone -> the value
+    that changes nothing, which is still accepted, and what holds instead.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True)
     renamed: ClassVar[Mapping[str, str]] = {}
-    removed: ClassVar[Mapping[str, str]] = {}
+    removed: ClassVar[Mapping[str, tuple[object, str]]] = {}
 
     @model_validator(mode="before")
     @classmethod
     def _no_unknown_keys(cls, value: Any) -> Any:
         if not isinstance(value, Mapping) or cls.model_config.get("extra") != "forbid":
             return value
+        value = {key: given for key, given in value.items() if key not in cls.removed or given != cls.removed[key][0]}
         for key in value:
             if key in cls.removed:
-                raise ValueError(f"{key} was removed: {cls.removed[key]}")
+                raise ValueError(f"{key} was removed: {cls.removed[key][1]}; found {value[key]!r}")
             check_choice("key", str(cls.renamed.get(key, key)), cls.model_fields)
             if key in cls.renamed and cls.renamed[key] in value:
                 raise ValueError(f"{key} is the earlier name of {cls.renamed[key]}: give one of them, found both")

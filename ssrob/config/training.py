@@ -1,6 +1,6 @@
 """What is trained against what, and how: backbone, reference attacks, optimiser and schedule."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -50,6 +50,12 @@ class Threat(Strict):
 class Training(Strict):
     """How a network is trained: stochastic gradient descent with schedules as functions of the step."""
 
+    removed: ClassVar = {
+        "record_every": (1, "every step is recorded"),
+        "early_stop": (None, "set epochs; the best checkpoint is kept beside the last"),
+        "label_smoothing": (0, "labels are as they are"),
+    }
+
     epochs: Positive = 20
     """Passes over the training images: a number such as `8`; fractions are possible."""
     batch_size: Count = 128
@@ -88,14 +94,8 @@ class Training(Strict):
     """PGD steps of the attack on validation images."""
     validation_images: Count | None = None
     """Validate on this many images. Default: the whole validation split."""
-    record_every: Count = 1
-    """Steps between two records of the training metrics."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay of an exponential moving average of the weights, which is then validated and saved. Example: `0.98`."""
-    early_stop: Count | None = None
-    """Stop after this many validations in a row without a better score. Default: never."""
-    label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.0
-    """Label smoothing of the cross-entropy that the parameters minimise."""
 
     @model_validator(mode="after")
     def _replicas_share_a_batch(self) -> Self:

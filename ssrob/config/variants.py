@@ -1,6 +1,5 @@
 """The variants that a config may name: what perturbations maximise, what is minimised at which images, pre-training."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -13,7 +12,6 @@ from ssrob.config.fields import (
     Name,
     Norm,
     NotNegative,
-    Number,
     Positive,
     Strict,
     Task,
@@ -25,7 +23,6 @@ from ssrob.registry.losses import LOSSES
 
 MAIN = "main"  # the branch of BatchNorm that is validated, tested and handed over
 Layout = Literal["shared", "copies", "single"]
-Share = Annotated[Number, Field(ge=0, le=1)]
 Branch = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 Role = Literal["method", "no_gradient", "views", "two_attacks"]
 # What a control has in common with its method, for people; `two_attacks` is a control of all methods at once.
@@ -37,50 +34,28 @@ ROLES: dict[Role, str] = {
 }
 
 
-class Ramp(Strict):
-    """A factor of a weight as a function of the share of the steps: `start`, from `after` to `until` a ramp, `end`."""
-
-    start: NotNegative = 0.0
-    end: NotNegative = 1.0
-    after: Share = 0.0
-    until: Share = 1.0
-    shape: Literal["linear", "cosine"] = "linear"
-
-    @model_validator(mode="after")
-    def _is_a_ramp(self) -> Self:
-        if self.after >= self.until:
-            raise ValueError(f"after must be less than until, found {self.after:g} and {self.until:g}")
-        if self.start == self.end:
-            raise ValueError(f"start and end must differ, found {self.start:g} twice")
-        return self
-
-    def factor(self, share: float) -> float:
-        """Return the factor when a share 0..1 of the training is done."""
-        way = min(max((share - self.after) / (self.until - self.after), 0.0), 1.0)
-        if self.shape == "cosine":
-            way = (1 - math.cos(math.pi * way)) / 2
-        return self.start * (1 - way) + self.end * way
-
-    @property
-    def bends(self) -> set[float]:
-        """The shares at which the factor becomes zero or stops being zero."""
-        return ({self.after} if self.start == 0 else set()) | ({self.until} if self.end == 0 else set())
-
-
 class Perturb(Strict):
     """What a perturbation maximises, what it moves, and where it differs from the study's reference attack."""
 
     renamed: ClassVar = {"climb": "maximise"}
+    removed: ClassVar = {"resample": (False, "views are drawn once per training step")}
 
     maximise: Terms
+    """Losses with their weights. Example: `{xent: 1, ssl: w}`."""
     norm: Norm | None = None
+    """Norm of the perturbation. Default: the arm's."""
     eps_scale: Positive = 1.0
+    """Its eps in multiples of the arm's."""
     steps: Count | None = None
-    step_size: Positive | None = None  # at eps_scale 1 of the arm; default: the reference attack's path, scaled
-    layout: Layout = "shared"  # on the image before the view; on image and views, each its own; on the view alone
-    view: LossName = "ssl"  # single: the task whose view is the image
-    views: Annotated[list[str], BeforeValidator(as_list)] = []  # copies: those that move; default: all
-    resample: bool = False  # draw view parameters anew at every attack step
+    """PGD steps. Default: those of the norm's reference attack."""
+    step_size: Positive | None = None
+    """Length of a step at the reference eps, in [0, 1] pixel units. Default: the reference attack's path, scaled."""
+    layout: Layout = "shared"
+    """Where it is added: to the image before the view, to image and views each on its own, or to the view alone."""
+    view: LossName = "ssl"
+    """The task whose view is the image, for the layout single."""
+    views: Annotated[list[str], BeforeValidator(as_list)] = []
+    """The views that move, for the layout copies. Default: all."""
 
     @model_validator(mode="before")
     @classmethod
@@ -90,8 +65,6 @@ class Perturb(Strict):
 
     @model_validator(mode="after")
     def _options_fit_the_layout(self) -> Self:
-        if self.resample and self.layout != "shared":
-            raise ValueError(f"resample needs layout 'shared', since d lives on the views, found {self.layout!r}")
         if self.views and self.layout != "copies":
             raise ValueError(f"views needs layout 'copies', found {self.layout!r}")
         if self.view != "ssl" and self.layout != "single":
@@ -102,17 +75,28 @@ class Perturb(Strict):
 class Variant(Strict):
     """A method or a control: what the perturbations maximise and what the parameters minimise, at which images."""
 
-    label: str | None = None  # for people; `{task}` stands for the SSL task
-    base: Name | None = None  # the variant without SSL that it extends
-    role: Role = "method"  # what a control rules out
-    control_of: Name | None = None  # the method that a control belongs to
+    removed: ClassVar = {
+        "normalise_weights": (False, "write weights that sum to one"),
+        "weight_schedule": ({}, "weights are the same throughout a training"),
+        "attack_mode": ("eval", "attacks run with BatchNorm in eval mode"),
+    }
+
+    label: str | None = None
+    """Its name in figures and tables; `{task}` stands for the SSL task. Default: its name in the config."""
+    base: Name | None = None
+    """The variant without SSL that it extends. Example: `at`."""
+    role: Role = "method"
+    """A method, or a control and what it rules out."""
+    control_of: Name | None = None
+    """The method that a control belongs to."""
     perturb: dict[Name, Perturb] = {}
+    """Perturbations by name, each with the losses that it maximises. Example: `{adv: {xent: 1}}`."""
     train: Annotated[dict[Name, Terms], Field(min_length=1)]
-    forward: dict[Name, list[LossName]] = {}  # evaluated without a gradient: only BatchNorm statistics see them
-    normalise_weights: bool = False
-    weight_schedule: dict[LossName, Ramp] = {}  # a loss's weights over training, in attack and training alike
-    attack_mode: Literal["eval", "train"] = "eval"  # BatchNorm's mode while the attack runs
-    batchnorm: dict[Name, Branch] = {}  # image set -> branch of BatchNorm; default: main
+    """Losses that the parameters minimise, by image set: `clean`, or a perturbation's name."""
+    forward: dict[Name, list[LossName]] = {}
+    """Losses that are evaluated without a gradient: only BatchNorm's statistics see their images."""
+    batchnorm: dict[Name, Branch] = {}
+    """Branch of BatchNorm by image set. Default: main."""
 
     @model_validator(mode="after")
     def _controls_say_of_what(self) -> Self:
@@ -143,10 +127,6 @@ class Variant(Strict):
     def _options_have_an_effect(self) -> Self:
         if all(self.batchnorm.get(image_set, MAIN) != MAIN for image_set in self.train):
             raise ValueError(f"batchnorm: no image set of train is left to the branch {MAIN!r}, which is tested")
-        if unused := set(self.weight_schedule) - {name for terms in self._all_terms for name in terms}:
-            raise ValueError(f"weight_schedule.{sorted(unused)[0]}: no term has this loss")
-        if self.weight_schedule and self.normalise_weights:
-            raise ValueError("weight_schedule: weights that change are not normalised; leave out normalise_weights")
         return self
 
     @property
@@ -191,8 +171,9 @@ class Pretraining(Strict):
     @classmethod
     def _short_form(cls, value: Any) -> Any:
         if isinstance(value, Mapping) and "train" in value:
-            inner = {key: value[key] for key in value if key in Variant.model_fields}
-            outer = {key: value[key] for key in value if key not in Variant.model_fields}
+            known = {*Variant.model_fields, *Variant.removed}
+            inner = {key: value[key] for key in value if key in known}
+            outer = {key: value[key] for key in value if key not in known}
             return {**outer, "objective": inner}
         return value
 

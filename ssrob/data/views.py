@@ -2,7 +2,7 @@
 
 A view crops and resizes, flips, changes colours and drops them, in this order, as in SimCLR (Chen et al. 2020,
 appendix A) without blur. What it does is one row of numbers per image, so that a step draws them once and an attack
-climbs one function. Probabilities and strengths are SimCLR's at strength 0.5; the crop keeps at least a fifth of the
+maximises one function. Probabilities and strengths are SimCLR's at strength 0.5; the crop keeps at least a fifth of the
 image (there: 8 %), because images are small here.
 """
 

@@ -1,1 +1,4 @@
-"""Training losses under one contract: ``loss(model, x, batch) -> (B,)``. Their names and costs stand in the catalog."""
+"""Training losses under one contract: ``loss(model, x, task) -> (B,)``; their rows are in `registry/losses.py`.
+
+May import: `planning` and what lies below it.
+"""

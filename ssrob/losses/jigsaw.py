@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssrob.losses.batch import Batch, Model
+from ssrob.losses.batch import Model, Task
 from ssrob.seeding import example_keys, uniform
 
 CANDIDATES = 50_000  # among which orders are chosen where all of them are too many to list
@@ -33,34 +33,16 @@ def views(x: Tensor, number: Tensor, *, grid: int, permutations: int) -> tuple[T
     return (shuffle(x, number, grid, permutations),)
 
 
-def jigsaw(model: Model, x: Tensor, batch: Batch) -> Tensor:
-    """Cross-entropy of the jigsaw head at the shuffled x against the order's number."""
-    return _loss("jigsaw", model, x, batch)
+def jigsaw(model: Model, x: Tensor, task: Task) -> Tensor:
+    """Cross-entropy of the task's head at the shuffled x against the order's number."""
+    (shuffled,) = task.views
+    return F.cross_entropy(model(shuffled, head=task.head), task.drawn, reduction="none")
 
 
-def correct(model: Model, x: Tensor, batch: Batch) -> Tensor:
-    """(B,) bool: whether the jigsaw head names the order."""
-    return _correct("jigsaw", model, x, batch)
-
-
-def jigsaw_3x3(model: Model, x: Tensor, batch: Batch) -> Tensor:
-    """Cross-entropy of the head jigsaw_3x3 at the shuffled x against the order's number."""
-    return _loss("jigsaw_3x3", model, x, batch)
-
-
-def correct_3x3(model: Model, x: Tensor, batch: Batch) -> Tensor:
-    """(B,) bool: whether the head jigsaw_3x3 names the order."""
-    return _correct("jigsaw_3x3", model, x, batch)
-
-
-def _loss(name: str, model: Model, x: Tensor, batch: Batch) -> Tensor:
-    (shuffled,) = batch.seen(name, x)
-    return F.cross_entropy(model(shuffled, head=name), batch.views[name], reduction="none")
-
-
-def _correct(name: str, model: Model, x: Tensor, batch: Batch) -> Tensor:
-    (shuffled,) = batch.seen(name, x)
-    return model(shuffled, head=name).argmax(dim=1) == batch.views[name]
+def correct(model: Model, x: Tensor, task: Task) -> Tensor:
+    """(B,) bool: whether the task's head predicts the order."""
+    (shuffled,) = task.views
+    return model(shuffled, head=task.head).argmax(dim=1) == task.drawn
 
 
 def shuffle(x: Tensor, number: Tensor, side: int, count: int) -> Tensor:
@@ -87,7 +69,7 @@ def orders(tiles: int, count: int) -> tuple[tuple[int, ...], ...]:
 
     Greedy, after Noroozi and Favaro 2016, algorithm 1: next is the order whose nearest of those chosen differs in the
     most places; of these, the one that differs from all of them in the most places; of these, the first in
-    lexicographic order, so that the set is the same everywhere. Theirs minds the second alone, and among 30 orders
+    lexicographic order, so that the set is the same everywhere. Theirs has the second rule alone, and among 30 orders
     of 9 tiles has some that differ in two places; here it is seven. More than nine tiles have too many orders to list:
     there, 50,000 of them stand for all.
     """

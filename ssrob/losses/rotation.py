@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssrob.losses.batch import Batch, Model
+from ssrob.losses.batch import Model, Task
 
 TURNS = 4
 
@@ -33,31 +33,30 @@ def all_views(x: Tensor, _: None = None) -> tuple[Tensor, ...]:
     return tuple(torch.rot90(x, turns, dims=(2, 3)) for turns in range(TURNS))
 
 
-def rotation(model: Model, x: Tensor, batch: Batch) -> Tensor:
+def rotation(model: Model, x: Tensor, task: Task) -> Tensor:
     """Cross-entropy of the rotation head at the rotated x against the turn."""
-    (turned,) = batch.seen("rotation", x)
-    return F.cross_entropy(model(turned, head="rotation"), batch.views["rotation"], reduction="none")
+    (rotated,) = task.views
+    return F.cross_entropy(model(rotated, head=task.head), task.drawn, reduction="none")
 
 
-def correct(model: Model, x: Tensor, batch: Batch) -> Tensor:
-    """(B,) bool: whether the rotation head names the turn."""
-    (turned,) = batch.seen("rotation", x)
-    return model(turned, head="rotation").argmax(dim=1) == batch.views["rotation"]
+def correct(model: Model, x: Tensor, task: Task) -> Tensor:
+    """(B,) bool: whether the rotation head predicts the turn."""
+    (rotated,) = task.views
+    return model(rotated, head=task.head).argmax(dim=1) == task.drawn
 
 
-def rotation_all(model: Model, x: Tensor, batch: Batch) -> Tensor:
+def rotation_all(model: Model, x: Tensor, task: Task) -> Tensor:
     """Mean over all four turns of every image (Hendrycks et al. 2019), (B,)."""
-    losses = [F.cross_entropy(logits, turn, reduction="none") for logits, turn in _four(model, x, batch)]
+    losses = [F.cross_entropy(logits, turn, reduction="none") for logits, turn in _all_turns(model, x, task)]
     return torch.stack(losses).mean(dim=0)
 
 
-def correct_all(model: Model, x: Tensor, batch: Batch) -> Tensor:
-    """(B,) bool: whether the rotation head names all four turns of the image."""
-    return torch.stack([logits.argmax(dim=1) == turn for logits, turn in _four(model, x, batch)]).all(dim=0)
+def correct_all(model: Model, x: Tensor, task: Task) -> Tensor:
+    """(B,) bool: whether the rotation head predicts all four turns of the image."""
+    return torch.stack([logits.argmax(dim=1) == turn for logits, turn in _all_turns(model, x, task)]).all(dim=0)
 
 
-def _four(model: Model, x: Tensor, batch: Batch) -> list[tuple[Tensor, Tensor]]:
+def _all_turns(model: Model, x: Tensor, task: Task) -> list[tuple[Tensor, Tensor]]:
     """Return the rotation head's outputs (B, 4) at each turn, and the turn (B,)."""
-    turn = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-    turned = batch.seen("rotation_all", x)
-    return [(model(each, head="rotation"), turn + number) for number, each in enumerate(turned)]
+    zero = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+    return [(model(view, head=task.head), zero + turn) for turn, view in enumerate(task.views)]

@@ -6,16 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssrob.losses.batch import Batch, Model
+from ssrob.losses.batch import Model, Task
 
 EPSILON = 1e-4  # under the root of the variance
 
 
-def vicreg(model: Model, x: Tensor, batch: Batch) -> Tensor:
+def vicreg(model: Model, x: Tensor, task: Task) -> Tensor:
     """VICReg's loss at two views of x, one number for the batch, as (B,)."""
-    first, second = (model(each, head="vicreg") for each in batch.seen("vicreg", x))
-    told = batch.told("vicreg")
-    weights = [float(told[name]) for name in ("invariance", "variance", "covariance")]
+    first, second = (model(view, head=task.head) for view in task.views)
+    weights = [float(task.arguments[name]) for name in ("invariance", "variance", "covariance")]
     with torch.autocast(x.device.type, enabled=False):
         return regularised(first, second, weights).expand(len(x))
 

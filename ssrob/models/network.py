@@ -1,7 +1,6 @@
 """Network = normalisation + backbone + named heads; its initialisation is a function of the seed and of names alone."""
 
 import contextlib
-import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -125,64 +124,3 @@ def _initialise(module: nn.Module, seed: int, name: str) -> None:
     elif next(module.parameters(recurse=False), None) is not None:
         kind = type(module).__name__
         raise TypeError(f"{name}: no initialisation for a {kind}; give it a method initialise(generator)")
-
-
-class Forward:
-    """The network within one computation: each batch of images goes through the backbone once, for all heads.
-
-    branches: image set -> branch of BatchNorm, where it is not the main one; see `of`.
-    """
-
-    def __init__(self, network: nn.Module, branches: Mapping[str, str] | None = None):
-        self._network, self._branches = network, dict(branches or {})
-        self.image_set = "clean"
-        self._owner: dict[int, str] = {}  # image set of known images
-        self._features: dict[int, Tensor] = {}
-        self._outputs: dict[tuple[int, str], Tensor] = {}
-        self._seen: list[Tensor] = []  # keeps the images alive, so that an id stays theirs
-
-    def __call__(self, x: Tensor, head: str = CLASS_HEAD) -> Tensor:
-        """(B, C, H, W) in [0, 1] -> (B, outputs of the head)."""
-        key = (id(x), head)
-        if key not in self._outputs:
-            with self._in_branch(x):
-                features = self._through(x)
-                self._outputs[key] = self._network.heads[head](features).float()  # type: ignore[index, operator]
-        return self._outputs[key]
-
-    def of(self, image_set: str) -> "Forward":
-        """Return the same computation for the images of a set: in its branch, but for images known to be another's."""
-        other = copy.copy(self)  # shares what has been computed
-        other.image_set = image_set
-        return other
-
-    def pin(self, x: Tensor, image_set: str) -> None:
-        """Compute features of images (B, C, H, W) that stay as they are, without a gradient, for all computations."""
-        self._owner[id(x)] = image_set
-        with torch.no_grad(), self._in_branch(x):
-            self._through(x)
-
-    def again(self) -> "Forward":
-        """Return a new computation that knows what is pinned in this one."""
-        other = copy.copy(self)
-        other._owner, other._features = dict(self._owner), dict(self._features)
-        other._outputs, other._seen = {}, list(self._seen)
-        return other
-
-    def own(self, x: Tensor, image_set: str) -> None:
-        """Say whose images these are, whichever set asks for their outputs."""
-        self._owner[id(x)] = image_set
-        self._seen.append(x)
-
-    def _through(self, x: Tensor) -> Tensor:
-        if id(x) not in self._features:
-            self._seen.append(x)
-            self._features[id(x)] = self._network.features(x)  # type: ignore[operator]
-        return self._features[id(x)]
-
-    def _in_branch(self, x: Tensor) -> contextlib.AbstractContextManager[None]:
-        branch = self._branches.get(self._owner.get(id(x), self.image_set), MAIN)
-        if not self._branches:
-            return contextlib.nullcontext()
-        inside: contextlib.AbstractContextManager[None] = self._network.in_branch(branch)  # type: ignore[operator]
-        return inside

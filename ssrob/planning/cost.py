@@ -29,49 +29,34 @@ class Passes:
 
 def training_passes(spec: TrainSpec, until: float | None = None) -> float:
     """Return what a training, or its first `until` epochs, costs per training image, in forward passes."""
-    epochs = spec.training.epochs
-    return epochs_passes(spec.objective, epochs, epochs if until is None else until, spec.tune)
-
-
-def epochs_passes(objective: Objective, epochs: float, until: float, tune: Tune = "full") -> float:
-    """Return the passes per training image, in forwards, of the first `until` of so many epochs.
-
-    Weights may change over training, and while one is zero its passes are not made.
-    """
-    if not objective.schedule:
-        return step_passes(objective, tune).equivalent * until
-    return sum(
-        step_passes(objective.keeping(objective.factors((low + high) / 2)), tune).equivalent
-        * max(0.0, min(until, high * epochs) - low * epochs)
-        for low, high in objective.phases
-    )
+    epochs = spec.training.epochs if until is None else until
+    return step_passes(spec.objective, spec.tune).equivalent * epochs
 
 
 def step_passes(objective: Objective, tune: Tune = "full") -> Passes:
     """Count the passes of one training step: every attack step, then the training forward and backward.
 
-    Every weight counts as it stands, whatever its schedule. Where the heads alone are trained there is no backward
-    through the backbone but to the input, in attacks.
+    Where the heads alone are trained there is no backward through the backbone but to the input, in attacks.
     """
-    total = _descent(objective)
+    total = _update_passes(objective)
     if tune == "head":
         total = replace(total, full_backwards=0)
     for name in objective.perturb:
-        total += _attack(objective, name)
+        total += _attack_passes(objective, name)
     return total
 
 
-def _descent(objective: Objective) -> Passes:
-    forwards, descended = set(), set()
+def _update_passes(objective: Objective) -> Passes:
+    forwards, backwards = set(), set()
     for image_set, terms in objective.train.items():
         for name, weight in terms.items():
             batches = _batches(objective, image_set, name)
             forwards |= batches
-            descended |= batches if weight else set()
-    return Passes(len(forwards), 0, len(descended))
+            backwards |= batches if weight else set()
+    return Passes(len(forwards), 0, len(backwards))
 
 
-def _attack(objective: Objective, image_set: str) -> Passes:
+def _attack_passes(objective: Objective, image_set: str) -> Passes:
     perturbation = objective.perturb[image_set]
     batches = set().union(*(_batches(objective, image_set, name) for name in perturbation.maximise))
     moving = {(where, what) for where, what in batches if where == image_set}

@@ -1,4 +1,4 @@
-"""From a variant in words to an objective in numbers. Imports no torch."""
+"""From a variant as a config writes it to an objective in numbers. Imports no torch."""
 
 from collections.abc import Iterable
 
@@ -21,9 +21,6 @@ def resolve_objective(
     train = {name: terms for name, raw in variant.train.items() if (terms := _resolve_terms(raw, task, weight))}
     if not train:
         raise ConfigError("an objective whose terms all have weight zero trains nothing")
-    if variant.normalise_weights:
-        total = sum(weight for terms in train.values() for weight in terms.values())
-        train = {name: {loss: value / total for loss, value in terms.items()} for name, terms in train.items()}
     for name, losses in variant.forward.items():
         train[name] = train.get(name, {}) | {_loss(loss, task): 0.0 for loss in losses}
     perturb = {}
@@ -33,14 +30,12 @@ def resolve_objective(
             perturb[name] = _resolve_attack(study, name, raw, norm=norm, eps_scale=eps_scale).model_copy(
                 update={"maximise": maximise, "view": _loss(raw.view, task) if raw.layout == "single" else None}
             )
-    objective = Objective(perturb=perturb, train=train, attack_mode=variant.attack_mode)
-    schedule = {_loss(name, task): ramp for name, ramp in variant.weight_schedule.items()}
+    objective = Objective(perturb=perturb, train=train)
     return checked(
         objective.model_copy(
             update={
                 "arguments": _arguments(study, objective, task),
                 "batchnorm": _branches(objective, variant),
-                "schedule": {name: ramp for name, ramp in schedule.items() if name in objective.losses},
             }
         )
     )
@@ -61,7 +56,6 @@ def _resolve_attack(study: Study, name: str, raw: Perturb, *, norm: Norm, eps_sc
         step_size=size * scale if raw.step_size is None else raw.step_size * eps_scale,
         layout=raw.layout,
         views=raw.views,
-        resample=raw.resample,
     )
 
 
@@ -76,14 +70,14 @@ def changed_arguments(study: Study, losses: Iterable[str]) -> dict[str, dict[str
 
 def _arguments(study: Study, objective: Objective, task: str) -> dict[str, dict[str, int | float | str]]:
     """Return the arguments of all losses whose views or values are in use."""
-    told: dict[str, dict[str, int | float | str]] = {}
+    arguments: dict[str, dict[str, int | float | str]] = {}
     for name in objective.losses:
         asked = LOSSES[name].task_argument
         if asked and task != LOSSES[name].arguments[asked]:
-            told[name] = {asked: task}
-    views = [loss_row(name, told).views_of for name in objective.losses]
+            arguments[name] = {asked: task}
+    views = [loss_row(name, arguments).views_of for name in objective.losses]
     views += [perturbation.view for perturbation in objective.perturb.values()]
-    return told | changed_arguments(study, [*objective.losses, *(name for name in views if name)])
+    return arguments | changed_arguments(study, [*objective.losses, *(name for name in views if name)])
 
 
 def _branches(objective: Objective, variant: Variant) -> dict[str, str]:

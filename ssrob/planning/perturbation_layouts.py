@@ -1,4 +1,4 @@
-"""Whether every perturbation of an objective maximises something, and fits what it lives on. Imports no torch."""
+"""Whether every perturbation of an objective maximises something and fits its layout. Imports no torch."""
 
 from ssrob.config.fields import ConfigError
 from ssrob.planning.specs import Objective, Perturbation
@@ -7,32 +7,20 @@ from ssrob.registry.losses import LOSSES
 
 def checked(objective: Objective) -> Objective:
     """Return the objective without attacks that change nothing; a ConfigError says what makes no sense."""
-    for low, high in objective.phases:
-        now = objective.keeping(objective.factors((low + high) / 2))
-        if not any(weight for terms in now.train.values() for weight in terms.values()):
-            raise ConfigError(f"weight_schedule: nothing is trained from {low:g} to {high:g} of the steps")
-        for name, perturbation in now.perturb.items():
-            if not perturbation.maximise:
-                raise ConfigError(f"perturbation {name!r}: every loss it maximises has weight zero")
+    for name, perturbation in objective.perturb.items():
+        if not perturbation.maximise:
+            raise ConfigError(f"perturbation {name!r}: every loss it maximises has weight zero")
     for name in objective.losses:
         row = objective.row(name)
         asked = LOSSES[name].task_argument
         if asked and row.views_of is None:
-            raise ConfigError(
-                f"{name}: {asked} {row.arguments[asked]!r} does not name its views (`views` in its row of the catalog)"
-            )
-    checks = {"shared": _shared, "copies": _copies, "single": _single}
-    perturb = {name: checks[each.layout](objective, name, each) for name, each in objective.perturb.items()}
+            raise ConfigError(f"{name}: {asked} {row.arguments[asked]!r} does not name its views (`views` in its row)")
+    checks = {"copies": _copies, "single": _single}
+    perturb = {
+        name: checks[each.layout](objective, name, each) if each.layout in checks else each
+        for name, each in objective.perturb.items()
+    }
     return objective.model_copy(update={"perturb": perturb})
-
-
-def _shared(objective: Objective, name: str, perturbation: Perturbation) -> Perturbation:
-    sources = [objective.row(loss).views_of or loss for loss in perturbation.maximise]
-    if perturbation.resample and not any(objective.row(source).draw for source in sources):
-        raise ConfigError(
-            f"perturbation {name!r}: resample: nothing it maximises draws a view, found {[*perturbation.maximise]}"
-        )
-    return perturbation
 
 
 def _copies(objective: Objective, name: str, perturbation: Perturbation) -> Perturbation:

@@ -17,7 +17,7 @@ from ssrob.config.study import (
     Training,
     Variant,
 )
-from ssrob.planning.cost import epochs_passes
+from ssrob.planning.cost import step_passes
 from ssrob.planning.evaluation_specs import corrupt_spec, diagnose_specs, evaluate_spec, probe_spec
 from ssrob.planning.names import ArmColumns, arm_id, budget_label
 from ssrob.planning.objectives import resolve_objective
@@ -122,7 +122,7 @@ def _arm(study: Study, block: Arms, cell: ArmColumns) -> tuple[list[Stage], Arm]
     elif cell.init != "random" and (weights := study.pretraining[cell.init].weights):
         spec = spec.model_copy(update={"init_sha256": file_sha256(weights)})
         settings["weights"] = str(weights)
-    _refuse_without_effect(spec, "finetune")
+    _refuse_without_effect(spec)
     train = make_stage("finetune", _name(spec), spec, parents, settings)
     tests = {
         kind: {
@@ -186,22 +186,15 @@ def _init_stages(study: Study, cell: ArmColumns) -> list[Stage]:
         training=study.pretrain,
         **_attack_columns(study, objective, cell.norm, row.eps_scale),
     )
-    _refuse_without_effect(spec, "pretrain")
     return [data, make_stage("pretrain", _name(spec), spec, {"data": data.path}, _settings(study))]
 
 
-def _refuse_without_effect(spec: TrainSpec, section: str) -> None:
+def _refuse_without_effect(spec: TrainSpec) -> None:
     """Refuse a setting that a training would ignore."""
-    if spec.training.label_smoothing and not any(terms.get("xent") for terms in spec.objective.train.values()):
-        losses = ", ".join(spec.objective.losses)
-        raise ConfigError(
-            f"{section}.label_smoothing: {spec.variant!r} trains on no labels' cross-entropy (xent), found {losses}"
-        )
     silent = any(not weight for terms in spec.objective.train.values() for weight in terms.values())
-    if spec.tune == "head" and (silent or spec.objective.attack_mode == "train"):
-        cause = "forward" if silent else "attack_mode: train"
+    if spec.tune == "head" and silent:
         raise ConfigError(
-            f"arms: variant {spec.variant!r} moves BatchNorm statistics ({cause}), which tune: head leaves as they are"
+            f"arms: variant {spec.variant!r} moves BatchNorm statistics (forward), which tune: head leaves as they are"
         )
 
 
@@ -228,7 +221,7 @@ def _stretched(study: Study, spec: TrainSpec, like: EqualPasses, cell: ArmColumn
         if study.pretrain_data is not None:
             raise ConfigError("equal_passes: an init that was pre-trained on other data has no comparable passes")
         passes += _passes(_objective(study, row.objective, cell, 1.0, row.eps_scale), study.pretrain)
-    epochs = round(passes / epochs_passes(spec.objective, 1.0, 1.0, spec.tune), 4)
+    epochs = round(passes / step_passes(spec.objective, spec.tune).equivalent, 4)
     training = spec.training.model_copy(update={"epochs": epochs})
     task = cell.task if row or study.variants[like.variant].uses_ssl else None
     budget = budget_label(like.variant, task, like.init)
@@ -236,7 +229,7 @@ def _stretched(study: Study, spec: TrainSpec, like: EqualPasses, cell: ArmColumn
 
 
 def _passes(objective: Objective, training: Training) -> float:
-    return epochs_passes(objective, training.epochs, training.epochs)
+    return step_passes(objective).equivalent * training.epochs
 
 
 def _probe(study: Study, data: Stage, before: list[Stage]) -> list[Stage]:

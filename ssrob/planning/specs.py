@@ -1,14 +1,12 @@
 """What one stage is: everything that decides its result, resolved to numbers. Hashed into the stage's key."""
 
-import itertools
-from collections.abc import Iterable
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from pydantic import Field
 
 from ssrob.config.fields import Checkpoint, Norm, Precision, SeverityTable, Strict
 from ssrob.config.study import Model, Training
-from ssrob.config.variants import Layout, Ramp
+from ssrob.config.variants import Layout
 from ssrob.planning.names import ArmColumns
 from ssrob.registry.losses import Loss, Widths, loss_row
 
@@ -28,7 +26,6 @@ class Perturbation(Strict):
     layout: Layout = "shared"
     view: str | None = None  # single: the loss whose one view is the image
     views: list[str] = []  # copies: the forwards that move; empty: all
-    resample: bool = False
 
 
 class Objective(Strict):
@@ -36,10 +33,8 @@ class Objective(Strict):
 
     perturb: dict[str, Perturbation] = {}
     train: dict[str, Terms]
-    attack_mode: Literal["eval", "train"] = "eval"
     batchnorm: dict[str, str] = {}  # image set -> branch of BatchNorm, where it is not the main one
     arguments: dict[str, dict[str, int | float | str]] = {}  # loss -> arguments that a config has changed
-    schedule: dict[str, Ramp] = {}  # loss -> factor of its weights
 
     @property
     def losses(self) -> list[str]:
@@ -58,7 +53,7 @@ class Objective(Strict):
         return tuple(sorted(set(self.batchnorm.values())))
 
     def row(self, name: str) -> Loss:
-        """Return a loss's row of the catalog with this objective's arguments."""
+        """Return a loss's row with this objective's arguments."""
         return loss_row(name, self.arguments)
 
     def groups(self, perturbation: Perturbation) -> dict[str | None, Terms]:
@@ -71,37 +66,6 @@ class Objective(Strict):
             source = self.row(name).views_of if perturbation.layout == "copies" else None
             groups.setdefault(source, {})[name] = weight
         return groups
-
-    def factors(self, share: float) -> dict[str, float]:
-        """Return what the weights of the scheduled losses are multiplied by when a share 0..1 of the training is done.
-
-        Losses whose factor is zero then are left out.
-        """
-        return {name: factor for name, ramp in self.schedule.items() if (factor := ramp.factor(share))}
-
-    def keeping(self, scheduled: Iterable[str]) -> "Objective":
-        """Return the objective without the other scheduled losses, and without perturbations that nothing needs."""
-        gone = set(self.schedule) - set(scheduled)
-        if not gone:
-            return self
-        train = {name: kept for name, terms in self.train.items() if (kept := _without(terms, gone))}
-        perturb = {
-            name: each.model_copy(update={"maximise": _without(each.maximise, gone)})
-            for name, each in self.perturb.items()
-            if name in train
-        }
-        return self.model_copy(update={"train": train, "perturb": perturb})
-
-    @property
-    def phases(self) -> list[tuple[float, float]]:
-        """The shares (from, to) of the training within which the same terms are there."""
-        edges = sorted({0.0, 1.0}.union(*(ramp.bends for ramp in self.schedule.values())))
-        return list(itertools.pairwise(edges))
-
-
-def _without(terms: Terms, gone: set[str]) -> Terms:
-    """Drop losses, but not where they have no weight anyway: forwards without a gradient stay."""
-    return {name: weight for name, weight in terms.items() if name not in gone or not weight}
 
 
 class TrainSpec(ArmColumns):
@@ -120,7 +84,6 @@ class EvaluateSpec(Strict):
     eps: dict[Norm, list[float]]
     reference: dict[Norm, float]
     preset: str
-    restarts: int = 1
     checkpoint: Checkpoint
     images: int | None = None
     gradients_in: Precision = "float32"

@@ -14,18 +14,19 @@ Arguments = Mapping[str, int | float | str]
 class Loss:
     """One training loss: where it lives and what it costs.
 
-    function: ``loss(model, x, batch) -> (B,)``, evaluated at images x (B, C, H, W) in [0, 1].
+    function: ``loss(model, x, task) -> (B,)``, evaluated at images x (B, C, H, W) in [0, 1]; `task` has its views,
+        labels and arguments (`Task` in losses/batch.py).
     forwards: the image batches it sends through the network: "x" (the images it is evaluated at), "clean" (the
         clean images), or a name of its own for each view that it makes.
     heads: heads it adds to the network, name -> number of outputs of a linear layer, or widths (hidden, ..., outputs)
         of an MLP; a width may be the name of an argument.
-    draw: ``draw(batch_size, generator, **arguments) -> Tensor``, its view parameters, drawn once per training step.
+    draw: ``draw(batch_size, generator, **arguments) -> (B, ...)``, its view parameters, drawn once per training step.
     views: ``views(x, parameters, **arguments) -> tuple of (B, C, H', W')``, in the order of their names in `forwards`;
-        the function takes them from ``batch.seen(name, x)``. Needed for perturbations that live on a view.
+        the function takes them from ``task.views``. Needed for perturbations that live on a view.
     views_of: another loss, whose views, draws and arguments it uses; or the name of an argument that names that loss,
         and then it looks at all of them.
-    correct: ``correct(model, x, batch) -> (B,) bool``, for tasks whose accuracy means something; without it an SSL
-        task is judged by its loss.
+    correct: ``correct(model, x, task) -> (B,) bool``, for tasks whose accuracy means something; without it an SSL
+        task is validated by its loss.
     arguments: what a config may change under ``losses:``, with defaults; whole numbers >= 1, other numbers >= 0.
     check: ``check(arguments)`` says what is wrong with them, or None.
     """
@@ -52,6 +53,11 @@ class Loss:
         return tuple(name for name in self.forwards if name not in ("x", "clean"))
 
     @property
+    def head(self) -> str:
+        """The head whose outputs it reads: the one that it adds, or the class head."""
+        return next(iter(self.heads), "class")
+
+    @property
     def widths(self) -> dict[str, Widths]:
         """The heads in numbers."""
         return {
@@ -63,16 +69,16 @@ class Loss:
         return int(self.arguments[width]) if isinstance(width, str) else width
 
 
-def _puzzle(told: Arguments) -> str | None:
-    grid, count = int(told["grid"]), int(told["permutations"])
+def _puzzle(arguments: Arguments) -> str | None:
+    grid, count = int(arguments["grid"]), int(arguments["permutations"])
     most = min(math.factorial(grid**2), 10_000)
     if not 2 <= grid <= 8:
         return f"grid must be 2..8 tiles per side, found {grid}"
     return None if 2 <= count <= most else f"permutations of {grid**2} tiles must be 2..{most}, found {count}"
 
 
-def _temperature(told: Arguments) -> str | None:
-    return None if float(told["temperature"]) > 0 else "temperature must be > 0, found 0"
+def _temperature(arguments: Arguments) -> str | None:
+    return None if float(arguments["temperature"]) > 0 else "temperature must be > 0, found 0"
 
 
 LOSSES: dict[str, Loss] = {
@@ -111,12 +117,12 @@ LOSSES: dict[str, Loss] = {
         check=_puzzle,
     ),
     "jigsaw_3x3": Loss(
-        "ssrob.losses.jigsaw:jigsaw_3x3",
+        "ssrob.losses.jigsaw:jigsaw",
         forwards=("shuffled_3x3",),
         heads={"jigsaw_3x3": "permutations"},
         draw="ssrob.losses.jigsaw:draw",
         views="ssrob.losses.jigsaw:views",
-        correct="ssrob.losses.jigsaw:correct_3x3",
+        correct="ssrob.losses.jigsaw:correct",
         self_supervised=True,
         arguments={"grid": 3, "permutations": 30},  # as many as Carlucci et al.; at least seven places
         check=_puzzle,
@@ -172,12 +178,12 @@ def loss_row(name: str, arguments: Mapping[str, Arguments] | None = None) -> Los
     """
     raw, given = LOSSES[name], dict(arguments or {})
     if raw.views_of is None:
-        told = {**raw.arguments, **given.get(name, {})}
-        return replace(raw, arguments=told, views_of=name if raw.views else None)
+        own = {**raw.arguments, **given.get(name, {})}
+        return replace(raw, arguments=own, views_of=name if raw.views else None)
     if raw.task_argument:
-        told = {**raw.arguments, **given.get(name, {})}
-        source = loss_row(str(told[raw.task_argument]), arguments)
-        return replace(raw, arguments=told, views_of=source.views_of, forwards=source.own_forwards)
+        own = {**raw.arguments, **given.get(name, {})}
+        source = loss_row(str(own[raw.task_argument]), arguments)
+        return replace(raw, arguments=own, views_of=source.views_of, forwards=source.own_forwards)
     return replace(raw, arguments=loss_row(raw.views_of, arguments).arguments)
 
 

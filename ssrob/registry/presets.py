@@ -67,15 +67,6 @@ class AttackPlan:
         if not names or len(set(names)) < len(names):
             raise ValueError(f"an attack plan needs one or more different attacks, found {names}")
 
-    def with_restarts(self, restarts: int) -> "AttackPlan":
-        """Return the plan with so many runs of each attack that starts at random; the worst counts per example."""
-        return AttackPlan(
-            tuple(
-                replace(each, restarts=restarts) if each.start == "random" and not each.targeted else each
-                for each in self.attacks
-            )
-        )
-
     def with_more_steps(self, factor: int) -> "AttackPlan":
         """Return the plan's attacks by gradient with so many times their steps; without black-box attacks."""
         longer = (replace(each, steps=factor * each.steps) for each in self.attacks if each.row.uses_gradient)

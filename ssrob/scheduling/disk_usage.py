@@ -123,7 +123,7 @@ def _training(spec: dict[str, Any], images: Images) -> DiskUsage | None:
     if numbers is None:
         return None
     file = FLOAT * numbers
-    steps = training.epochs * images.train / training.batch_size / training.record_every
+    steps = training.epochs * images.train / training.batch_size
     values = round(steps * (2 + 2 * sum(len(terms) for terms in parsed.objective.train.values())))
     state = file * (3 + (getattr(training, "ema", None) is not None))  # weights, momentum, best, perhaps an average
     return DiskUsage(2 * file + values * RECORD + SMALL, 2 * state + values * LIVE, file + values * (POINT + RECORD))

@@ -39,7 +39,7 @@ def _training(spec: dict[str, Any], train: int, _: int) -> float:
 
 def _sweep(spec: dict[str, Any], _: int, test: int) -> float:
     sweep = EvaluateSpec.model_validate(spec)
-    attacks = PRESETS[sweep.preset].with_restarts(sweep.restarts).attacks
+    attacks = PRESETS[sweep.preset].attacks
     per_eps = sum(2 * attack.steps * attack.restarts for attack in attacks)
     return float((sweep.images or test) * per_eps * sum(len(grid) for grid in sweep.eps.values()))
 

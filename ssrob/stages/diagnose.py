@@ -1,8 +1,8 @@
 """Why it happens: what the supervised and the SSL loss of a trained model have in common, seen from its input.
 
-Per validation image, both losses and their input gradients are taken at the clean image, at a perturbation that climbs
-cross-entropy, at one that climbs the SSL loss and at random noise of the same size. Cosine of the gradients, transfer
-of perturbations between the tasks and ratio of the gradients' norms follow from these rows.
+Per validation image, both losses and their input gradients are taken at the clean image, at a perturbation that
+maximises cross-entropy, at one that maximises the SSL loss and at random noise of the same size. Cosine of the
+gradients, transfer of perturbations between the tasks and ratio of the gradients' norms follow from these rows.
 """
 
 import dataclasses
@@ -19,8 +19,9 @@ from ssrob.attacks.lp_ball import GEOMETRIES
 from ssrob.data.loader import Batches, as_tensor, unit
 from ssrob.data.prepared import Prepared
 from ssrob.data.splits import balanced
-from ssrob.losses.batch import Batch
-from ssrob.models.network import CLASS_HEAD, Forward, Network, build
+from ssrob.losses.batch import Batch, task_at
+from ssrob.models.feature_cache import FeatureCache
+from ssrob.models.network import CLASS_HEAD, Network, build
 from ssrob.models.serialization import load_network
 from ssrob.planning.specs import DiagnoseSpec, Objective, Perturbation
 from ssrob.registry.attacks import STEP_RATIO
@@ -70,7 +71,7 @@ def measure(network: Network, spec: DiagnoseSpec, x: Tensor, y: Tensor, number: 
     sets = image_sets(network, objective, batch, spec.seed, "diagnose", number)
     sets["noise"] = noise(x, spec, generator(spec.seed, "diagnose", "noise", number, device=x.device))
     with frozen(network):
-        parts = [_rows(network, spec.task, images, batch).assign(images=name) for name, images in sets.items()]
+        parts = [_rows(network, spec, images, batch).assign(images=name) for name, images in sets.items()]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -115,7 +116,8 @@ def _fit_heads(network: Network, data: Prepared, spec: DiagnoseSpec) -> None:
         for step in range(steps):
             x, y, _ = batches.at(step)
             batch = draw_views(_objective(spec), Batch(x, y), spec.seed, "diagnose head", step)
-            loss = load(LOSSES[spec.task].function)(Forward(network), x, batch).mean()
+            task = task_at(_objective(spec), spec.task, x, batch)
+            loss = load(LOSSES[spec.task].function)(FeatureCache(network), x, task).mean()
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()
@@ -137,28 +139,35 @@ def _task_heads(spec: DiagnoseSpec) -> dict[str, Widths]:
     return loss_row(spec.task, spec.arguments).widths
 
 
-def _rows(network: Network, task: str, x: Tensor, batch: Batch) -> pd.DataFrame:
+def _rows(network: Network, spec: DiagnoseSpec, x: Tensor, batch: Batch) -> pd.DataFrame:
     """Return losses, their input gradients and answers at images x (B, C, H, W), a row each."""
-    told: dict[str, Any] = {"example": np.arange(len(x))}
-    gradients = []
-    for name, loss in (("supervised", "xent"), ("ssl", task)):
-        value, gradient = _loss_and_gradient(network, loss, x, batch)
+    columns: dict[str, Any] = {"example": np.arange(len(x))}
+    gradients, objective = [], _objective(spec)
+    for name, loss in (("supervised", "xent"), ("ssl", spec.task)):
+        value, gradient = _loss_and_gradient(network, objective, loss, x, batch)
         gradients.append(gradient)
-        told[f"{name}_loss"] = value.double().cpu().numpy()
-        told[f"{name}_gradient"] = gradient.norm(dim=1).cpu().numpy()
-    told["cosine"] = _cosine(*gradients).cpu().numpy()
-    told["class_correct"] = _correct(network, "xent", x, batch)
-    told["ssl_correct"] = _correct(network, task, x, batch)
-    return pd.DataFrame(told)
+        columns[f"{name}_loss"] = value.double().cpu().numpy()
+        columns[f"{name}_gradient"] = gradient.norm(dim=1).cpu().numpy()
+    columns["cosine"] = _cosine(*gradients).cpu().numpy()
+    columns["class_correct"] = _correct(network, objective, "xent", x, batch)
+    columns["ssl_correct"] = _correct(network, objective, spec.task, x, batch)
+    return pd.DataFrame(columns)
 
 
-def _loss_and_gradient(network: Network, loss: str, x: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+def _loss_and_gradient(
+    network: Network, objective: Objective, loss: str, x: Tensor, batch: Batch
+) -> tuple[Tensor, Tensor]:
     """Return a loss (B,) and its gradient (B, C H W), float64.
 
     A loss over the batch is the mean of its images' terms, expanded: the sum over (B,) gives each image its own again.
     """
     function = load(LOSSES[loss].function)
-    value, gradient = loss_and_gradient(lambda point: function(Forward(network), point, batch), x)
+
+    def loss_at(point: Tensor) -> Tensor:
+        values: Tensor = function(FeatureCache(network), point, task_at(objective, loss, point, batch))
+        return values
+
+    value, gradient = loss_and_gradient(loss_at, x)
     return value, gradient.flatten(1).double()
 
 
@@ -169,9 +178,10 @@ def _cosine(first: Tensor, second: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _correct(network: Network, loss: str, x: Tensor, batch: Batch) -> Any:
+def _correct(network: Network, objective: Objective, loss: str, x: Tensor, batch: Batch) -> Any:
     """Return whether the task is solved, (B,), null where it has no such answer."""
     row = LOSSES[loss]
     if row.correct is None:
         return pd.array([pd.NA] * len(x), dtype="boolean")
-    return pd.array(load(row.correct)(Forward(network), x, batch).cpu().numpy(), dtype="boolean")
+    correct = load(row.correct)(FeatureCache(network), x, task_at(objective, loss, x, batch))
+    return pd.array(correct.cpu().numpy(), dtype="boolean")

@@ -18,7 +18,7 @@ from ssrob.hardware.device import memory_format
 from ssrob.models.serialization import load_network
 from ssrob.planning.specs import EvaluateSpec
 from ssrob.registry.attacks import CHECKS, REFERENCE
-from ssrob.registry.presets import PRESETS, AttackPlan
+from ssrob.registry.presets import AttackPlan
 from ssrob.runtime.runner import Context, Interrupted
 from ssrob.runtime.sweep_cache import BlockStore
 from ssrob.storage.tables import CHECKED, EXAMPLES, write_table
@@ -49,7 +49,6 @@ def stage(context: Context) -> None:
     shown = test.first(SAMPLES)
     samples: dict[str, Any] = {"clean": shown.x.numpy(), "label": shown.y.numpy()}
     blocks = BlockStore(context.work / "blocks", then=partial(_stop_if_asked, context))
-    plan = PRESETS[spec.preset].with_restarts(spec.restarts) if spec.restarts > 1 else spec.preset
     tables, checks, told = [], [], []
     for norm, eps in spec.eps.items():
         with context.progress(total=len(test.x), unit="image") as bar:
@@ -58,7 +57,7 @@ def stage(context: Context) -> None:
                 test,
                 norm=norm,
                 eps=eps,
-                preset=plan,
+                preset=spec.preset,
                 seed=spec.seed,
                 device=context.device,
                 gradients_in=spec.gradients_in,
@@ -69,7 +68,7 @@ def stage(context: Context) -> None:
             )
         tables.append(example_rows(result, norm, test))
         audit = {"images": spec.audit_images, "queries": spec.audit_queries}
-        checks.append(check_rows(model, test, result, preset=plan, seed=spec.seed, **audit))
+        checks.append(check_rows(model, test, result, preset=spec.preset, seed=spec.seed, **audit))
         samples |= _samples(model, shown, spec, norm)
         context.provenance[f"gradients_{norm}"] = result.gradients
         near = min(range(len(eps)), key=lambda i: abs(eps[i] - spec.reference[norm]))

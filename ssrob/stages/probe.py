@@ -46,7 +46,7 @@ class KNN:
         return self._log_votes(cosine, self.labels[nearest])
 
     def soft_votes(self, features: Tensor) -> Tensor:
-        """Return the same with a vote of every image: differentiable everywhere, which is what the attack climbs."""
+        """Return the same with a vote of every image: differentiable everywhere, which is what the attack needs."""
         return self._log_votes(self._cosines(features), self.labels.expand(len(features), -1))
 
     def _cosines(self, features: Tensor) -> Tensor:
@@ -72,8 +72,8 @@ class Probes:
         features = self.network.features(x)
         return {"knn": self.knn.votes(features).argmax(dim=1), "linear": self.linear(features).argmax(dim=1)}
 
-    def climbed(self) -> dict[str, Logits]:
-        """Return what an attack on each probe climbs cross-entropy of."""
+    def attacked(self) -> dict[str, Logits]:
+        """Return by probe the logits whose cross-entropy an attack maximises."""
         return {"knn": self.knn.soft_votes, "linear": self.linear}
 
 
@@ -87,7 +87,7 @@ def stage(context: Context) -> None:
     tables = []
     with context.progress(total=len(networks) * (1 + len(spec.reference)) * len(held_out[0]), unit="image") as bar:
 
-        def tell(images: int) -> None:
+        def report(images: int) -> None:
             bar.update(images)
             if context.stopping():
                 raise Interrupted("stopped; run it again to start anew")
@@ -95,10 +95,10 @@ def stage(context: Context) -> None:
         for name, each in networks.items():
             with frozen(each):
                 probes = fit(each, train, len(data.classes), spec)
-                tables.append(measure(probes, held_out, spec, tell).assign(features=name))
+                tables.append(measure(probes, held_out, spec, report).assign(features=name))
     table = pd.concat(tables, ignore_index=True)[list(PROBED)]
     write_table(table, PROBED, context.out / "probes.parquet")
-    context.summary = _told(table)
+    context.summary = _summary(table)
 
 
 def untrained(network: Network, seed: int, images: Tensor) -> Network:
@@ -123,26 +123,26 @@ def fit(network: Network, train: Images, classes: int, spec: ProbeSpec) -> Probe
 
 
 def measure(
-    probes: Probes, images: Images, spec: ProbeSpec, tell: Callable[[int], None] = lambda _: None
+    probes: Probes, images: Images, spec: ProbeSpec, report: Callable[[int], None] = lambda _: None
 ) -> pd.DataFrame:
     """Measure both probes on clean images and under PGD in each norm; rows as `tables.PROBED`, less `features`.
 
     Under attack an image counts as right if neither the attack on the kNN's votes nor that on the linear probe's
     cross-entropy misleads the probe, and it was right without one.
     """
-    right = {norm: _right(probes, images, spec, norm, tell) for norm in (None, *spec.reference)}
+    right = {norm: _right(probes, images, spec, norm, report) for norm in (None, *spec.reference)}
     rows = []
     for norm, found in right.items():
         for probe in found:
             hits = (found[probe] & right[None][probe]).cpu().numpy()
             eps = 0.0 if norm is None else spec.reference[norm]
-            told = {"probe": probe, "eval_norm": norm, "eps": eps}
-            rows.append(told | {"n": len(hits), "correct": np.packbits(hits).tobytes()})
+            row = {"probe": probe, "eval_norm": norm, "eps": eps}
+            rows.append(row | {"n": len(hits), "correct": np.packbits(hits).tobytes()})
     return pd.DataFrame(rows)
 
 
 def _right(
-    probes: Probes, images: Images, spec: ProbeSpec, norm: Norm | None, tell: Callable[[int], None]
+    probes: Probes, images: Images, spec: ProbeSpec, norm: Norm | None, report: Callable[[int], None]
 ) -> dict[str, Tensor]:
     """Return by probe whether each image (N,) is classified right, in every version of it that an attack found."""
     found: dict[str, list[Tensor]] = {"knn": [], "linear": []}
@@ -152,7 +152,7 @@ def _right(
             guesses = [probes.predict(version) for version in versions]
         for probe, parts in found.items():
             parts.append(torch.stack([guess[probe] == y for guess in guesses]).all(dim=0))
-        tell(len(x))
+        report(len(x))
     return {probe: torch.cat(parts) for probe, parts in found.items()}
 
 
@@ -160,7 +160,7 @@ def _attacked(probes: Probes, images: Images, spec: ProbeSpec, norm: Norm, numbe
     """Yield the images as PGD on each probe's cross-entropy leaves them."""
     x, y = images
     eps = spec.reference[norm]
-    for probe, logits in probes.climbed().items():
+    for probe, logits in probes.attacked().items():
 
         def loss_at(point: Tensor, logits: Logits = logits) -> Tensor:
             return F.cross_entropy(logits(probes.network.features(point)), y, reduction="none")
@@ -208,7 +208,7 @@ def _opened(pixels: np.ndarray, labels: np.ndarray, device: torch.device) -> Ima
     return unit(as_tensor(pixels, device)), torch.from_numpy(np.array(labels)).to(device)
 
 
-def _told(table: pd.DataFrame) -> str:
+def _summary(table: pd.DataFrame) -> str:
     clean = table[table["eval_norm"].isna()]
     rows = zip(clean["features"], clean["probe"], shares(clean), strict=True)
     return ", ".join(f"{probe} {100 * share:.1f} % {features}" for features, probe, share in rows)

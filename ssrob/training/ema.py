@@ -1,4 +1,4 @@
-"""An average of the weights over training, which is judged and saved in their place."""
+"""An average of the weights over training, which is validated and saved in their place."""
 
 import copy
 

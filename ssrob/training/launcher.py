@@ -32,12 +32,12 @@ from ssrob.planning.stage import Stage
 from ssrob.runtime.runner import Context, keep_memory
 from ssrob.storage import heartbeat
 from ssrob.storage.store import Store
-from ssrob.training.distributed import LostReplica, Team
+from ssrob.training.distributed import LostReplica, ReplicaGroup
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 5.0  # for the replica that failed first to say why, after another one has noticed
 DECIDED_ELSEWHERE = (signal.SIGTERM, signal.SIGINT)  # sent to a whole group; the process that watches decides
-Work = Callable[[Context, Team], None]
+Work = Callable[[Context, ReplicaGroup], None]
 
 
 class ReplicaDied(RuntimeError):
@@ -46,7 +46,7 @@ class ReplicaDied(RuntimeError):
 
 @dataclass(frozen=True)
 class _Start:
-    """What a new process is told."""
+    """What a new process is given."""
 
     stage: Stage
     root: Path
@@ -72,16 +72,16 @@ class _Replica:
         self.failure: BaseException | None = None
 
     def messages(self) -> list[tuple[str, Any]]:
-        """Return what it has said since the last time; a failure is kept."""
-        said = []
+        """Return the messages since the last time; a failure is kept."""
+        received = []
         with contextlib.suppress(EOFError, ConnectionResetError):
             while self.connection.poll():
-                said.append(self.connection.recv())
-        for kind, told in said:
+                received.append(self.connection.recv())
+        for kind, content in received:
             if kind == "failed":
-                self.failure, trace = told
+                self.failure, trace = content
                 self.failure.add_note(trace)
-        return said
+        return received
 
     def died(self) -> ReplicaDied | None:
         """Return an error if it has ended without saying how."""
@@ -118,7 +118,7 @@ def run(context: Context, size: int, work: Work) -> None:
 
 
 def _watch(replicas: list[_Replica], context: Context) -> None:
-    """Pass on what replicas say until all have ended; raises at the first failure."""
+    """Pass on the messages of replicas until all have ended; raises at the first failure."""
     bar, asked, running = None, False, replicas
     while running:
         running = [replica for replica in replicas if replica.process.is_alive()]
@@ -127,16 +127,16 @@ def _watch(replicas: list[_Replica], context: Context) -> None:
             replicas[0].connection.send("stop")
             asked = True
         for replica in replicas:
-            for kind, told in replica.messages():
+            for kind, content in replica.messages():
                 if kind == "open":
-                    bar = context.progress(**told)
+                    bar = context.progress(**content)
                 elif kind == "update" and bar is not None:
-                    bar.update(told)
+                    bar.update(content)
                 elif kind == "log":
-                    context.log.log(*told)
+                    context.log.log(*content)
                 elif kind == "done":
-                    context.summary = told[0]
-                    context.provenance.update(told[1])
+                    context.summary = content[0]
+                    context.provenance.update(content[1])
         if any(replica.failure or replica.died() for replica in replicas):
             raise _first(replicas)
     if bar is not None:
@@ -207,7 +207,7 @@ def _main(work: Work, start: _Start, connection: Connection) -> None:
         )
         training = start.stage.spec["training"]
         with device.numerics(context.device, deterministic=training.get("deterministic", True)):
-            work(context, Team(start.rank, start.size))
+            work(context, ReplicaGroup(start.rank, start.size))
         if start.rank == 0:
             connection.send(("done", (context.summary, context.provenance | _facts(start.size))))
     except BaseException as error:

@@ -8,19 +8,22 @@ from torch import Tensor
 
 from ssrob.attacks.frozen import frozen
 from ssrob.hardware.device import precision, to_memory_format
-from ssrob.losses.batch import Batch
-from ssrob.models.network import Forward, Network
+from ssrob.losses.batch import Batch, task_at
+from ssrob.models.feature_cache import FeatureCache
+from ssrob.models.network import Network
 from ssrob.planning.specs import Objective, Perturbation, TrainSpec
 from ssrob.registry.attacks import STEP_RATIO
 from ssrob.registry.lookup import load
 from ssrob.registry.losses import LOSSES
-from ssrob.training.distributed import ALONE, Team
+from ssrob.training.distributed import ALONE, ReplicaGroup
 from ssrob.training.perturbations import draw_views, image_sets
 
 BATCH = 500
 
 
-def validate(network: Network, spec: TrainSpec, images: Tensor, labels: Tensor, team: Team = ALONE) -> dict[str, float]:
+def validate(
+    network: Network, spec: TrainSpec, images: Tensor, labels: Tensor, replicas: ReplicaGroup = ALONE
+) -> dict[str, float]:
     """Return ``validation/{clean,robust}_[task_]accuracy`` on images (N, C, H, W) in [0, 1], labels (N,).
 
     An SSL task that has no accuracy gives its loss, ``validation/{clean,robust}_task_loss``. The attack maximises
@@ -35,18 +38,18 @@ def validate(network: Network, spec: TrainSpec, images: Tensor, labels: Tensor, 
         for number, (x, y) in enumerate(
             zip(torch.split(to_memory_format(images), sizes), torch.split(labels, sizes), strict=True)
         ):
-            if number % team.size != team.rank:
+            if number % replicas.size != replicas.rank:
                 continue
             batch = draw_views(spec.objective, Batch(x, y), spec.seed, "validation", number)
             sets = {"clean": x}
             if attack is not None:
                 sets["robust"] = image_sets(network, attack, batch, spec.seed, number)["validation"]
             measured[number] = {
-                f"validation/{name}_{task}": values.cpu() if team.size > 1 else values
+                f"validation/{name}_{task}": values.cpu() if replicas.size > 1 else values
                 for name, where in sets.items()
                 for task, values in _measured(network, spec.objective, where, batch).items()
             }
-    everything = list(team.gathered(measured).values())
+    everything = list(replicas.all_gather(measured).values())
     return {name: torch.cat([each[name] for each in everything]).float().mean().item() for name in everything[0]}
 
 
@@ -95,14 +98,14 @@ def _measured(network: Network, objective: Objective, x: Tensor, batch: Batch) -
 
     Where no task has one, every loss is returned, so that there is something to select by.
     """
-    model, values = Forward(network), {}
+    model, values = FeatureCache(network), {}
     any_answer = any(LOSSES[name].correct for name in objective.losses)
     for name in objective.losses:
-        row = LOSSES[name]
+        row, task = LOSSES[name], task_at(objective, name, x, batch)
         if row.correct:
-            values["accuracy" if name == "xent" else f"{name}_accuracy"] = load(row.correct)(model, x, batch)
+            values["accuracy" if name == "xent" else f"{name}_accuracy"] = load(row.correct)(model, x, task)
         elif row.self_supervised or not any_answer:
-            values[f"{name}_loss"] = load(row.function)(model, x, batch)
+            values[f"{name}_loss"] = load(row.function)(model, x, task)
     return values
 
 

@@ -432,9 +432,3 @@ def test_gradients_in_bfloat16_are_not_much_weaker():
         for dtype in ("float32", "bfloat16")
     )
     assert (coarse - precise).abs().max() <= 0.04  # three images of 80; measured 0.025
-
-
-def test_restarts_of_a_preset_are_runs_of_its_random_starts_alone() -> None:
-    plan = PRESETS["strong"].with_restarts(3)
-    assert [each.restarts for each in plan.attacks] == [1, 3, 9, 3]  # FMN starts clean; targets are no restarts
-    assert PRESETS["strong"].with_restarts(1) == PRESETS["strong"]

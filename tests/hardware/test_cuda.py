@@ -15,8 +15,8 @@ from ssrob.hardware.cuda_graphs import CudaGraphs, GraphedStep, Tensors
 from ssrob.planning.plan import Plan
 from ssrob.planning.specs import TrainSpec
 from ssrob.runtime import checkpoint
-from ssrob.training.train import fit, recorded, training_step
-from ssrob.training.train_step import descend, drawn
+from ssrob.training.fit import fit, graphed_step, training_step
+from ssrob.training.train_step import compute_gradients, sample_batch
 from tests.hardware.test_cuda_graphs import WAYS, prepared, specs, training
 from tests.hardware.test_device import Watch, images, network_of, spec_of
 
@@ -78,7 +78,7 @@ def test_no_step_synchronises(way: str, backend: bool, prepared: tuple[Plan, Pre
     spec = in_half(specs(plan)[way])
     state, task = training(spec, data, CudaGraphs(CUDA) if backend else None, CUDA)
     task.batches.batch_size = 20  # many steps in an epoch
-    compute = recorded(state, task)
+    compute = graphed_step(state, task)
     for _ in range(4):
         training_step(state, task, compute)
         state.step += 1
@@ -108,10 +108,10 @@ def test_half_precision_ends_where_it_does_on_a_cpu() -> None:
     spec, shape = spec_of("at_ssl_joint", "l2", precision="bfloat16"), (3, 8, 8)
     network = network_of(spec, shape).to(device=CUDA, memory_format=torch.channels_last)
     x, y = images(8, shape)
-    batch = drawn(spec, x.to(CUDA), y.to(CUDA), 0)
+    batch = sample_batch(spec, x.to(CUDA), y.to(CUDA), 0)
     assert batch.x.is_contiguous(memory_format=torch.channels_last)
     with Watch() as watch:
-        found = descend(network, spec, batch)
+        found = compute_gradients(network, spec, batch)
     half = {name for name, given, made in watch.seen if torch.bfloat16 in [*given, *made]}
     assert "convolution" in half
     assert half.isdisjoint(["_log_softmax", "nll_loss_forward", "linalg_vector_norm", "clamp"])

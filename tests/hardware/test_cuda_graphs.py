@@ -14,7 +14,8 @@ from ssrob.planning.plan import Plan, make_plan
 from ssrob.planning.specs import TrainSpec
 from ssrob.runtime import runner
 from ssrob.storage.store import Store
-from ssrob.training.train import State, Task, fit, recorded, start, training_step
+from ssrob.training.fit import TrainingRun, fit, graphed_step, training_step
+from ssrob.training.state import TrainState, start
 from tests.conftest import tiny_config
 
 CPU = torch.device("cpu")
@@ -170,12 +171,14 @@ def specs(plan: Plan) -> dict[str, TrainSpec]:
     return {f"{spec.variant}-{spec.task}": spec for spec in found}
 
 
-def training(spec: TrainSpec, data: Prepared, backend: Any = None, device: torch.device = CPU) -> tuple[State, Task]:
+def training(
+    spec: TrainSpec, data: Prepared, backend: Any = None, device: torch.device = CPU
+) -> tuple[TrainState, TrainingRun]:
     state = start(spec, data, None, device, logging.getLogger("test"))
     images, labels = data.validation()
     x = torch.from_numpy(images[:20].copy()).permute(0, 3, 1, 2).to(device).float() / 255
     batches = Batches(*data.train(), 100, spec.seed, device)
-    return state, Task(spec, batches, (x, torch.from_numpy(labels[:20].copy()).to(device)), backend)
+    return state, TrainingRun(spec, batches, (x, torch.from_numpy(labels[:20].copy()).to(device)), backend)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -203,7 +206,7 @@ def test_a_checkpoint_brings_no_kernels_along(prepared: tuple[Plan, Prepared]) -
     """One from a GPU says that its optimiser is fused: on a CPU it goes on as on a CPU."""
     plan, data = prepared
     state, task = training(specs(plan)["standard-None"], data)
-    training_step(state, task, recorded(state, task))
+    training_step(state, task, graphed_step(state, task))
     saved = state.to_dict()
     saved["optimizer"]["param_groups"][0]["fused"] = True
     other, _ = training(task.spec, data)

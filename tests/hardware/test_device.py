@@ -20,17 +20,17 @@ from ssrob.planning.specs import TrainSpec
 from ssrob.registry.stages import STAGES, StageKind
 from ssrob.runtime import runner
 from ssrob.seeding import generator
-from ssrob.training.train import State, Task, recorded, training_step
-from ssrob.training.train_step import GRADIENT, as_tensors, descend, drawn, from_tensors
+from ssrob.training.fit import TrainingRun, graphed_step, training_step
+from ssrob.training.state import TrainState
+from ssrob.training.train_step import GRADIENT, as_tensors, compute_gradients, from_tensors, sample_batch
 from tests.conftest import tiny_config
 from torch.utils._python_dispatch import TorchDispatchMode
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
 OWN = {  # views drawn at every attack step, weights that change over training
     "changing": {
-        "perturb": {"adv": {"climb": {"xent": 1, "ssl": "w"}, "resample": True}},
+        "perturb": {"adv": {"xent": 1, "ssl": "w"}},
         "train": {"adv": {"xent": 1, "ssl": "w"}},
-        "weight_schedule": {"ssl": {"start": 0.5, "end": 1}},
     }
 }
 VARIANTS = [*sorted(parse_study(tiny_config(Path())).variants), *OWN]
@@ -86,12 +86,12 @@ def tensors(value: Any) -> Iterator[torch.Tensor]:
             yield from tensors(each)
 
 
-def a_task(spec: TrainSpec) -> tuple[State, Task]:
+def a_task(spec: TrainSpec) -> tuple[TrainState, TrainingRun]:
     network = network_of(spec)
     x, y = images(40)
     pixels = (255 * x).to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    task = Task(spec, Batches(pixels, y.numpy(), 10, 0), (x[:10], y[:10]))
-    return State(network, torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)), task
+    task = TrainingRun(spec, Batches(pixels, y.numpy(), 10, 0), (x[:10], y[:10]))
+    return TrainState(network, torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)), task
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -99,7 +99,7 @@ def a_task(spec: TrainSpec) -> tuple[State, Task]:
 def test_no_step_waits_for_the_device(variant: str, norm: str) -> None:
     spec = spec_of(variant, norm, augment=["crop", "flip"], precision="bfloat16")
     state, task = a_task(spec)
-    compute = recorded(state, task)
+    compute = graphed_step(state, task)
     for _ in range(2):
         with Watch() as watch:
             metrics = training_step(state, task, compute)
@@ -112,7 +112,7 @@ def test_no_step_waits_for_the_device(variant: str, norm: str) -> None:
 def test_no_task_waits_for_the_device(task: str) -> None:
     spec = spec_of("at_ssl_joint", task=task)
     state, work = a_task(spec)
-    compute = recorded(state, work)
+    compute = graphed_step(state, work)
     training_step(state, work, compute)  # tables of orders are copied once
     with Watch() as watch:
         training_step(state, work, compute)
@@ -135,16 +135,18 @@ def test_the_watch_sees_what_waits() -> None:
 def test_what_is_recorded_depends_on_no_value(variant: str) -> None:
     """On tensors without data: anything that looked at a value, or drew one on another device, would raise."""
     spec = spec_of(variant, "l2")
-    batch = from_tensors({name: value.to("meta") for name, value in as_tensors(drawn(spec, *images(8), 3)).items()})
-    found = descend(network_of(spec).to("meta"), spec, batch)
+    batch = from_tensors(
+        {name: value.to("meta") for name, value in as_tensors(sample_batch(spec, *images(8), 3)).items()}
+    )
+    found = compute_gradients(network_of(spec).to("meta"), spec, batch)
     assert {value.device.type for value in found.values()} == {"meta"}
 
 
 def test_half_precision_ends_at_logits_losses_norms_and_gradients() -> None:
     spec = spec_of("at_ssl_joint", "l2", precision="bfloat16")
-    network, batch = network_of(spec), drawn(spec, *images(8), 0)
+    network, batch = network_of(spec), sample_batch(spec, *images(8), 0)
     with Watch() as watch:
-        found = descend(network, spec, batch)
+        found = compute_gradients(network, spec, batch)
     half = {name for name, given, made in watch.seen if torch.bfloat16 in [*given, *made]}
     assert "convolution" in half
     whole = ["_log_softmax", "nll_loss_forward", "linalg_vector_norm", "clamp", "_log_softmax_backward_data"]
@@ -157,9 +159,9 @@ def test_half_precision_ends_at_logits_losses_norms_and_gradients() -> None:
 @pytest.mark.parametrize("task", ["contrastive", "vicreg"])
 def test_ssl_losses_compare_in_single_precision(task: str) -> None:
     spec = spec_of("at_ssl_adv", task=task, precision="bfloat16")
-    network, batch = network_of(spec), drawn(spec, *images(8), 0)
+    network, batch = network_of(spec), sample_batch(spec, *images(8), 0)
     with Watch() as watch:
-        descend(network, spec, batch)
+        compute_gradients(network, spec, batch)
     half = {name for name, given, made in watch.seen if torch.bfloat16 in [*given, *made]}
     assert half.isdisjoint({"linalg_vector_norm", "var", "mse_loss", "_log_softmax", "bmm"}), half
 
@@ -227,13 +229,13 @@ def test_images_take_the_layout_of_their_device() -> None:
 def test_a_step_in_channels_last_computes_the_same() -> None:
     """The layout of a GPU, on a CPU: values agree, and a state loaded from another layout stays in this one."""
     spec, shape = spec_of("at_ssl_joint", "l2"), (3, 8, 8)
-    batch = drawn(spec, *images(16, shape), 0)
+    batch = sample_batch(spec, *images(16, shape), 0)
     plain, last = network_of(spec, shape), network_of(spec, shape).to(memory_format=torch.channels_last)
     last.load_state_dict(plain.state_dict())
     kernel = last.backbone.blocks[0].conv1.weight
     assert kernel.is_contiguous(memory_format=torch.channels_last)
     tensors = as_tensors(batch) | {"x": batch.x.contiguous(memory_format=torch.channels_last)}
-    found, expected = descend(last, spec, from_tensors(tensors)), descend(plain, spec, batch)
+    found, expected = compute_gradients(last, spec, from_tensors(tensors)), compute_gradients(plain, spec, batch)
     for name, value in expected.items():
         if name.startswith(("loss", GRADIENT)):
             torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-4)  # float32, sums in another order
@@ -243,9 +245,9 @@ def test_a_step_in_channels_last_computes_the_same() -> None:
 def test_a_traced_backbone_gives_the_same_gradients(norms: bool) -> None:
     """All of compilation but the code generation: modes, frozen parameters and two backward passes of one forward."""
     spec = spec_of("at_ssl_joint", compile=True)
-    batch, plain, traced = drawn(spec, *images(16), 0), network_of(spec), network_of(spec)
+    batch, plain, traced = sample_batch(spec, *images(16), 0), network_of(spec), network_of(spec)
     traced.backbone.compile(dynamic=False, backend="aot_eager")
-    found, expected = (descend(network, spec, batch, norms=norms) for network in (traced, plain))
+    found, expected = (compute_gradients(network, spec, batch, norms=norms) for network in (traced, plain))
     assert found.keys() == expected.keys() == {*expected}
     assert any(name.startswith("gradient_norm") for name in found) == norms
     for name, value in expected.items():

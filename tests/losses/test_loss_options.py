@@ -1,4 +1,4 @@
-"""Arguments of losses from a config, and weights that change over training."""
+"""Arguments of losses from a config."""
 
 import itertools
 from pathlib import Path
@@ -8,19 +8,16 @@ import pytest
 import torch
 from ssrob.config.loader import parse_study
 from ssrob.config.study import ConfigError
-from ssrob.config.variants import Ramp
 from ssrob.losses import jigsaw
-from ssrob.losses.batch import Batch
+from ssrob.losses.batch import task_at, views_at
 from ssrob.planning.objectives import resolve_objective
 from ssrob.planning.plan import make_plan
 from ssrob.planning.specs import Objective, TrainSpec
 from ssrob.registry.lookup import load
-from ssrob.storage.tables import read_table
-from ssrob.training.perturbations import image_sets
-from ssrob.training.train_step import as_tensors, drawn, from_tensors
+from ssrob.training.train_step import as_tensors, from_tensors, sample_batch
 from tests.conftest import tiny_config
 from tests.losses.test_ssl_losses import nt_xent, vicreg_terms
-from tests.trainings import make, objective_of, only, trained_plan
+from tests.trainings import make, only
 
 
 def objective_with(folder: Path, task: str, name: str = "at_ssl_joint", **arguments: float) -> Objective:
@@ -32,13 +29,13 @@ def test_heads_and_draws_of_a_puzzle_follow_its_arguments(tmp_path: Path) -> Non
     objective = objective_with(tmp_path, "jigsaw", grid=3, permutations=50)
     assert objective.heads == {"jigsaw": 50}
     network, batch = make(objective)
-    assert batch.views["jigsaw"].max() >= 12
-    (shuffled,) = batch.seen("jigsaw", batch.x)
+    assert batch.drawn["jigsaw"].max() >= 12
+    (shuffled,) = views_at(objective, "jigsaw", batch.x, batch)
     assert shuffled.shape == (16, 1, 6, 6), "8 x 8 images in thirds"
-    assert torch.equal(shuffled, jigsaw.shuffle(batch.x, batch.views["jigsaw"], 3, 50))
-    loss = load(objective.row("jigsaw").function)(network.eval(), batch.x, batch)
+    assert torch.equal(shuffled, jigsaw.shuffle(batch.x, batch.drawn["jigsaw"], 3, 50))
+    loss = load(objective.row("jigsaw").function)(network.eval(), batch.x, task_at(objective, "jigsaw", batch.x, batch))
     expected = torch.nn.functional.cross_entropy(
-        network(shuffled, head="jigsaw"), batch.views["jigsaw"], reduction="none"
+        network(shuffled, head="jigsaw"), batch.drawn["jigsaw"], reduction="none"
     )
     assert torch.equal(loss, expected)
 
@@ -60,17 +57,21 @@ def test_arguments_reach_the_formulas(tmp_path: Path) -> None:
     network, batch = make(objective)
     network.eval()
     outputs = [
-        network(each, head="contrastive").detach().double().numpy() for each in batch.seen("contrastive", batch.x)
+        network(each, head="contrastive").detach().double().numpy()
+        for each in views_at(objective, "contrastive", batch.x, batch)
     ]
-    loss = load(objective.row("contrastive").function)(network, batch.x, batch)[0].item()
+    task = task_at(objective, "contrastive", batch.x, batch)
+    loss = load(objective.row("contrastive").function)(network, batch.x, task)[0].item()
     assert loss == pytest.approx(nt_xent(outputs[0], outputs[1], temperature=0.1), rel=1e-4)  # float32
     objective = objective_with(tmp_path, "vicreg", invariance=1, variance=2.5, covariance=0)
     network, batch = make(objective)
     network.eval()
-    outputs = [network(each, head="vicreg").detach().double().numpy() for each in batch.seen("vicreg", batch.x)]
+    outputs = [
+        network(each, head="vicreg").detach().double().numpy() for each in views_at(objective, "vicreg", batch.x, batch)
+    ]
     invariance, variance, _ = vicreg_terms(outputs[0][:, :40], outputs[1][:, :40])
-    told = Batch(batch.x, batch.y, batch.views, arguments=batch.arguments)
-    cut = load(objective.row("vicreg").function)(lambda x, head: network(x, head=head)[:, :40], batch.x, told)[0].item()
+    task = task_at(objective, "vicreg", batch.x, batch)
+    cut = load(objective.row("vicreg").function)(lambda x, head: network(x, head=head)[:, :40], batch.x, task)[0].item()
     assert cut == pytest.approx(invariance + 2.5 * variance, rel=1e-4)
 
 
@@ -92,7 +93,7 @@ def test_a_control_uses_the_arguments_of_its_task(tmp_path: Path) -> None:
     objective = objective_with(tmp_path, "jigsaw", "at_ssl_adv_views", grid=3, permutations=50)
     assert objective.arguments == {"jigsaw": {"grid": 3, "permutations": 50}, "views_xent": {"task": "jigsaw"}}
     _, batch = make(objective)
-    assert batch.seen("jigsaw", batch.x)[0].shape == (16, 1, 6, 6)
+    assert views_at(objective, "jigsaw", batch.x, batch)[0].shape == (16, 1, 6, 6)
 
 
 @pytest.mark.parametrize(
@@ -115,75 +116,21 @@ def test_arguments_are_checked_at_the_door(losses: dict[str, Any], message: str,
         parse_study(tiny_config(tmp_path, losses=losses))
 
 
-def test_a_ramp_goes_from_start_to_end() -> None:
-    linear, cosine = (Ramp(start=0.5, end=2, after=0.2, until=0.6, shape=shape) for shape in ("linear", "cosine"))
-    for ramp in (linear, cosine):
-        assert [ramp.factor(share) for share in (0, 0.2, 0.4, 0.6, 1)] == pytest.approx([0.5, 0.5, 1.25, 2, 2])
-    assert linear.factor(0.3) == pytest.approx(0.875)
-    assert cosine.factor(0.3) == pytest.approx(0.5 + 1.5 * (1 - 2**-0.5) / 2)
-    assert linear.bends == set()
-    assert Ramp(after=0.2).bends == {0.2}
-
-
-def test_a_weight_follows_its_schedule_in_training(tmp_path: Path) -> None:
-    ramped = {
-        "perturb": {"adv": {"xent": 1, "ssl": "w"}},
-        "train": {"adv": {"xent": 1, "ssl": "w"}},
-        "weight_schedule": {"ssl": {"after": 0.5}},
-    }
-    finetune = tiny_config(tmp_path)["finetune"] | {"epochs": 2}
-    arms = [{"variant": ["at", "ramped"], "norm": "linf", "weight": 0.8}]
-    plan, store = trained_plan(tmp_path, variants={"ramped": ramped}, arms=arms, finetune=finetune)
-    at, mine = (
-        read_table(store.output(only(plan, "finetune", variant=name).path, "training.parquet")).pivot_table(
-            index="step", columns="metric", values="value"
-        )
-        for name in ("at", "ramped")
-    )
-    early, late = mine.index[:3], mine.index[3:]
-    assert mine["loss/total"][early].tolist() == at["loss/total"][early].tolist(), "while the weight is zero, it is AT"
-    assert mine["loss/adv/rotation"].isna().tolist() == 3 * [True] + 3 * [False]
-    for number, step in enumerate(late, start=3):
-        factor = ((number + 0.5) / 6 - 0.5) / 0.5
-        row = mine.loc[step]
-        expected = row["loss/adv/xent"] + 0.8 * factor * row["loss/adv/rotation"]
-        assert row["loss/total"] == pytest.approx(expected, rel=1e-5)
-    assert mine["passes"].dropna().tolist() == pytest.approx([7, 7 + 14])  # two attack steps: 2n + 3, then 4n + 6
-
-
-def test_the_attack_follows_the_schedule_too(tmp_path: Path) -> None:
-    told = {
-        "perturb": {"adv": {"xent": 1, "ssl": 1}},
-        "train": {"adv": {"xent": 1, "ssl": 1}},
-        "weight_schedule": {"ssl": {"start": 0.25, "end": 4}},
-    }
-    objective = objective_of(tmp_path, told)
-    assert objective.factors(0.2) == {"rotation": pytest.approx(1.0)}
-    network, batch = make(objective)
-    constant = {name: each for name, each in told.items() if name != "weight_schedule"}
-    heavy = {"perturb": {"adv": {"xent": 1, "ssl": 4}}, "train": constant["train"]}
-    late = Batch(batch.x, batch.y, batch.views, factors={"rotation": torch.tensor(4.0)})
-    found = image_sets(network, objective, late, 0, 0)["adv"]
-    assert torch.equal(found, image_sets(network, objective_of(tmp_path, heavy), batch, 0, 0)["adv"])
-    assert not torch.equal(found, image_sets(network, objective_of(tmp_path, constant), batch, 0, 0)["adv"])
-
-
 def test_a_drawn_batch_survives_as_tensors(tmp_path: Path) -> None:
     told = {
         "perturb": {
-            "adv": {"climb": {"xent": 1, "ssl": 1}, "resample": True},
-            "own": {"climb": {"ssl": 1}, "layout": "copies"},
+            "adv": {"xent": 1, "ssl": 1},
+            "own": {"maximise": {"ssl": 1}, "layout": "copies"},
         },
         "train": {"adv": {"xent": 1}, "own": {"ssl": 1}},
-        "weight_schedule": {"ssl": {"start": 0.25}},
     }
     plan = make_plan(
         parse_study(tiny_config(tmp_path, variants={"mine": told}, arms=[{"variant": "mine", "norm": "l2"}]))
     )
     spec = TrainSpec.model_validate(only(plan, "finetune").spec)
-    batch = drawn(spec, torch.rand(6, 1, 8, 8), torch.zeros(6, dtype=torch.int64), 3, 0.5)
+    batch = sample_batch(spec, torch.rand(6, 1, 8, 8), torch.zeros(6, dtype=torch.int64), 3)
     again = from_tensors(as_tensors(batch))
-    for name in ("views", "starts", "resampled", "factors"):
+    for name in ("drawn", "starts"):
         first, second = getattr(batch, name), getattr(again, name)
         assert first
         assert set(first) == set(second)

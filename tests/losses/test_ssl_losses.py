@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from ssrob.data.views import view
 from ssrob.losses import contrastive, jigsaw, vicreg
-from ssrob.losses.batch import Batch, Model
+from ssrob.losses.batch import Batch, Model, Task, task_at
+from ssrob.planning.specs import Objective
 from ssrob.registry.lookup import load
 from ssrob.registry.losses import LOSSES, loss_row
 from ssrob.seeding import generator
@@ -35,8 +36,13 @@ def batch() -> Batch:
     return Batch(x, torch.zeros(B, dtype=torch.int64), views)
 
 
+def task(name: str, x: Tensor, batch: Batch) -> Task:
+    """What a training gives a loss at images x."""
+    return task_at(Objective(train={"clean": {name: 1.0}}), name, x, batch)
+
+
 def embedded(model: Model, x: Tensor, views: Tensor) -> list[Array]:
-    return [model(view(x, each)).numpy() for each in views]
+    return [model(view(x, each)).numpy() for each in views.unbind(1)]
 
 
 def nt_xent(first: Array, second: Array, temperature: float) -> float:
@@ -66,17 +72,17 @@ def vicreg_terms(first: Array, second: Array) -> tuple[float, float, float]:
 
 
 def contrastive_oracle(x: Tensor, batch: Batch) -> float:
-    return nt_xent(*embedded(linear(), x, batch.views["contrastive"]), temperature=0.5)
+    return nt_xent(*embedded(linear(), x, batch.drawn["contrastive"]), temperature=0.5)
 
 
 def vicreg_oracle(x: Tensor, batch: Batch) -> float:
-    invariance, variance, covariance = vicreg_terms(*embedded(linear(), x, batch.views["vicreg"]))
+    invariance, variance, covariance = vicreg_terms(*embedded(linear(), x, batch.drawn["vicreg"]))
     return (25 * invariance + 25 * variance + 1 * covariance) / 5
 
 
 def jigsaw_oracle(x: Tensor, batch: Batch) -> float:
-    """The sum over the batch, as an attack climbs it."""
-    numbers, total = batch.views["jigsaw"], 0.0
+    """The sum over the batch, as an attack maximises it."""
+    numbers, total = batch.drawn["jigsaw"], 0.0
     for image, number in zip(x.numpy(), numbers, strict=True):
         logits = linear(12)(torch.from_numpy(cut_and_place(image, jigsaw.orders(4, 12)[number], 2))[None])[0].numpy()
         total -= logits[number] - np.log(np.exp(logits).sum())
@@ -105,7 +111,7 @@ CASES: dict[str, tuple[Callable[[Tensor, Batch], float], int, bool]] = {  # orac
 @pytest.mark.parametrize("name", CASES)
 def test_the_loss_is_the_formula(name: str, batch: Batch) -> None:
     oracle, outputs, coupled = CASES[name]
-    loss = load(LOSSES[name].function)(linear(outputs), batch.x, batch)
+    loss = load(LOSSES[name].function)(linear(outputs), batch.x, task(name, batch.x, batch))
     assert loss.shape == (B,)
     if coupled:
         assert (loss == loss[0]).all()
@@ -118,7 +124,7 @@ def test_the_loss_is_the_formula(name: str, batch: Batch) -> None:
 def test_the_gradient_is_that_of_the_formula_by_finite_differences(name: str, batch: Batch) -> None:
     oracle, outputs, coupled = CASES[name]
     x = batch.x.clone().requires_grad_()
-    loss = load(LOSSES[name].function)(linear(outputs), x, batch)
+    loss = load(LOSSES[name].function)(linear(outputs), x, task(name, x, batch))
     (gradient,) = torch.autograd.grad(loss.mean() if coupled else loss.sum(), x)
     step = 1e-5
     for index in itertools.product(range(B), [0], range(0, 6, 2), range(1, 6, 2)):
@@ -131,11 +137,11 @@ def test_the_gradient_is_that_of_the_formula_by_finite_differences(name: str, ba
 
 
 def test_the_formulas_are_tested_where_every_part_of_them_acts(batch: Batch) -> None:
-    first, second = embedded(linear(), batch.x, batch.views["vicreg"])
+    first, second = embedded(linear(), batch.x, batch.drawn["vicreg"])
     assert all(term > 1e-3 for term in vicreg_terms(first, second))
     spread = np.concatenate([first.std(axis=0, ddof=1), second.std(axis=0, ddof=1)])
     assert spread.min() < 0.9
-    wide = embedded(linear(scale=20), batch.x, batch.views["vicreg"])
+    wide = embedded(linear(scale=20), batch.x, batch.drawn["vicreg"])
     assert min(each.std(axis=0, ddof=1).max() for each in wide) > 1, "the hinge is off for some outputs"
     loss = vicreg.regularised(*map(torch.from_numpy, wide), THEIRS)
     invariance, variance, covariance = vicreg_terms(*wide)
@@ -155,16 +161,19 @@ def test_vicreg_of_one_image_is_refused() -> None:
 
 
 def test_contrastive_accuracy_is_finding_the_other_view(batch: Batch) -> None:
-    same = Batch(batch.x, batch.y, {"contrastive": batch.views["contrastive"][:1].expand(2, -1, -1)})
-    assert contrastive.correct(linear(), batch.x, same).all(), "the partner is the same view"
-    collapsed = contrastive.correct(lambda x, head="class": torch.ones(len(x), 3), batch.x, batch)
+    same = Batch(batch.x, batch.y, {"contrastive": batch.drawn["contrastive"][:, :1].expand(-1, 2, -1)})
+    assert contrastive.correct(linear(), batch.x, task("contrastive", batch.x, same)).all(), (
+        "the partner is the same view"
+    )
+    given = task("contrastive", batch.x, batch)
+    collapsed = contrastive.correct(lambda x, head="class": torch.ones(len(x), 3), batch.x, given)
     assert collapsed.shape == (B,)
     assert collapsed.sum() <= 1, "nothing sets the partner apart"
-    first, second = embedded(linear(), batch.x, batch.views["contrastive"])
+    first, second = embedded(linear(), batch.x, batch.drawn["contrastive"])
     z = np.concatenate([first, second])
     z /= np.linalg.norm(z, axis=1, keepdims=True)
     expected = [max((j for j in range(2 * B) if j != i), key=lambda j, i=i: z[i] @ z[j]) == i + B for i in range(B)]
-    assert contrastive.correct(linear(), batch.x, batch).tolist() == expected
+    assert contrastive.correct(linear(), batch.x, given).tolist() == expected
 
 
 @pytest.mark.parametrize("name", ["contrastive", "vicreg"])
@@ -178,9 +187,9 @@ def test_half_precision_stops_at_the_head(name: str, batch: Batch) -> None:
 
     loss = load(LOSSES[name].function)
     with torch.autocast("cpu", torch.bfloat16):
-        inside = loss(model, x, batch)
+        inside = loss(model, x, task(name, x, batch))
     assert inside.dtype == torch.float32
-    assert torch.equal(inside, loss(model, x, batch))
+    assert torch.equal(inside, loss(model, x, task(name, x, batch)))
 
 
 @pytest.mark.parametrize(("side", "count"), [COARSE, FINE])
@@ -242,8 +251,9 @@ def test_heads_have_an_output_per_order_and_draws_are_balanced() -> None:
 
 
 def test_jigsaw_knows_when_it_is_right(batch: Batch) -> None:
-    numbers = batch.views["jigsaw"]
-    right = jigsaw.correct(lambda x, head="class": torch.eye(12)[numbers], batch.x, batch)
-    wrong = jigsaw.correct(lambda x, head="class": torch.eye(12)[(numbers + 1) % 12], batch.x, batch)
+    numbers = batch.drawn["jigsaw"]
+    given = task("jigsaw", batch.x, batch)
+    right = jigsaw.correct(lambda x, head="class": torch.eye(12)[numbers], batch.x, given)
+    wrong = jigsaw.correct(lambda x, head="class": torch.eye(12)[(numbers + 1) % 12], batch.x, given)
     assert right.all()
     assert not wrong.any()

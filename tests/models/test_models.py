@@ -1,10 +1,12 @@
 """Networks: shapes, seeds, normalisation, saving and loading."""
 
+import doctest
 from pathlib import Path
 
 import pytest
 import torch
-from ssrob.models.network import Architecture, Forward, Network, build
+from ssrob.models.feature_cache import FeatureCache
+from ssrob.models.network import Architecture, Network, build
 from ssrob.models.serialization import (
     load_backbone,
     load_network,
@@ -163,12 +165,25 @@ def test_images_that_terms_share_go_through_the_network_once() -> None:
     network = build(architecture(rotation=4, **{"class": 10}), seed=0).eval()
     calls: list[int] = []
     network.backbone.register_forward_hook(lambda *_: calls.append(1))
-    model, x = Forward(network), torch.rand(2, 1, 8, 8)
+    model, x = FeatureCache(network), torch.rand(2, 1, 8, 8)
     outputs = model(x), model(x), model(x, head="rotation")
     assert len(calls) == 1
     assert torch.equal(outputs[0], outputs[1])
     model(x.clone())
     assert len(calls) == 2
+
+
+def test_the_example_of_the_feature_cache_makes_the_passes_it_says() -> None:
+    network = build(architecture(rotation=4, **{"class": 10}), seed=0).eval()
+    calls: list[int] = []
+    network.backbone.register_forward_hook(lambda *_: calls.append(1))
+    x = torch.rand(2, 1, 8, 8)
+    names = {"FeatureCache": FeatureCache, "network": network, "x": x, "d": torch.full_like(x, 0.1)}
+    (example,) = doctest.DocTestFinder(recurse=False).find(FeatureCache, "FeatureCache", globs=names)
+    assert doctest.DocTestRunner().run(example, clear_globs=False).failed == 0
+    assert len(calls) == 1 + 1 + 1
+    assert torch.allclose(example.globs["gap"], network(x + 0.1) - network(x), atol=1e-6)  # float32
+    assert example.globs["gap"].requires_grad
 
 
 def test_a_layer_without_initialisation_is_an_error() -> None:

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from ssrob.losses.batch import Batch
-from ssrob.models.network import Architecture, Forward, Network, build
+from ssrob.losses.batch import Batch, task_at
+from ssrob.models.feature_cache import FeatureCache
+from ssrob.models.network import Architecture, Network, build
 from ssrob.models.serialization import load_backbone, load_network, save_architecture, save_weights
 from ssrob.planning.specs import Objective
 from ssrob.registry.lookup import load
-from ssrob.training.objective import training_terms
 from ssrob.training.perturbations import image_sets
+from ssrob.training.train_step import loss_terms
 from tests.trainings import make, objective_of, only, trained_plan
 
 TRADES = {
@@ -91,7 +92,7 @@ def test_clean_images_keep_their_branch_where_another_set_asks(tmp_path: Path) -
     network, batch = prepared(objective)
     images = image_sets(network, objective, batch, 0, 0)
     network.eval()
-    terms = training_terms(Forward(network, objective.batchnorm), objective, images, batch)
+    terms = loss_terms(FeatureCache(network, objective.batchnorm), objective, images, batch)
     p = network(batch.x).softmax(dim=1)
     with network.in_branch("aux"):
         q = network(images["adv"]).softmax(dim=1)
@@ -102,7 +103,7 @@ def test_clean_images_keep_their_branch_where_another_set_asks(tmp_path: Path) -
     start = batch.x + 0.01
     kl = load(objective.row("kl_to_clean").function)
     with network.in_branch("aux"):
-        other = kl(network, start, batch).mean()
+        other = kl(network, start, task_at(objective, "kl_to_clean", start, batch)).mean()
     assert abs(other.item() - expected.item()) > 1e-3, "one branch for both would give another value"
 
 
@@ -119,7 +120,7 @@ def test_a_set_that_vanishes_takes_its_branch_along(tmp_path: Path) -> None:
 def test_fine_tuning_starts_from_the_main_branch(tmp_path: Path) -> None:
     rows = {
         "acl": {
-            "perturb": {"adv": {"climb": {"contrastive": 1}, "layout": "copies"}},
+            "perturb": {"adv": {"maximise": {"contrastive": 1}, "layout": "copies"}},
             "train": {"clean": {"contrastive": 0.5}, "adv": {"contrastive": 0.5}},
             "batchnorm": {"clean": "clean"},
         }

@@ -9,13 +9,13 @@ import torch
 from ssrob.config.family import family
 from ssrob.config.loader import load_study, parse_study
 from ssrob.config.variants import Variant
-from ssrob.models.network import Forward
-from ssrob.planning.cost import Passes, epochs_passes, step_passes
+from ssrob.models.feature_cache import FeatureCache
+from ssrob.planning.cost import Passes, step_passes
 from ssrob.planning.objectives import resolve_objective
 from ssrob.planning.plan import make_plan
 from ssrob.planning.specs import Objective, TrainSpec
-from ssrob.training.objective import total, training_terms
 from ssrob.training.perturbations import image_sets
+from ssrob.training.train_step import loss_terms, weighted_sum
 from tests.conftest import ROOT, tiny_config
 from tests.trainings import make
 from torch import Tensor
@@ -43,7 +43,7 @@ def made(objective: Objective) -> Passes:
 
     network.backbone.register_forward_hook(forward)
     images = image_sets(network, objective, batch, 0, 0)
-    total(training_terms(Forward(network, objective.batchnorm), objective, images, batch)).backward()
+    weighted_sum(loss_terms(FeatureCache(network, objective.batchnorm), objective, images, batch)).backward()
     return Passes(counted["forward"], counted["input"], counted["full"])
 
 
@@ -73,14 +73,13 @@ def test_a_published_method_costs_what_is_counted(path: Path) -> None:
 
 
 OPTIONS = {
-    "resample": {"perturb": {"adv": {"climb": {"xent": 1, "ssl": 1}, "resample": True}}, "train": {"adv": {"xent": 1}}},
     "branches": {
         "perturb": {"adv": {"kl_to_clean": 1}},
         "train": {"clean": {"xent": 1, "ssl": 1}, "adv": {"kl_to_clean": 6}},
         "batchnorm": {"adv": "aux"},
     },
     "one view moves": {
-        "perturb": {"adv": {"climb": {"contrastive": 1}, "layout": "copies", "views": "contrastive_second"}},
+        "perturb": {"adv": {"maximise": {"contrastive": 1}, "layout": "copies", "views": "contrastive_second"}},
         "train": {"adv": {"contrastive": 1}, "clean": {"contrastive": 1}},
     },
     "shared views": {
@@ -88,7 +87,7 @@ OPTIONS = {
         "train": {"adv": {"xent": 1, "ssl": 1, "views_xent": 1}, "clean": {"ssl": 1, "views_xent": 1}},
     },
     "a dropped attack": {
-        "perturb": {"adv": {"climb": {"xent": 1, "ssl": 1}, "layout": "copies"}},
+        "perturb": {"adv": {"maximise": {"xent": 1, "ssl": 1}, "layout": "copies"}},
         "train": {"adv": {"xent": 1}},
     },
 }
@@ -99,22 +98,3 @@ def test_an_option_costs_what_is_counted(name: str, tmp_path: Path) -> None:
     variant = Variant.model_validate(OPTIONS[name])
     objective = resolve_objective(parse_study(tiny_config(tmp_path)), variant, norm="linf", task="rotation", weight=0.5)
     assert made(objective) == step_passes(objective)
-
-
-def test_while_a_scheduled_weight_is_zero_its_passes_are_not_made(tmp_path: Path) -> None:
-    told = {
-        "perturb": {"adv": {"xent": 1, "ssl": "w"}},
-        "train": {"adv": {"xent": 1, "ssl": "w"}},
-        "weight_schedule": {"ssl": {"start": 0, "end": 1, "after": 0.25, "until": 0.5}},
-    }
-    study = parse_study(tiny_config(tmp_path))
-    objective = resolve_objective(study, Variant.model_validate(told), norm="linf", task="rotation", weight=0.5)
-    at = resolve_objective(study, study.variants["at"], norm="linf", task="rotation", weight=0.5)
-    joint = resolve_objective(study, study.variants["at_ssl_joint"], norm="linf", task="rotation", weight=0.5)
-    early, late = (objective.keeping(objective.factors(share)) for share in (0.2, 0.3))
-    assert made(early) == step_passes(early) == step_passes(at)
-    assert made(late) == step_passes(late) == step_passes(joint)
-    expected = 8 * (0.25 * step_passes(at).equivalent + 0.75 * step_passes(joint).equivalent)
-    assert epochs_passes(objective, 8, 8) == pytest.approx(expected)
-    assert epochs_passes(objective, 8, 2) == pytest.approx(2 * step_passes(at).equivalent)
-    assert epochs_passes(at, 3, 2) == 2 * step_passes(at).equivalent

@@ -105,13 +105,6 @@ def test_eps_and_step_scale_together(tmp_path: Path) -> None:
     assert (half["eps"], half["step_size"]) == (whole["eps"] / 2, whole["step_size"] / 2)
 
 
-def test_normalised_weights_sum_to_one(tmp_path: Path) -> None:
-    variants = {"x": {"train": {"clean": {"xent": 3, "ssl": "2*w"}}, "normalise_weights": True}}
-    study = parse_study(tiny_config(tmp_path, variants=variants))
-    objective = resolve_objective(study, study.variants["x"], norm="linf", task="rotation", weight=0.5)
-    assert objective.train == {"clean": {"xent": 0.75, "rotation": 0.25}}
-
-
 def test_passes_of_a_step_are_counted_from_the_objective(tmp_path: Path) -> None:
     study = parse_study(tiny_config(tmp_path))  # two attack steps
 

@@ -34,7 +34,7 @@ def slow_config(results: Path) -> dict[str, Any]:
         results,
         plugins=["slow_loss"],
         variants={"slow": {"train": {"clean": {"slow_xent": 1}}}},
-        finetune=training | {"validate_every": 10, "record_every": 1},
+        finetune=training | {"validate_every": 10},
         arms=[{"variant": "slow"}],
         findings={},
     )

@@ -15,7 +15,7 @@ from ssrob.attacks.frozen import frozen
 from ssrob.attacks.lp_ball import GEOMETRIES
 from ssrob.config.loader import parse_study
 from ssrob.data.prepared import Prepared
-from ssrob.losses.batch import Batch, Model
+from ssrob.losses.batch import Model, Task
 from ssrob.models.network import Architecture, Network, build
 from ssrob.planning.evaluation_specs import own_tasks, study_tasks
 from ssrob.planning.plan import Plan, make_plan
@@ -120,14 +120,14 @@ def test_an_attacked_probe_is_never_better_than_a_clean_one_and_eps_0_changes_no
 # --- diagnoses ---
 
 
-def twin(model: Model, x: Tensor, batch: Batch) -> Tensor:
+def twin(model: Model, x: Tensor, task: Task) -> Tensor:
     """Cross-entropy once more, by another name."""
-    return F.cross_entropy(model(x), batch.y, reduction="none")
+    return F.cross_entropy(model(x), task.labels, reduction="none")
 
 
-def opposite(model: Model, x: Tensor, batch: Batch) -> Tensor:
+def opposite(model: Model, x: Tensor, task: Task) -> Tensor:
     """Three times the negative of cross-entropy."""
-    return -3 * F.cross_entropy(model(x), batch.y, reduction="none")
+    return -3 * F.cross_entropy(model(x), task.labels, reduction="none")
 
 
 @pytest.fixture
@@ -263,7 +263,9 @@ def test_a_fitted_head_learns_and_leaves_the_rest(study: tuple[Plan, Store]) -> 
 
 
 def test_a_task_that_is_only_attacked_has_no_head_of_its_own() -> None:
-    attacked = {"adv": {"climb": {"xent": 1, "rotation": 1}, "norm": "linf", "eps": 0.1, "steps": 1, "step_size": 0.1}}
+    attacked = {
+        "adv": {"maximise": {"xent": 1, "rotation": 1}, "norm": "linf", "eps": 0.1, "steps": 1, "step_size": 0.1}
+    }
     assert own_tasks(Objective(perturb=attacked, train={"adv": {"xent": 1.0}})) == []
     assert own_tasks(Objective(train={"clean": {"xent": 1.0, "rotation": 0.0, "vicreg": 0.5}})) == ["vicreg"]
 

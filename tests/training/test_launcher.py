@@ -23,7 +23,7 @@ from ssrob.runtime import runner
 from ssrob.seeding import generator
 from ssrob.storage.store import Store, sha256
 from ssrob.storage.tables import read_table
-from ssrob.training.distributed import Team
+from ssrob.training.distributed import ReplicaGroup
 from tests.conftest import tiny_config
 
 PAIR = {"replicas": 2}
@@ -50,7 +50,7 @@ def records(store: Store, stage: Stage) -> pd.Series:
 @pytest.mark.parametrize(
     "changes",
     [
-        BARE | {"arms": [JOINT], "finetune": {"ema": 0.9, "augment": ["crop", "flip"], "label_smoothing": 0.1}},
+        BARE | {"arms": [JOINT], "finetune": {"ema": 0.9, "augment": ["crop", "flip"]}},
         {"arms": [{"variant": "at", "norm": "linf", "init": "ssl", "tune": "head"}]},
     ],
     ids=["without BatchNorm", "head alone"],
@@ -178,19 +178,16 @@ def test_the_parts_of_a_batch_make_up_the_whole(task: str, count: int) -> None:
     drawn = load(row.draw)(count, generator(0, "view"), **row.arguments)
     x = torch.rand(count, 1, 4, 4)
     moved = {"adv": x + 1, "adv:two": torch.cat([x + 2, x + 3])}
-    batch = Batch(x, torch.arange(count), {task: drawn}, moved, {f"adv:{task}": torch.stack([drawn, drawn])})
-    parts = [Team(rank, 2).part(batch) for rank in range(2)]
-    axis = 1 if task in ("contrastive", "vicreg") else 0
-    assert torch.equal(torch.cat([part.views[task] for part in parts], dim=axis), drawn)
+    batch = Batch(x, torch.arange(count), {task: drawn}, moved)
+    parts = [ReplicaGroup(rank, 2).local_shard(batch) for rank in range(2)]
+    assert torch.equal(torch.cat([part.drawn[task] for part in parts]), drawn)
     assert torch.equal(torch.cat([part.x for part in parts]), x)
     assert torch.equal(torch.cat([part.y for part in parts]), batch.y)
     assert torch.equal(torch.cat([part.starts["adv"] for part in parts]), x + 1)
     both = torch.cat([part.starts["adv:two"].unflatten(0, (2, -1)) for part in parts], dim=1)
     assert torch.equal(both, torch.stack([x + 2, x + 3]))
-    steps = torch.cat([part.resampled[f"adv:{task}"] for part in parts], dim=1 + axis)
-    assert torch.equal(steps, torch.stack([drawn, drawn]))
     with pytest.raises(ValueError, match="cannot be shared equally by 7 replicas"):
-        Team(0, 7).part(batch)
+        ReplicaGroup(0, 7).local_shard(batch)
 
 
 def test_replicas_that_do_not_fit_are_refused(tmp_path: Path) -> None:

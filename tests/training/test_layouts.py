@@ -7,22 +7,21 @@ import pytest
 import torch
 from ssrob.config.loader import parse_study
 from ssrob.config.study import ConfigError, Training
-from ssrob.losses.batch import Batch
+from ssrob.losses.batch import Batch, task_at, views_at
 from ssrob.losses.rotation import rotate
 from ssrob.planning.objectives import resolve_objective
-from ssrob.planning.specs import Objective, TrainSpec
+from ssrob.planning.specs import TrainSpec
 from ssrob.registry.lookup import load
 from ssrob.training import perturbations
 from ssrob.training.perturbations import draw_starts, draw_views, image_sets
-from ssrob.training.train_step import GRADIENT, descend
+from ssrob.training.train_step import GRADIENT, compute_gradients
 from tests.conftest import tiny_config
 from tests.trainings import make, objective_of
-from torch import Tensor
 
-COPIES = {"climb": {"xent": 1, "ssl": "w"}, "layout": "copies"}
+COPIES = {"maximise": {"xent": 1, "ssl": "w"}, "layout": "copies"}
 JOINT = {"perturb": {"adv": COPIES}, "train": {"adv": {"xent": 1, "ssl": "w"}}}
 SEPARATE = {
-    "perturb": {"adv": {"xent": 1}, "adv_ssl": {"climb": {"ssl": 1}, "layout": "copies"}},
+    "perturb": {"adv": {"xent": 1}, "adv_ssl": {"maximise": {"ssl": 1}, "layout": "copies"}},
     "train": {"adv": {"xent": 1}, "adv_ssl": {"ssl": "w"}},
 }
 
@@ -44,20 +43,22 @@ def test_with_copies_a_joint_attack_is_separate_attacks_bit_for_bit(norm: str, t
             {"data": "x", "variant": "x", "seed": 0, "model": {"name": "resnet"}, "objective": objective}
             | {"training": Training()}
         )
-        gradients = {name: g for name, g in descend(network, spec, drawn).items() if name.startswith(GRADIENT)}
+        gradients = {
+            name: g for name, g in compute_gradients(network, spec, drawn).items() if name.startswith(GRADIENT)
+        }
         found[-1] += [gradients[name] for name in sorted(gradients)]
     assert len(found[0]) == len(found[1]) > 25
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
     assert not torch.equal(found[0][0], batch.x)
 
 
-def test_a_joint_attack_on_copies_climbs_the_sum_of_all_losses_at_once(tmp_path: Path) -> None:
+def test_a_joint_attack_on_copies_maximises_the_sum_of_all_losses_at_once(tmp_path: Path) -> None:
     """One simultaneous attack on all tensors, written again, for a weight that is no power of two."""
     objective = objective_of(tmp_path, JOINT)
     network, batch = make(objective)
     batch = draw_starts(objective, batch, 0, 0)
-    found = perturbations.perturbed(network, objective, batch)
-    perturbation, k = objective.perturb["adv"], batch.views["rotation"]
+    found = perturbations.perturb(network, objective, batch)
+    perturbation, k = objective.perturb["adv"], batch.drawn["rotation"]
     network.eval()
     bases = [batch.x, rotate(batch.x, k)]
     moved = [batch.starts["adv"].clone(), batch.starts["adv:rotation"].clone()]
@@ -79,7 +80,7 @@ def test_copies_are_bounded_in_the_space_of_their_views(tmp_path: Path) -> None:
     objective = objective_of(tmp_path, JOINT, task="contrastive", norm="l2")
     network, batch = make(objective)
     images = image_sets(network, objective, batch, 0, 0)
-    for number, base in enumerate(batch.seen("contrastive", batch.x)):
+    for number, base in enumerate(views_at(objective, "contrastive", batch.x, batch)):
         moved = images["adv:contrastive_" + ("first", "second")[number]]
         size = (moved - base).flatten(1).norm(dim=1)
         assert size.max() <= 0.5 + 1e-6  # float32
@@ -89,7 +90,7 @@ def test_copies_are_bounded_in_the_space_of_their_views(tmp_path: Path) -> None:
 
 
 def test_two_perturbations_of_the_same_views_start_apart(tmp_path: Path) -> None:
-    one = {"climb": {"ssl": 1}, "layout": "copies"}
+    one = {"maximise": {"ssl": 1}, "layout": "copies"}
     objective = objective_of(tmp_path, {"perturb": {"a": one, "b": one}, "train": {"a": {"ssl": 1}, "b": {"ssl": 1}}})
     _, batch = make(objective)
     starts = draw_starts(objective, batch, 0, 0).starts
@@ -97,10 +98,13 @@ def test_two_perturbations_of_the_same_views_start_apart(tmp_path: Path) -> None
 
 
 def test_only_the_named_views_move(tmp_path: Path) -> None:
-    one = {"climb": {"contrastive": 1}, "layout": "copies", "views": "contrastive_second"}
+    one = {"maximise": {"contrastive": 1}, "layout": "copies", "views": "contrastive_second"}
     objective = objective_of(tmp_path, {"perturb": {"adv": one}, "train": {"adv": {"contrastive": 1}}})
     network, batch = make(objective)
-    images, (first, second) = image_sets(network, objective, batch, 0, 0), batch.seen("contrastive", batch.x)
+    images, (first, second) = (
+        image_sets(network, objective, batch, 0, 0),
+        views_at(objective, "contrastive", batch.x, batch),
+    )
     assert torch.equal(images["adv:contrastive_first"], first)
     assert (images["adv:contrastive_second"] - second).abs().amax() == pytest.approx(0.1, abs=1e-6)
     assert torch.equal(images["adv"], batch.x)
@@ -112,7 +116,7 @@ def test_a_single_image_is_the_view_and_carries_both_labels(tmp_path: Path) -> N
     )
     network, batch = make(objective)
     images = image_sets(network, objective, batch, 0, 0)
-    turned = rotate(batch.x, batch.views["rotation"])
+    turned = rotate(batch.x, batch.drawn["rotation"])
     assert images["adv"] is images["adv:rotated"]
     assert (images["adv"] - turned).abs().amax() == pytest.approx(0.1, abs=1e-6)
 
@@ -137,51 +141,22 @@ def test_the_classes_at_the_views_are_learnt_by_the_control(tmp_path: Path) -> N
         network, batch = make(objective)
         network.eval()
         row = objective.row("views_xent")
-        found = load(row.function)(network, batch.x, batch)
-        logits = [network(each) for each in batch.seen(task, batch.x)]
+        found = load(row.function)(network, batch.x, task_at(objective, "views_xent", batch.x, batch))
+        logits = [network(each) for each in views_at(objective, task, batch.x, batch)]
         expected = sum(-each.log_softmax(dim=1)[range(16), batch.y] for each in logits) / len(logits)
         assert torch.allclose(found, expected, atol=1e-5)
         assert objective.heads == {}
 
 
-def seen_by_attack(objective: Objective, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
-    """The view parameters of every attack step, and at last those of the training."""
-    network, batch = make(objective)
-    seen: list[Tensor] = []
-    inner = perturbations.losses_at
-
-    def spy(model: Any, told: Objective, names: Any, images: Any, here: Batch) -> dict[str, Tensor]:
-        seen.append(here.views["rotation"])
-        return inner(model, told, names, images, here)
-
-    monkeypatch.setattr(perturbations, "losses_at", spy)
-    image_sets(network, objective, batch, 0, 0)
-    return [*seen, batch.views["rotation"]]
-
-
-@pytest.mark.parametrize("resample", [False, True])
-def test_views_are_drawn_anew_at_each_attack_step_on_request(
-    resample: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    climbing = {"climb": {"ssl": 1}, "resample": resample, "steps": 3}
-    told = {"perturb": {"adv": climbing}, "train": {"adv": {"ssl": 1}}}
-    seen = seen_by_attack(objective_of(tmp_path, told), monkeypatch)
-    again = seen_by_attack(objective_of(tmp_path, told), monkeypatch)
-    assert len(seen) == 4
-    assert all(torch.equal(one, other) for one, other in zip(seen, again, strict=True)), "a function of seed and step"
-    different = [not torch.equal(one, other) for i, one in enumerate(seen) for other in seen[:i]]
-    assert all(different) if resample else not any(different)
-
-
 def test_a_perturbation_has_a_step_size_of_its_own(tmp_path: Path) -> None:
-    climbing = {"climb": {"xent": 1}, "step_size": "1/100", "eps_scale": 0.5}
-    told = {"perturb": {"adv": climbing}, "train": {"adv": {"xent": 1}}}
+    attack = {"maximise": {"xent": 1}, "step_size": "1/100", "eps_scale": 0.5}
+    told = {"perturb": {"adv": attack}, "train": {"adv": {"xent": 1}}}
     adv = objective_of(tmp_path, told, eps_scale=2.0).perturb["adv"]
     assert (adv.eps, adv.step_size) == (0.1, 0.02)
 
 
 def at(layout: str, **told: Any) -> dict[str, Any]:
-    return {"climb": {"xent": 1, "ssl": 1}, "layout": layout} | told
+    return {"maximise": {"xent": 1, "ssl": 1}, "layout": layout} | told
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
@@ -191,29 +166,19 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "layout single needs a task with one view; 'contrastive' has contrastive_first, contrastive_second",
     ),
     "single trades": (
-        {"perturb": {"adv": at("single", climb={"kl_to_clean": 1})}, "train": {"adv": {"kl_to_clean": 1}}},
+        {"perturb": {"adv": at("single", maximise={"kl_to_clean": 1})}, "train": {"adv": {"kl_to_clean": 1}}},
         "rotation",
         "'kl_to_clean' compares with the image before the view",
     ),
-    "trained and not climbed": (
-        {"perturb": {"adv": at("copies", climb={"xent": 1})}, "train": {"adv": {"xent": 1, "ssl": 1}}},
+    "trained and not maximised": (
+        {"perturb": {"adv": at("copies", maximise={"xent": 1})}, "train": {"adv": {"xent": 1, "ssl": 1}}},
         "rotation",
-        "it climbs nothing that moves what 'rotation' sees",
+        "it maximises nothing that moves what 'rotation' sees",
     ),
     "another's view": (
         {"perturb": {"adv": at("copies", views="shuffled")}, "train": {"adv": {"xent": 1, "ssl": 1}}},
         "rotation",
         "views: found 'shuffled'; it could move rotated, x",
-    ),
-    "nothing to resample": (
-        {"perturb": {"adv": {"climb": {"xent": 1}, "resample": True}}, "train": {"adv": {"xent": 1}}},
-        "rotation",
-        r"resample: nothing it climbs draws a view, found \['xent'\]",
-    ),
-    "trained on nothing for a while": (
-        {"train": {"clean": {"ssl": 1}}, "weight_schedule": {"ssl": {"after": 0.5}}},
-        "rotation",
-        "nothing is trained from 0 to 0.5 of the steps",
     ),
 }
 
@@ -228,16 +193,15 @@ def test_what_makes_no_sense_is_refused(case: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"perturb": {"adv": at("copies", resample=True)}}, "resample needs layout 'shared'"),
+        ({"perturb": {"adv": at("shared", resample=True)}}, "resample was removed: views are drawn once per training"),
         ({"perturb": {"adv": at("shared", views="x")}}, "views needs layout 'copies', found 'shared'"),
         ({"perturb": {"adv": at("copies", view="jigsaw")}}, "view needs layout 'single', found 'copies'"),
         ({"perturb": {"adv": at("sharde")}}, "layout: Input should be 'shared', 'copies' or 'single', found 'sharde'"),
         ({"batchnorm": {"clear": "aux"}}, "batchnorm.clear: no such perturbation; defined: clean, adv"),
+        ({"weight_schedule": {"ssl": {"until": 0.5}}}, "weight_schedule was removed: weights are the same"),
+        ({"normalise_weights": True}, "normalise_weights was removed: write weights that sum to one; found True"),
+        ({"attack_mode": "train"}, "attack_mode was removed: attacks run with BatchNorm in eval mode"),
         ({"batchnorm": {"adv": "aux"}}, "no image set of train is left to the branch 'main'"),
-        ({"weight_schedule": {"jigsaw": {"until": 0.5}}}, "weight_schedule.jigsaw: no term has this loss"),
-        ({"weight_schedule": {"ssl": {"after": 0.5, "until": 0.5}}}, "after must be less than until"),
-        ({"weight_schedule": {"ssl": {"start": 1}}}, "start and end must differ, found 1 twice"),
-        ({"weight_schedule": {"ssl": {}}, "normalise_weights": True}, "weights that change are not normalised"),
     ],
 )
 def test_a_typo_is_refused_at_the_door(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -252,6 +216,6 @@ def test_draws_name_their_losses(tmp_path: Path) -> None:
     told: dict[str, Any] = {"norm": "linf", "task": "jigsaw", "weight": 0.5}
     batch = Batch(torch.rand(6, 1, 8, 8), torch.zeros(6, dtype=torch.int64))
     names = ("at_ssl_adv", "at_ssl_adv_views", "at_ssl_single", "at_ssl_single_views")
-    drawn = [draw_views(resolve_objective(study, study.variants[name], **told), batch, 0, 5).views for name in names]
+    drawn = [draw_views(resolve_objective(study, study.variants[name], **told), batch, 0, 5).drawn for name in names]
     assert all(set(views) == {"jigsaw"} for views in drawn)
     assert all(torch.equal(views["jigsaw"], drawn[0]["jigsaw"]) for views in drawn)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from ssrob.config.loader import parse_study
-from ssrob.losses.batch import Batch
+from ssrob.losses.batch import Batch, task_at
 from ssrob.models.serialization import load_network
 from ssrob.planning.cost import step_passes
 from ssrob.planning.objectives import resolve_objective
@@ -58,7 +58,7 @@ def test_a_joint_attack_climbs_the_task_and_leaves_no_trace(task: str, tmp_path:
     loss = load(LOSSES[task].function)
     network.eval()
     with torch.no_grad():
-        values = {name: loss(network, x, batch).mean() for name, x in images.items()}
+        values = {name: loss(network, x, task_at(objective, task, x, batch)).mean() for name, x in images.items()}
     assert values["adv_ssl"] > values["adv"], "the attack on the task raises its loss more than one on the classes"
     assert values["adv_ssl"] > values["clean"]
 
@@ -78,7 +78,7 @@ def test_views_are_drawn_once_per_step_and_anew_in_the_next(tmp_path: Path) -> N
     study = parse_study(tiny_config(tmp_path))
     objective = resolve_objective(study, study.variants["at_ssl_joint"], norm="linf", task="vicreg", weight=0.5)
     batch = Batch(torch.zeros(6, 1, 8, 8), torch.zeros(6, dtype=torch.int64))
-    first, again, other = (draw_views(objective, batch, 0, step).views["vicreg"] for step in (0, 0, 1))
+    first, again, other = (draw_views(objective, batch, 0, step).drawn["vicreg"] for step in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 

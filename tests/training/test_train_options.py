@@ -1,4 +1,4 @@
-"""Options of training: weight averaging, early stopping, label smoothing. Exact values, and the same bits resumed."""
+"""Options of training: weight averaging, what was removed. Exact values, and the same bits resumed."""
 
 import itertools
 import logging
@@ -7,15 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file
-from ssrob.analysis.collect import _arms
 from ssrob.config.loader import parse_study
-from ssrob.config.study import ConfigError
+from ssrob.config.study import ConfigError, Study
 from ssrob.data.loader import Batches
 from ssrob.data.prepared import Prepared
-from ssrob.losses.batch import Batch
-from ssrob.losses.supervised import xent
 from ssrob.models.network import Architecture, Network, build
 from ssrob.planning.plan import make_plan
 from ssrob.planning.specs import TrainSpec
@@ -23,11 +19,13 @@ from ssrob.planning.stage import Stage
 from ssrob.runtime import checkpoint, runner
 from ssrob.storage.store import Store, sha256
 from ssrob.storage.tables import read_table
-from ssrob.training import train, train_step
+from ssrob.training import train
 from ssrob.training.ema import WeightAverage
+from ssrob.training.fit import TrainingRun, fit
+from ssrob.training.state import TrainState, start
 from ssrob.training.validate import validate
 from tests.conftest import tiny_config
-from tests.trainings import plan_of, run_training, run_until
+from tests.trainings import plan_of, run_until
 
 AT = [{"variant": "at", "norm": "linf"}]
 
@@ -39,12 +37,12 @@ def finetuning(folder: Path, **training: Any) -> tuple[Stage, Store]:
     return next(iter(plan.of_kind("finetune").values())), store
 
 
-def set_up(stage: Stage, store: Store) -> tuple[train.State, train.Task]:
+def set_up(stage: Stage, store: Store) -> tuple[TrainState, TrainingRun]:
     """Make what `fit` works on, as the stage does."""
     spec, data = TrainSpec.model_validate(stage.spec), Prepared(store.folder(stage.parents["data"]))
-    state = train.start(spec, data, None, torch.device("cpu"), logging.getLogger("test"))
+    state = start(spec, data, None, torch.device("cpu"), logging.getLogger("test"))
     batches = Batches(*data.train(), spec.training.batch_size, spec.seed)
-    return state, train.Task(spec, batches, train._validation(data, spec, torch.device("cpu")))
+    return state, TrainingRun(spec, batches, train._validation(data, spec, torch.device("cpu")))
 
 
 def small_network() -> Network:
@@ -78,7 +76,7 @@ def test_the_average_is_what_is_validated_and_saved(tmp_path: Path) -> None:
     assert state.average
     replayed = {name: value.double() for name, value in state.network.state_dict().items()}
     told: dict[str, float] = {}
-    for metrics in train.fit(state, task):
+    for metrics in fit(state, task):
         t = state.step - 1
         d = min(0.5, (1 + t) / (10 + t))
         for name, value in state.network.state_dict().items():
@@ -98,90 +96,9 @@ def test_the_average_is_what_is_validated_and_saved(tmp_path: Path) -> None:
     assert told.items() <= dict(zip(records["metric"], records["value"], strict=True)).items()
 
 
-def scores(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
-    """Let the validations of a training give these scores, by epoch."""
-
-    def given(*_: object) -> dict[str, float]:
-        return {"validation/robust_accuracy": values[given.calls.pop(0)]}
-
-    given.calls = list(range(len(values)))  # type: ignore[attr-defined]
-    monkeypatch.setattr(train, "validate", given)
-
-
-@pytest.mark.parametrize(
-    ("training", "values", "epochs"),
-    [
-        ({"early_stop": 2}, [0.1, 0.3, 0.2, 0.3, 0.9], 4),  # equal is no better; the 0.9 is never seen
-        ({"early_stop": 1}, [0.1, 0.1], 2),
-        ({"early_stop": 3}, [0.3, 0.2, 0.4, 0.1, 0.1, 0.1], 6),
-        ({"early_stop": 1, "validate_every": 2}, [0.3, 0.2], 4),
-        ({"early_stop": 9}, [0.5] * 6, 6),
-    ],
-)
-def test_it_stops_after_so_many_validations_without_a_better_score(
-    training: dict[str, int], values: list[float], epochs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stage, store = finetuning(tmp_path, **{"epochs": 6} | training)
-    every = training.get("validate_every", 1)
-    scores(monkeypatch, values)
-    state, task = set_up(stage, store)
-    assert len(list(train.fit(state, task))) == epochs * task.batches.steps_per_epoch
-    assert state.best["epoch"] == every * (1 + values.index(max(values[: epochs // every])))
-
-
-def test_an_early_stop_is_told_and_counts_the_passes_that_were_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    training = tiny_config(tmp_path)["finetune"] | {"epochs": 9, "early_stop": 2}
-    plan, store = plan_of(tmp_path, finetune=training, arms=AT)
-    scores(monkeypatch, [0.5, 0.4, 0.3])
-    stage = run_training(plan, store)["at"]
-    assert store.provenance(stage.path)["stopped_epoch"] == 3
-    assert "stopped early after 3 epochs" in (store.folder(stage.path) / "log.txt").read_text()
-    (arms,) = _arms(plan, store)
-    assert arms["passes"].tolist() == [3 * 7]  # two attack steps and the training's forward and backward
-    assert read_table(store.output(stage.path, "training.parquet"))["epoch"].max() == 3
-
-
-def test_smoothed_labels_give_the_values_of_their_definition() -> None:
-    logits, y = torch.randn(5, 4, dtype=torch.float64), torch.tensor([0, 3, 1, 1, 2])
-    found = xent(lambda x: x, logits, Batch(logits, y, smoothing=0.2))
-    targets = 0.8 * F.one_hot(y, 4).double() + 0.2 / 4
-    torch.testing.assert_close(found, -(targets * logits.log_softmax(1)).sum(1), rtol=1e-12, atol=0)
-    assert torch.equal(xent(lambda x: x, logits, Batch(logits, y)), F.cross_entropy(logits, y, reduction="none"))
-
-
-def test_smoothing_changes_what_parameters_descend_and_not_what_attacks_climb(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[torch.Tensor] = []
-    terms = train_step.training_terms
-
-    def spied(model: Any, objective: Any, images: dict[str, torch.Tensor], batch: Batch) -> Any:
-        seen.append(images["adv"])
-        return terms(model, objective, images, batch)
-
-    monkeypatch.setattr(train_step, "training_terms", spied)
-    losses = []
-    for smoothing in (0.0, 0.1):
-        stage, store = finetuning(tmp_path / str(smoothing), label_smoothing=smoothing)
-        losses.append(float(next(train.fit(*set_up(stage, store)))["loss/total"]))
-    assert torch.equal(seen[0], seen[1])
-    assert losses[0] != losses[1]
-
-
-def test_smoothing_without_labels_to_smooth_is_refused(tmp_path: Path) -> None:
-    pretrain = tiny_config(tmp_path)["pretrain"] | {"label_smoothing": 0.1}
-    arms = [{"variant": "at", "norm": "linf", "init": "ssl"}]
-    with pytest.raises(ConfigError, match=r"pretrain\.label_smoothing: 'ssl' trains on no labels' .*found rotation"):
-        make_plan(parse_study(tiny_config(tmp_path, pretrain=pretrain, arms=arms)))
-
-
 OPTIONS: list[dict[str, Any]] = [
     {"ema": 0.9},
-    {"label_smoothing": 0.1},
-    {"early_stop": 2, "lr": 1e-6, "epochs": 9},
-    {"ema": 0.9, "label_smoothing": 0.1, "early_stop": 2, "augment": ["crop", "flip"]},
+    {"ema": 0.9, "augment": ["crop", "flip"]},
 ]
 
 
@@ -196,8 +113,6 @@ def test_a_training_with_options_goes_on_to_the_same_bits(options: dict[str, Any
     runner.run(stage, stopped, device="cpu")
     for name in ("last.safetensors", "best.safetensors", "training.parquet"):
         assert sha256(stopped.output(stage.path, name)) == sha256(through.output(stage.path, name)), name
-    if "early_stop" in options and "lr" in options:
-        assert stopped.provenance(stage.path)["stopped_epoch"] < 9
 
 
 def test_options_change_the_key_and_their_defaults_do_not(tmp_path: Path) -> None:
@@ -205,9 +120,23 @@ def test_options_change_the_key_and_their_defaults_do_not(tmp_path: Path) -> Non
         changed = tiny_config(tmp_path)["finetune"] | training
         return next(iter(make_plan(parse_study(tiny_config(tmp_path, finetune=changed))).of_kind("finetune")))
 
-    off = {"ema": None, "early_stop": None, "label_smoothing": 0}
-    assert key() == key(**off)
-    assert len({key(), key(ema=0.9), key(early_stop=3), key(label_smoothing=0.1)}) == 4
+    assert key() == key(ema=None)
+    assert key() != key(ema=0.9)
+
+
+REMOVED = {"early_stop": (None, 3), "label_smoothing": (0.0, 0.1), "record_every": (1, 10)}
+
+
+@pytest.mark.parametrize("name", REMOVED)
+def test_an_option_that_was_removed_says_so_and_its_default_is_accepted(name: str, tmp_path: Path) -> None:
+    default, value = REMOVED[name]
+
+    def study(given: float | None) -> Study:
+        return parse_study(tiny_config(tmp_path, finetune=tiny_config(tmp_path)["finetune"] | {name: given}))
+
+    assert study(default).finetune == parse_study(tiny_config(tmp_path)).finetune
+    with pytest.raises(ConfigError, match=f"finetune: {name} was removed: .*found {value}"):
+        study(value)
 
 
 class Clock:

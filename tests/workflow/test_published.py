@@ -15,7 +15,7 @@ from ssrob.models.network import Architecture, Network, build
 from ssrob.planning.plan import make_plan
 from ssrob.planning.specs import TrainSpec
 from ssrob.seeding import generator
-from ssrob.training.train_step import GRADIENT, descend, drawn
+from ssrob.training.train_step import GRADIENT, compute_gradients, sample_batch
 from tests.conftest import ROOT
 from torch import Tensor
 
@@ -48,10 +48,10 @@ def prepared(spec: TrainSpec) -> tuple[Network, Batch]:
         with torch.no_grad(), network.in_branch(branch):
             for head in heads:
                 network(torch.rand(30, 1, 8, 8, generator=draws), head=head)
-    return network, drawn(spec, x, y, step=3)
+    return network, sample_batch(spec, x, y, step=3)
 
 
-def climbed(network: Network, loss: Loss, base: Tensor, start: Tensor) -> Tensor:
+def pgd(network: Network, loss: Loss, base: Tensor, start: Tensor) -> Tensor:
     """Madry et al. 2018: sign steps within the l-inf ball and the box, with BatchNorm's running statistics."""
     network.eval()
     adv = start.clone()
@@ -86,7 +86,7 @@ def trades(network: Network, batch: Batch) -> Tensor:
         return (p * (p / q).log()).sum(dim=1).mean()
 
     network.eval()
-    adv = climbed(network, kl, batch.x, batch.starts["adv"])
+    adv = pgd(network, kl, batch.x, batch.starts["adv"])
     return xent(network, batch.x, batch.y) + 6 * kl(adv)
 
 
@@ -97,7 +97,7 @@ def ss_ood(network: Network, batch: Batch) -> Tensor:
     heads = ["class"] + 4 * ["rotation"]
     five = list(zip(seen, starts, labels, heads, strict=True))
     advs = [
-        climbed(network, lambda moved, y=label, h=head: xent(network, moved, y, h), base, start)  # type: ignore[misc]
+        pgd(network, lambda moved, y=label, h=head: xent(network, moved, y, h), base, start)  # type: ignore[misc]
         for base, start, label, head in five
     ]
     losses = [xent(network, adv, label, head) for adv, (_, _, label, head) in zip(advs, five, strict=True)]
@@ -105,17 +105,17 @@ def ss_ood(network: Network, batch: Batch) -> Tensor:
 
 
 def multi_task(network: Network, batch: Batch) -> Tensor:
-    k = batch.views["rotation"]
+    k = batch.drawn["rotation"]
     turned = torch.stack([torch.rot90(image, int(each), dims=(1, 2)) for image, each in zip(batch.x, k, strict=True)])
 
     def both(moved: Tensor) -> Tensor:
         return xent(network, moved, batch.y) + 0.5 * xent(network, moved, k, head="rotation")
 
-    return both(climbed(network, both, turned, batch.starts["adv"]))
+    return both(pgd(network, both, turned, batch.starts["adv"]))
 
 
 def several_tasks(network: Network, batch: Batch) -> Tensor:
-    k, number = batch.views["rotation"], batch.views["jigsaw"]
+    k, number = batch.drawn["rotation"], batch.drawn["jigsaw"]
 
     def both(x: Tensor) -> Tensor:
         turned = torch.stack([torch.rot90(image, int(each), dims=(1, 2)) for image, each in zip(x, k, strict=True)])
@@ -135,23 +135,23 @@ def several_tasks(network: Network, batch: Batch) -> Tensor:
 
 
 def rocl(network: Network, batch: Batch) -> Tensor:
-    first, second = (view(batch.x, each) for each in batch.views["rocl"])
+    first, second = (view(batch.x, each) for each in batch.drawn["rocl"].unbind(1))
 
     def against_second(moved: Tensor) -> Tensor:
         return pairs([network(moved, head="rocl"), network(second, head="rocl")])
 
-    adv = climbed(network, against_second, first, batch.starts["adv:rocl"])
+    adv = pgd(network, against_second, first, batch.starts["adv:rocl"])
     three = [network(each, head="rocl") for each in (first, second, adv)]
     return pairs(three) + pairs(three[1:]) / 256
 
 
 def acl(network: Network, batch: Batch) -> Tensor:
-    clean = torch.cat([view(batch.x, each) for each in batch.views["contrastive"]])
+    clean = torch.cat([view(batch.x, each) for each in batch.drawn["contrastive"].unbind(1)])
 
     def contrast(views: Tensor) -> Tensor:
         return pairs([network(each, head="contrastive") for each in views.chunk(2)])
 
-    adv = climbed(network, contrast, clean, batch.starts["adv:contrastive"])
+    adv = pgd(network, contrast, clean, batch.starts["adv:contrastive"])
     loss = 0.5 * contrast(adv)
     with network.in_branch("clean"):
         return loss + 0.5 * contrast(clean)
@@ -169,7 +169,7 @@ def test_a_training_step_is_the_paper_s_formula(path: Path) -> None:
     spec = spec_of(path)
     network, batch = prepared(spec)
     other = copy.deepcopy(network).train()
-    found = descend(network, spec, batch)
+    found = compute_gradients(network, spec, batch)
     loss = ORACLES[path.stem](other, batch)
     assert found["loss/total"].item() == pytest.approx(loss.item(), rel=1e-4)  # float32, sums in another order
     loss.backward()
@@ -194,13 +194,13 @@ def test_each_branch_s_statistics_are_those_of_its_own_images() -> None:
     norm = network.backbone.blocks[0].norm1
     before = {"main": norm.running_mean.clone(), "clean": norm.branches["clean"].running_mean.clone()}
     other = copy.deepcopy(network)
-    descend(network, spec, batch)
-    clean = [view(batch.x, each) for each in batch.views["contrastive"]]
+    compute_gradients(network, spec, batch)
+    clean = [view(batch.x, each) for each in batch.drawn["contrastive"].unbind(1)]
 
     def contrast(views: Tensor) -> Tensor:
         return pairs([other(each, head="contrastive") for each in views.chunk(2)])
 
-    adv = climbed(other, contrast, torch.cat(clean), batch.starts["adv:contrastive"]).chunk(2)
+    adv = pgd(other, contrast, torch.cat(clean), batch.starts["adv:contrastive"]).chunk(2)
     for name, images, layer in (("main", adv, norm), ("clean", clean, norm.branches["clean"])):
         expected = before[name]
         for each in images:
