@@ -1,11 +1,10 @@
 """The data sets of a study."""
 
-from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ssrob.config.fields import Choice, Count, Name, Number, Seed, Strict, as_list
+from ssrob.config.fields import AnyPath, Choice, Count, Name, Number, Resize, Seed, Strict, as_list
 from ssrob.registry.sources import SOURCES
 
 
@@ -16,12 +15,12 @@ class Data(Strict):
     """The name that results carry. Example: `cifar10`."""
     source: Annotated[str, Choice("data source", SOURCES.keys)]
     """Where the images come from."""
-    path: Path | None = None
+    path: AnyPath | None = None
     """Folder of the parquet files, folder that holds `train/` and `test/`, or folder to download CIFAR into."""
     train: Annotated[list[str], BeforeValidator(as_list)] = ["train*.parquet"]
-    """File patterns of the training split below `path`, for parquet."""
+    """Training split: file patterns below `path`, for parquet; the name of its folder, for a folder."""
     test: Annotated[list[str], BeforeValidator(as_list)] = ["test*.parquet"]
-    """File patterns of the test split below `path`, for parquet."""
+    """Test split: file patterns below `path`, for parquet; the name of its folder, for a folder; `[]` for none."""
     image_column: str = "image"
     """Column of the images, for parquet."""
     label_column: str | None = "label"
@@ -29,7 +28,10 @@ class Data(Strict):
     classes: list[str] | None = None
     """Names of the classes in the order of their labels. Default: those that the source itself gives."""
     size: Annotated[int, Field(ge=4, le=1024)] | None = None
-    """Resize images to this many pixels per side. Default: as they are."""
+    """Cut the centred square and shrink it to this many pixels per side. Default: images as they are."""
+    resize: Resize | None = None
+    """Bring the shorter side to this many pixels before a square of `size` is cut, as torchvision's `Resize` and
+    `CenterCrop` do. Example: `256` (bilinear) or `256 bicubic`."""
     train_images: Count | None = None
     """Use this many training images, the same number of each class, validation images included. Default: all."""
     test_images: Count | None = None
@@ -47,4 +49,11 @@ class Data(Strict):
     def _has_a_path(self) -> Self:
         if self.source in ("parquet", "folder") and self.path is None:
             raise ValueError(f"source {self.source!r} needs a path, found none")
+        return self
+
+    @model_validator(mode="after")
+    def _resize_comes_before_a_crop(self) -> Self:
+        if self.resize is not None and int(self.resize.split()[0]) < (self.size or 10**9):
+            allowed = "the shorter side, from which size x size pixels are cut; must be at least size"
+            raise ValueError(f"resize: {allowed}, found {self.resize} and size {self.size}")
         return self

@@ -1,11 +1,11 @@
 """How trained models are tested and looked into."""
 
-from pathlib import Path
 from typing import Annotated, ClassVar, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from ssrob.config.fields import (
+    AnyPath,
     Checkpoint,
     Choice,
     Count,
@@ -64,9 +64,9 @@ class CorruptionTest(Strict):
     """Severities, 1 to 5."""
     images: Count | None = None
     """Test images. Default: all."""
-    frost: Path | None = None
+    frost: AnyPath | None = None
     """Folder of frost photographs. Default: a procedural ice texture."""
-    official: Path | None = None
+    official: AnyPath | None = None
     """Folder of the published CIFAR-10-C or CIFAR-100-C files, used instead of making the images."""
     table: SeverityTable | None = None
     """What severities mean: the parameters of CIFAR-10-C or of ImageNet-C. Default: by the images' size."""

@@ -1,8 +1,10 @@
 """What the fields of a config are made of: names, numbers, weights, and models that refuse unknown keys. No torch."""
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -45,6 +47,27 @@ def parse_number(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError(f"expected a number, found {str(value).lower()}")
     return value
+
+
+def expand(path: object) -> str:
+    """Replace ``~`` and ``$NAME`` in a path, as a shell does; raises ValueError where one stands for nothing."""
+    found = os.path.expanduser(os.path.expandvars(str(path)))
+    if found.startswith("~") or re.search(r"\$(\w|\{)", found):
+        raise ValueError(f"no such home folder or environment variable, found {str(path)!r}")
+    return found
+
+
+def parse_path(value: object) -> object:
+    """Read a path of a config."""
+    return expand(value) if isinstance(value, str | Path) else value
+
+
+def parse_resize(value: object) -> object:
+    """Read what the shorter side of images is resized to: ``256`` (bilinear, as torchvision's) or ``256 bicubic``."""
+    match = RESIZE.fullmatch(str(value)) if not isinstance(value, bool) else None
+    if match is None:
+        raise ValueError(f"expected pixels of the shorter side such as 256 or '256 bicubic', found {value!r}")
+    return f"{int(match.group(1))} {match.group(2) or 'bilinear'}"
 
 
 def parse_weight(value: object) -> object:
@@ -113,13 +136,18 @@ class Choice:
 
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+RESIZE = re.compile(r"\s*([1-9]\d{0,3})(?:\s+(bilinear|bicubic))?\s*")
 WEIGHT = re.compile(r"(?:(\d+(?:\.\d+)?)\s*\*\s*)?w(?:\s*/\s*(\d+(?:\.\d+)?))?")
 _FRACTION = {"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^[0-9.]+\s*/\s*[0-9.]+$"}]}
 _WEIGHT_SCHEMA = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": f"^{WEIGHT.pattern}$"}]}
 
+_RESIZE_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": f"^{RESIZE.pattern}$"}]}
+
+Resize = Annotated[str, BeforeValidator(parse_resize), WithJsonSchema(_RESIZE_SCHEMA)]
 Number = Annotated[float, BeforeValidator(parse_number), WithJsonSchema(_FRACTION)]
 Positive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
+AnyPath = Annotated[Path, BeforeValidator(parse_path)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]  # tables hold it in 64 bits
 Weight = Annotated[float | str, BeforeValidator(parse_weight), WithJsonSchema(_WEIGHT_SCHEMA)]

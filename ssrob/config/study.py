@@ -13,6 +13,7 @@ from ssrob.config.data import Data
 from ssrob.config.evaluation import CorruptionTest, Diagnosis, Evaluation, Probing
 from ssrob.config.fields import (
     WEIGHT,
+    AnyPath,
     Checkpoint,
     ConfigError,
     Count,
@@ -106,7 +107,7 @@ class Study(Strict):
     """Gradients and transfer of perturbations; `off` leaves them out."""
     findings: Findings = Findings()
     """Which cells the claims are about, and how they are judged."""
-    results: Path = Path("results")
+    results: AnyPath = Path("results")
     """The results folder."""
     cuda_graphs: bool = True
     """On a GPU: capture training steps and replay them. Decides no result."""

@@ -1,12 +1,12 @@
 """The variants that a config may name: what perturbations maximise, what is minimised at which images, pre-training."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from ssrob.config.fields import (
+    AnyPath,
     Count,
     LossName,
     Name,
@@ -165,7 +165,7 @@ class Pretraining(Strict):
 
     objective: Variant | None = None
     eps_scale: Positive = 1.0
-    weights: Path | None = None
+    weights: AnyPath | None = None
 
     @model_validator(mode="before")
     @classmethod

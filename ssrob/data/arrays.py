@@ -6,7 +6,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
-from ssrob.data.decode import decode
+from ssrob.data.decode import Crop, decode
 from ssrob.data.types import DataError, Pixels, Rows, Split
 
 _CHUNK = 4096  # images looked at in one go
@@ -14,7 +14,7 @@ Shape = tuple[int, int, int]
 
 
 def write_images(
-    file: Path, split: Split, rows: Rows, size: int | None, expected: Shape | None = None
+    file: Path, split: Split, rows: Rows, crop: Crop | None, expected: Shape | None = None
 ) -> tuple[Shape, bool]:
     """Decode rows of a split, in the order given, into an array (N, H, W, 3) uint8.
 
@@ -23,7 +23,7 @@ def write_images(
     order, shape, images, grey = np.argsort(rows), expected, None, True
     reading = tqdm(split.read(rows[order]), f"decode {file.stem}", len(rows), leave=False, disable=None)
     for position, (where, content) in zip(order, reading, strict=True):
-        pixels, is_grey = decode(content, where, size)
+        pixels, is_grey = decode(content, where, crop)
         shape = shape or (pixels.shape[0], pixels.shape[1], 3)
         if pixels.shape != shape:
             found, before = (f"{width}x{height}" for height, width, _ in (pixels.shape, shape))

@@ -1,41 +1,132 @@
-"""From a source's images to pixels of one shape. Imports no torch."""
+"""From a source's images to pixels of one shape: what a viewer would show, or a refusal. Imports no torch."""
 
 import io
 import struct
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
+from ssrob.config.study import Data
 from ssrob.data.types import DataError, Pixels
 
 # What Pillow raises for files that are cut short or damaged, by format.
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
-_GREY = ("1", "L", "LA")
-_DEEP = ("I", "F")  # more than 8 bits a channel; conversion would clip instead of scale
+_DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    Image.DecompressionBombError,
+    ImageCms.PyCMSError,
+)
+_GREY = ("1", "L", "LA", "I", "I;16", "I;16L", "I;16B", "I;16N")
+_SIXTEEN = ("PNG", "PPM", "JPEG2000")  # formats whose 32-bit mode "I" holds 16-bit values
+_UPRIGHT = {  # EXIF orientation -> what turns the stored pixels into the picture
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_BACKGROUND = (255, 255, 255)  # behind transparent pixels: a page
 
 
-def decode(content: bytes | Pixels, where: str, size: int | None) -> tuple[Pixels, bool]:
+@dataclass(frozen=True)
+class Crop:
+    """How images come to one size.
+
+    size: the centred square of so many pixels; of the largest one, shrunk by Pillow's bicubic filter, without `resize`.
+    resize: what the shorter side is brought to before, and by which filter, as torchvision's `Resize` does.
+    """
+
+    size: int
+    resize: tuple[int, str] | None = None
+
+
+def crop_of(data: Data) -> Crop | None:
+    """Return the crop that a config asks for; None: images stay as they are."""
+    if data.size is None:
+        return None
+    if data.resize is None:
+        return Crop(data.size)
+    side, name = data.resize.split()
+    return Crop(data.size, (int(side), name))
+
+
+def decode(content: bytes | Pixels, where: str, crop: Crop | None) -> tuple[Pixels, bool]:
     """Return pixels (H, W, 3) uint8 and whether the image is grey (three equal channels).
 
-    Transparency is dropped. With `size`, the largest centred square is resized to size x size with Pillow's
-    bicubic filter, which averages over all source pixels when it shrinks.
+    As a viewer shows it: turned upright, 16 bits as their upper 8, transparency over white, CMYK by its colour profile
+    or by Pillow's formula. Animations are refused, as are values whose range the file does not state.
     """
-    if isinstance(content, np.ndarray) and size is None:
+    if isinstance(content, np.ndarray) and crop is None:
         grey = content.ndim == 2
         return (np.repeat(content[..., None], 3, axis=-1) if grey else content), grey
     try:
+        if isinstance(content, bytes) and not content:
+            raise ValueError("it is empty: 0 bytes")
         image = Image.fromarray(content) if isinstance(content, np.ndarray) else Image.open(io.BytesIO(content))
-        if image.mode.startswith(_DEEP):
-            raise DataError(f"{where}: expected an image of 8 bits a channel, found Pillow mode {image.mode!r}")
-        pixels = image.convert("RGB")
+        grey = image.mode in _GREY
+        pixels = _as_shown(image, where)
     except _DAMAGED as error:
         if isinstance(error, DataError):
             raise
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
         raise DataError(f"{where}: cannot be decoded ({reason})") from error
-    if size is not None:
-        side = min(pixels.size)
-        left, top = (pixels.width - side) // 2, (pixels.height - side) // 2
-        square = pixels.crop((left, top, left + side, top + side))
-        pixels = square.resize((size, size), Image.Resampling.BICUBIC)
-    return np.asarray(pixels), image.mode in _GREY
+    return np.asarray(pixels if crop is None else _cropped(pixels, crop)), grey
+
+
+def _as_shown(image: Image.Image, where: str) -> Image.Image:
+    """Return an image as RGB, as a viewer shows it."""
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":  # a camera's JPEG with a preview: the first is the photograph
+        raise DataError(f"{where}: expected one image, found {frames} (an animation or several pages)")
+    image.load()
+    turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    if turn is not None:
+        image = image.transpose(turn)
+    if image.mode.startswith(("I", "F")):
+        return _eight_bits(image, where).convert("RGB")
+    if image.mode == "CMYK" and (profile := image.info.get("icc_profile")):
+        return _converted(image, profile)
+    if image.has_transparency_data:
+        layered = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layered.size, (*_BACKGROUND, 255)), layered).convert("RGB")
+    return image.convert("RGB")
+
+
+def _eight_bits(image: Image.Image, where: str) -> Image.Image:
+    """Take the upper 8 of 16 bits, as Pillow itself does of colour images."""
+    if not image.mode.startswith("I;16") and not (image.mode == "I" and image.format in _SIXTEEN):
+        told = "expected 8 or 16 bits a channel, whose range is known; save it so"
+        raise DataError(f"{where}: {told}; found Pillow mode {image.mode!r}")
+    return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+
+
+def _converted(image: Image.Image, profile: bytes) -> Image.Image:
+    source, shown = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
+    converted: Any = ImageCms.profileToProfile(image, source, shown, outputMode="RGB")
+    assert isinstance(converted, Image.Image)  # None is for a change in place
+    return converted
+
+
+def _cropped(image: Image.Image, crop: Crop) -> Image.Image:
+    if crop.resize is None:
+        side = min(image.size)
+        square = image.crop(_centred(image, side))
+        return square.resize((crop.size, crop.size), Image.Resampling.BICUBIC)
+    side, name = crop.resize
+    short = min(image.size)
+    width, height = (side if length == short else int(side * length / short) for length in image.size)
+    resized = image.resize((width, height), Image.Resampling[name.upper()])
+    left, top = round((width - crop.size) / 2), round((height - crop.size) / 2)
+    return resized.crop((left, top, left + crop.size, top + crop.size))
+
+
+def _centred(image: Image.Image, side: int) -> tuple[int, int, int, int]:
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return left, top, left + side, top + side

@@ -1,36 +1,159 @@
 """The source `folder`: one folder of image files per class. Imports no torch."""
 
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from ssrob.config.study import Data
-from ssrob.data.types import UNLABELLED, DataError, Opened, Pixels, Rows, Split, refusal
+from ssrob.data.split_names import TESTED, split_of
+from ssrob.data.types import UNLABELLED, DataError, Opened, OpenedTest, Pixels, Rows, Split, refusal
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".webp", ".gif"),
+    *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"),
+)
+
+
+@dataclass
+class Found:
+    """The image files below a folder, by name, and what is there beside them."""
+
+    images: list[Path] = field(default_factory=list)
+    nested: int = 0  # images that lie in folders below
+    others: Counter[str] = field(default_factory=Counter)  # other files, by suffix
+
+    def add(self, folder: Path, names: Iterable[str], *, nested: bool) -> None:
+        """Sort the files of one folder into images and others."""
+        for name in names:
+            if name.startswith("."):
+                self.others["hidden"] += 1
+            elif name.lower().endswith(SUFFIXES):
+                self.images.append(folder / name)
+                self.nested += nested
+            else:
+                self.others[Path(name).suffix.lower() or "no suffix"] += 1
 
 
 def folder(data: Data) -> Opened:
-    """Open path/train/<class>/ and path/test/<class>/, or path/<class>/ where there is no test split.
+    """Open path/train/<class>/ and path/test/<class>/ (or val/), or path/<class>/ where there is no test split.
 
-    Classes stand in the order of the config's `classes`, else of their names; files in the order of names.
-    Unlabelled: every image below path/train, or below path, at any depth.
+    Classes stand in the order of the config's `classes`, else of their names; files in the order of names, with those
+    of folders below a class's. Unlabelled: every image below path/train, or below path, at any depth.
     """
+    splits = find_splits(data)
+    root, test = splits.get("train"), tested_of(splits)
+    if data.label_column is None:
+        files = list_images(root or _path(data)).images
+        return Opened((), _split(files, [UNLABELLED] * len(files)))
+    if test is not None and root is None:
+        raise refusal(data, "path", f"{data.path} holds {test.name}/ and no train/; expected both, or a folder a class")
+    root = root or _path(data)
+    classes = _classes(data, root)
+    splits_found = []
+    for each in (root, test) if test else (root,):
+        split, inside = _labelled(data, each, classes)
+        if empty := _without_images(classes, inside):
+            raise refusal(data, "path", f"expected {'/'.join(SUFFIXES)} files in {each / empty[0]}, found none")
+        splits_found.append(split)
+    return Opened(classes, *splits_found)
+
+
+def folder_for_testing(data: Data) -> OpenedTest:
+    """Open the split that a model is tested on: test/, else val/, else all there is; no training image is needed."""
+    splits, path = find_splits(data), _path(data)
+    train = splits.get("train")
+    root = tested_of(splits) or _only_other(data, train) or train or path
+    subset = train is not None and set(_subfolders(root)) <= set(_subfolders(train))
+    classes = tuple(data.classes or ()) or _classes(data, train if train is not None and subset else root)
+    split, inside = _labelled(data, root, classes)
+    notes = [f"tested: {len(split):,} images in {root}"]
+    if root == train:
+        notes.append(f"warning: {path} holds no split but {root.name}/: was the model trained on these images?")
+    elif train is not None and not subset:
+        notes.append(f"warning: {root.name}/ has classes that {train.name}/ lacks; labels count those of {root.name}/")
+    if empty := _without_images(classes, inside):
+        shown = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")
+        notes.append(f"warning: {len(empty)} of {len(classes)} classes have no images in {root}: {shown}")
+    return OpenedTest(classes, split, (*notes, *_left_out(path, root, inside)))
+
+
+def list_images(root: Path) -> Found:
+    """List the image files below a folder at any depth, but for hidden ones; links are followed, once."""
+    found, seen = Found(), set[Path]()
+    for base, folders, names in os.walk(root, followlinks=True):
+        here = Path(base).resolve()
+        if here in seen:
+            folders.clear()
+            continue
+        seen.add(here)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found.add(Path(base), names, nested=Path(base) != root)
+    found.images.sort(key=lambda file: file.parts)
+    return found
+
+
+def _path(data: Data) -> Path:
     assert data.path is not None
     if not data.path.is_dir():
         raise refusal(data, "path", f"expected a folder, found no folder at {data.path}")
-    train, test = data.path / "train", data.path / "test"
-    if test.is_dir() and not train.is_dir():
-        raise refusal(data, "path", f"{data.path} holds test/ and no train/; expected both, or a folder per class")
-    root = train if train.is_dir() else data.path
-    if data.label_column is None:
-        files = sorted(Path(base) / name for base, _, names in os.walk(root) for name in _images(names))
-        return Opened((), _split(files, [UNLABELLED] * len(files)))
-    classes = _classes(data, root)
-    splits = [_labelled(data, each, classes) for each in (root, test) if each.is_dir()]
-    return Opened(classes, *splits)
+    return data.path
+
+
+def find_splits(data: Data) -> dict[str, Path]:
+    """Return the folders that are splits, by what they hold: of such a name, with folders of classes inside."""
+    path = _path(data)
+    asked = {split: _named(data, split) for split in ("train", "test") if _given(data, split) and getattr(data, split)}
+    found = dict(asked)
+    for name in _subfolders(path):
+        split, folder = split_of(name), path / name
+        if split is None or split in asked or folder in asked.values() or not _holds_classes(data, folder):
+            continue
+        if split in found:
+            told = f"{found[split].name}/ and {name}/ both look like it; say which, such as test: {name}"
+            raise refusal(data, "train" if split == "train" else "test", told)
+        found[split] = folder
+    if not data.test:  # `test: []`: a share of train is taken
+        found = {split: folder for split, folder in found.items() if split == "train"}
+    return found
+
+
+def _given(data: Data, field: str) -> bool:
+    return bool(getattr(data, field) != Data.model_fields[field].default)
+
+
+def _holds_classes(data: Data, folder: Path) -> bool:
+    """Tell a split from a class that is called like one: the images of a class lie right inside, and others beside."""
+    alone = all(split_of(name) for name in _subfolders(folder.parent))
+    return data.label_column is None or alone or bool(_subfolders(folder))
+
+
+def _named(data: Data, split: str) -> Path:
+    names = getattr(data, split)
+    if len(names) != 1 or not (_path(data) / names[0]).is_dir():
+        raise refusal(data, split, f"expected the name of one folder in {data.path}, found {names}")
+    return _path(data) / str(names[0])
+
+
+def tested_of(splits: dict[str, Path]) -> Path | None:
+    """Return the split that a model is tested on, if there is one."""
+    return next((splits[split] for split in TESTED if split in splits), None)
+
+
+def _only_other(data: Data, train: Path | None) -> Path | None:
+    """Return the one folder beside train/ that has its classes, whatever its name; refuse to choose among several."""
+    if train is None:
+        return None
+    classes = set(_subfolders(train))
+    beside = [_path(data) / name for name in _subfolders(_path(data)) if _path(data) / name != train]
+    others = [each for each in beside if (inside := _subfolders(each)) and set(inside) <= classes]
+    if len(others) > 1:
+        names = ", ".join(f"{other.name}/" for other in others)
+        raise refusal(data, "test", f"{names} stand beside {train.name}/; say which is tested, by its name")
+    return others[0] if others else None
 
 
 def _classes(data: Data, root: Path) -> tuple[str, ...]:
@@ -42,27 +165,38 @@ def _classes(data: Data, root: Path) -> tuple[str, ...]:
     return tuple(data.classes or found)
 
 
-def _labelled(data: Data, root: Path, classes: tuple[str, ...]) -> Split:
+def _labelled(data: Data, root: Path, classes: tuple[str, ...]) -> tuple[Split, list[Found]]:
+    """Return a split, and what lies in the folder of each class."""
     if strange := set(_subfolders(root)) - set(classes):
         raise refusal(data, "path", f"{root / sorted(strange)[0]} is no class of train; known: {', '.join(classes)}")
-    files: list[Path] = []
-    labels: list[int] = []
-    for label, name in enumerate(classes):
-        inside = root / name
-        images = sorted(_images(os.listdir(inside))) if inside.is_dir() else []
-        if not images:
-            raise refusal(data, "path", f"expected {'/'.join(SUFFIXES)} files in {inside}, found none")
-        files += [inside / image for image in images]
-        labels += [label] * len(images)
-    return _split(files, labels)
+    inside = [list_images(root / name) for name in classes]
+    labels = [label for label, found in enumerate(inside) for _ in found.images]
+    return _split([image for found in inside for image in found.images], labels), inside
+
+
+def _without_images(classes: tuple[str, ...], inside: list[Found]) -> list[str]:
+    return [name for name, found in zip(classes, inside, strict=True) if not found.images]
+
+
+def _left_out(path: Path, root: Path, inside: list[Found]) -> Iterator[str]:
+    """Say what was not tested: other splits, images of no class, files that are no images."""
+    for other in (path / name for name in _subfolders(path)) if path != root else ():
+        if other != root:
+            yield f"left out: {other.name}/ ({len(list_images(other).images):,} images)"
+    if nested := sum(found.nested for found in inside):
+        yield f"tested, too: {nested:,} nested images, in folders below their class's"
+    beside = Found()
+    beside.add(root, (name for name in os.listdir(root) if (root / name).is_file()), nested=False)
+    if beside.images:
+        yield f"left out: {len(beside.images):,} images that lie in {root}, in no class's folder"
+    others = sum((found.others for found in inside), beside.others)
+    if others:
+        kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in sorted(others.items()))
+        yield f"left out: {sum(others.values()):,} files that are no images ({kinds})"
 
 
 def _subfolders(root: Path) -> list[str]:
     return sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
-
-
-def _images(names: list[str]) -> list[str]:
-    return [name for name in names if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
 
 
 def _split(files: list[Path], labels: list[int]) -> Split:

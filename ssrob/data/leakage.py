@@ -1,9 +1,11 @@
 """Pre-training must not see images that a study tests on: what can be told of that before a job starts. No torch."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
 from ssrob.config.study import Data
+from ssrob.data.image_folder import find_splits, tested_of
 from ssrob.data.types import refusal
 from ssrob.registry.sources import SOURCES
 
@@ -17,7 +19,7 @@ def has_test_split(data: Data) -> bool:
         return known.test is not None
     assert data.path is not None
     if data.source == "folder":
-        return (data.path / "test").is_dir()
+        return tested_of(find_splits(data)) is not None
     return bool(_files(data, data.test))
 
 
@@ -28,6 +30,9 @@ def check_apart(data: Data, extra: Data) -> None:
     """
     if both := _files(extra, extra.train) & _files(data, data.test):
         raise refusal(extra, "train", f"{min(both)} holds the test images of {data.name!r}")
+    for tested, seen in itertools.product(_folders(data, tested=True), _folders(extra)):
+        if tested.is_relative_to(seen) or seen.is_relative_to(tested):
+            raise refusal(extra, "path", f"{seen} holds the test images of {data.name!r} ({tested})")
     if has_test_split(data) or not _same_images(data, extra):
         return
     for field in CUTS:
@@ -35,6 +40,15 @@ def check_apart(data: Data, extra: Data) -> None:
         if mine != found:
             told = f"it has images of {data.name!r}, which sets its test images aside by {field} {mine!r}"
             raise refusal(extra, field, f"{told}; expected the same, found {found!r}")
+
+
+def _folders(data: Data, *, tested: bool = False) -> list[Path]:
+    """Return the folder that a source `folder` trains on, or the one it tests on; none of another source."""
+    if data.source != "folder" or data.path is None or not data.path.is_dir():
+        return []
+    splits = find_splits(data)
+    folder = tested_of(splits) if tested else splits.get("train", data.path)
+    return [] if folder is None else [folder.resolve()]
 
 
 def _same_images(data: Data, extra: Data) -> bool:

@@ -1,8 +1,7 @@
-"""The source `parquet`: encoded images and integer labels in files per split. Imports no torch."""
+"""The source `parquet`: encoded images and labels in files per split. Imports no torch."""
 
 import functools
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ssrob.config.study import Data
-from ssrob.data.types import UNLABELLED, DataError, Opened, Pixels, Rows, Split, refusal
+from ssrob.data.parquet_columns import Columns, columns_of, names_of_labels, numbered, stated_names
+from ssrob.data.split_names import TESTED, split_in
+from ssrob.data.types import UNLABELLED, DataError, Opened, OpenedTest, Pixels, Rows, Split, refusal
 
 _BATCH = 1024  # rows held in memory while reading
 
@@ -19,16 +20,64 @@ _BATCH = 1024  # rows held in memory while reading
 def parquet(data: Data) -> Opened:
     """Open the files that the patterns `train` and `test` match below `path`; reads labels and no image.
 
-    The image column is binary (an encoded image) or a struct with a field `bytes`, the label column holds
-    integers. Unlabelled data has no test split; neither has data whose `test` is an empty list.
+    The image column is binary (an encoded image) or a struct with a field `bytes` or `path`, the label column holds
+    integers or names. Unlabelled data has no test split; neither has data whose `test` is an empty list.
     """
     train = _files(data, "train")
     test = _files(data, "test") if data.test and data.label_column is not None else []
     if both := set(train) & set(test):
         raise refusal(data, "test", f"{sorted(both)[0].name} is matched by train as well")
-    schemas = {file: _checked_schema(data, file) for file in [*train, *test]}
-    splits = [_split(data, files) for files in (train, test) if files]
-    return Opened(_class_names(data, schemas, splits[0].labels), *splits)
+    classes, splits = _open(data, [files for files in (train, test) if files])
+    return Opened(classes, *splits)
+
+
+def parquet_for_testing(data: Data) -> OpenedTest:
+    """Open the files that a model is tested on: those of `test`, else by name test, validation, or all there is."""
+    if data.path is not None and data.path.is_file():
+        groups: dict[str | None, list[Path]] = {None: [data.path]}
+    else:
+        groups = _by_split(data)
+    chosen = next(split for split in (*TESTED, None, "train") if groups.get(split))
+    files, others = groups.pop(chosen), [file for each in groups.values() for file in each]
+    if len(folders := sorted({str(file.parent) for file in files})) > 1 and chosen is not None and not _given(data):
+        raise refusal(data, "path", f"test images lie in {' and '.join(folders[:3])}; give the path of one of them")
+    classes, (split, *_) = _open(data, [files], names_from=others)
+    root = data.path if data.path in (None, *files) or len(files) > 3 else ", ".join(file.name for file in files)
+    notes = [f"tested: {len(split):,} images in {root} ({len(files)} files)"]
+    if chosen == "train":
+        notes.append(f"warning: {data.path} holds no split but train: was the model trained on these images?")
+    if others:
+        shown = ", ".join(file.name for file in others[:4]) + (", ..." if len(others) > 4 else "")
+        notes.append(f"left out: {len(others)} other files ({shown})")
+    return OpenedTest(classes, split, tuple(notes))
+
+
+def _given(data: Data) -> bool:
+    return "test" in data.model_fields_set
+
+
+def _by_split(data: Data) -> dict[str | None, list[Path]]:
+    """Group the files by split: by the config's patterns where it has some, else by their names."""
+    assert data.path is not None
+    if not data.path.is_dir():
+        raise refusal(data, "path", f"expected a folder or a file, found nothing at {data.path}")
+    if _given(data) and data.test:
+        return {"test": _files(data, "test")}
+    if "train" in data.model_fields_set:
+        return {"train": _files(data, "train")}
+    groups: dict[str | None, list[Path]] = {}
+    for file in _below(data.path):
+        inside = file.relative_to(data.path)
+        named = [split_in(part) for part in (inside.stem, *reversed(inside.parts[:-1]))]
+        groups.setdefault(next((split for split in named if split), None), []).append(file)
+    if not groups:
+        raise refusal(data, "path", f"expected .parquet files in {data.path}, found none")
+    return groups
+
+
+def _below(path: Path) -> list[Path]:
+    files = (file for file in path.rglob("*") if file.suffix.lower() == ".parquet" and file.is_file())
+    return sorted(file for file in files if not any(part.startswith(".") for part in file.relative_to(path).parts))
 
 
 def _files(data: Data, field: Literal["train", "test"]) -> list[Path]:
@@ -44,6 +93,8 @@ def _files(data: Data, field: Literal["train", "test"]) -> list[Path]:
             matched = {file for file in data.path.glob(pattern) if file.is_file()}
         except (ValueError, NotImplementedError) as error:
             raise refusal(data, field, f"{pattern!r} is no file pattern relative to path: {error}") from None
+        if not matched and patterns == Data.model_fields[field].default:
+            matched = set(_usual(data.path, field))
         if not matched:
             names = sorted(entry.name for entry in data.path.iterdir())
             shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
@@ -53,21 +104,36 @@ def _files(data: Data, field: Literal["train", "test"]) -> list[Path]:
     return sorted(found)
 
 
-def _checked_schema(data: Data, file: Path) -> Any:
+def _usual(path: Path, field: Literal["train", "test"]) -> list[Path]:
+    """Return the files of a split by Hugging Face's names: in folders, and validation where there is no test."""
+    named = [(split_in(file.stem) or split_in(file.parent.name), file) for file in _below(path)]
+    for split in TESTED if field == "test" else ("train",):
+        if files := [file for found, file in named if found == split]:
+            return files
+    return []
+
+
+def _open(data: Data, groups: list[list[Path]], names_from: Sequence[Path] = ()) -> tuple[tuple[str, ...], list[Split]]:
+    """Open groups of files; returns class names and a split for each. `names_from`: where else names may stand."""
+    columns = columns_of(data, {file: _schema(file) for group in groups for file in group})
+    raw = {file: _labels(data, file, columns[file]) for file in columns}
+    classes = stated_names(data, {file: each.stated for file, each in columns.items()})
+    if not classes and names_from and data.label_column is not None:
+        others = columns_of(data, {file: _schema(file) for file in names_from})
+        classes = stated_names(data, {file: each.stated for file, each in others.items()})
+        raw |= {file: _labels(data, file, each) for file, each in others.items() if each.named and not classes}
+    if not classes and data.label_column is not None:
+        classes = names_of_labels(data, np.concatenate([raw[file] for file in groups[0]]), raw.values())
+    splits = []
+    for group in groups:
+        labels = np.concatenate([numbered(data, file, raw[file], classes) for file in group])
+        splits.append(Split(labels, functools.partial(_read, [(file, columns[file].image) for file in group])))
+    return classes, splits
+
+
+def _schema(file: Path) -> Any:
     with _opened(file) as opened:
-        schema = opened.schema_arrow
-    for field in ("image_column", "label_column"):
-        column = getattr(data, field)
-        if column is not None and column not in schema.names:
-            raise refusal(data, field, f"{file} has no column {column!r}; it has: {', '.join(schema.names)}")
-    image = schema.field(data.image_column).type
-    if pa.types.is_struct(image) and image.get_field_index("bytes") >= 0:
-        image = image.field("bytes").type
-    if not (pa.types.is_binary(image) or pa.types.is_large_binary(image)):
-        raise refusal(data, "image_column", f"expected binary or struct{{bytes, ...}} in {file}, found {image}")
-    if data.label_column is not None and not pa.types.is_integer(label := schema.field(data.label_column).type):
-        raise refusal(data, "label_column", f"expected integers in {file}, found {label}")
-    return schema
+        return opened.schema_arrow
 
 
 def _opened(file: Path) -> pq.ParquetFile:
@@ -81,77 +147,52 @@ def _damaged(file: Path, error: Exception) -> DataError:
     return DataError(f"{file}: not a whole parquet file ({' '.join(str(error).split())[:160]}); copy it again")
 
 
-def _split(data: Data, files: list[Path]) -> Split:
-    labels = [_labels(data, file) for file in files]
-    return Split(np.concatenate(labels), functools.partial(_read, files, data.image_column))
-
-
-def _labels(data: Data, file: Path) -> Rows:
+def _labels(data: Data, file: Path, columns: Columns) -> Any:
+    """Read the label column, (N,) int64 or strings."""
     with _opened(file) as opened:
-        if data.label_column is None:
+        if columns.label is None:
             return np.full(opened.metadata.num_rows, UNLABELLED, dtype=np.int64)
         try:
-            column = opened.read(columns=[data.label_column]).column(0).cast(pa.int64())
+            column = opened.read(columns=[columns.label]).column(0)
+            column = column.cast(pa.string() if columns.named else pa.int64())
         except (pa.ArrowException, OSError) as error:
             raise _damaged(file, error) from error
     if column.null_count:
         row = column.to_pylist().index(None)
         raise refusal(data, "label_column", f"expected a label in every row of {file}, found none in row {row}")
-    labels: Rows = column.to_numpy()
-    return labels
+    return column.to_numpy()
 
 
-def _read(files: list[Path], column: str, rows: Rows) -> Iterator[tuple[str, bytes | Pixels]]:
+def _read(files: list[tuple[Path, str]], rows: Rows) -> Iterator[tuple[str, bytes | Pixels]]:
     """Yield the encoded images of ascending rows, counted from 0 over all files."""
     before = 0
-    for file in files:
+    for file, column in files:
         start = before
         for images in _batches(file, column):
             first, last = np.searchsorted(rows, [before, before + len(images)])
             for row in rows[first:last]:
-                where, content = f"{file}: row {row - start}", images[row - before].as_py()
-                if content is None:
-                    raise DataError(f"{where}: column {column!r} holds no image bytes")
-                yield where, content
+                where = f"{file}: row {row - start}"
+                yield where, _content(images[row - before].as_py(), file, where)
             before += len(images)
+
+
+def _content(stored: Any, file: Path, where: str) -> bytes:
+    """Return an encoded image, as it is stored or as the file that it names."""
+    content, name = (stored.get("bytes"), stored.get("path")) if isinstance(stored, dict) else (stored, None)
+    if content is not None:
+        return bytes(content)
+    if name is None:
+        raise DataError(f"{where}: holds no image bytes")
+    try:
+        return Path(file.parent, name).read_bytes()
+    except OSError as error:
+        raise DataError(f"{where}: names an image that cannot be read ({name}: {error.strerror})") from error
 
 
 def _batches(file: Path, column: str) -> Iterator[Any]:
     with _opened(file) as opened:
         try:
             for batch in opened.iter_batches(_BATCH, columns=[column]):
-                images = batch.column(0)
-                yield images.field("bytes") if pa.types.is_struct(images.type) else images
+                yield batch.column(0)
         except (pa.ArrowException, OSError) as error:
             raise _damaged(file, error) from error
-
-
-def _class_names(data: Data, schemas: dict[Path, Any], labels: Rows) -> tuple[str, ...]:
-    """Return the config's class names, else those the files state, else the labels as names."""
-    if data.label_column is None:
-        return ()
-    if data.classes is not None:
-        return tuple(data.classes)
-    stated = {file: names for file, schema in schemas.items() if (names := _stated(file, schema, data.label_column))}
-    if len(set(stated.values())) > 1:
-        one = next(iter(stated))
-        other = next(file for file in stated if stated[file] != stated[one])
-        raise refusal(data, "classes", f"{one} and {other} state different class names; give them in the config")
-    highest = int(labels.max(initial=0))
-    if not stated and highest >= len(labels):
-        raise refusal(data, "label_column", f"labels must be 0..K-1, found {highest} among {len(labels)} rows")
-    return next(iter(stated.values()), None) or tuple(map(str, range(highest + 1)))
-
-
-def _stated(file: Path, schema: Any, column: str) -> tuple[str, ...]:
-    """Read class names from the schema: key `classes` (JSON or commas), or Hugging Face features."""
-    metadata = schema.metadata or {}
-    try:
-        if b"classes" in metadata:
-            text = metadata[b"classes"].decode()
-            names = json.loads(text) if text.startswith("[") else text.split(",")
-            return tuple(str(name).strip() for name in names)
-        features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-        return tuple(features.get(column, {}).get("names", ()))
-    except (ValueError, AttributeError) as error:
-        raise DataError(f"{file}: its metadata states class names that cannot be read ({error})") from error

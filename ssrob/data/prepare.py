@@ -9,6 +9,7 @@ data.json                              name, classes, shape, counts, mean, std a
 import hashlib
 import json
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ import torch
 
 from ssrob.config.study import Data
 from ssrob.data.arrays import keep_one_channel, moments, write_images
+from ssrob.data.decode import crop_of
 from ssrob.data.sources import open_source
 from ssrob.data.splits import balanced, proportional, sizes
-from ssrob.data.types import DataError, Opened, Rows, refusal
+from ssrob.data.types import DataError, Opened, Rows, Split, refusal
 from ssrob.seeding import example_keys
 from ssrob.storage.store import sha256, write_json
 
@@ -47,7 +49,7 @@ def prepare(data: Data, out: Path) -> None:
     chosen = choose(data, opened)
     out.mkdir(parents=True, exist_ok=True)
     shape = _write_arrays(data, opened, chosen, out)
-    fingerprint = _digest({name: sha256(out / name) for name in ARRAYS} | {"classes": opened.classes})
+    fingerprint = digest_of({name: sha256(out / name) for name in ARRAYS} | {"classes": opened.classes})
     if data.fingerprint not in (None, fingerprint, source):
         found = f"found {source} (source) and {fingerprint} (prepared)"
         raise refusal(data, "fingerprint", f"expected {data.fingerprint}, {found}")
@@ -82,12 +84,16 @@ def check_same_name(prepared: Path, stages: Path) -> None:
 
 def source_fingerprint(opened: Opened) -> str:
     """Hash the content of a source: every image as it is stored and its label, in order; no file names."""
+    splits = {"train": opened.train, "test": opened.test}
+    return content_hash({name: (split, np.arange(len(split))) for name, split in splits.items() if split is not None})
+
+
+def content_hash(splits: Mapping[str, tuple[Split, Rows]]) -> str:
+    """Hash rows of named splits: every image as it is stored and its label, in order."""
     digest = hashlib.blake2b(digest_size=16)
-    for name, split in (("train", opened.train), ("test", opened.test)):
-        if split is None:
-            continue
-        digest.update(f"{name} {len(split)}".encode())
-        for label, (_, content) in zip(split.labels, split.read(np.arange(len(split))), strict=True):
+    for name, (split, rows) in splits.items():
+        digest.update(f"{name} {len(rows)}".encode())
+        for label, (_, content) in zip(split.labels[rows], split.read(rows), strict=True):
             stored = content if isinstance(content, bytes) else content.tobytes()
             digest.update(struct.pack("<qq", label, len(stored)) + stored)
     return digest.hexdigest()
@@ -99,11 +105,11 @@ def choose(data: Data, opened: Opened) -> Chosen:
     test, test_labels = np.arange(len(opened.test or ())), opened.test.labels if opened.test else labels
     cut = sizes(data, len(rows), len(test) if opened.test else None, labelled=bool(opened.classes))
     if cut.held_out:
-        test = proportional(labels, _keys(rows, data, "test share"), cut.held_out)
+        test = proportional(labels, row_keys(rows, data, "test share"), cut.held_out)
         rows = np.setdiff1d(rows, test)
-    used = rows[balanced(labels[rows], _keys(rows, data, "train images"), cut.used)]
-    validation = used[proportional(labels[used], _keys(used, data, "validation"), cut.validation)]
-    test = np.sort(test[balanced(test_labels[test], _keys(test, data, "test images"), cut.test)])
+    used = rows[balanced(labels[rows], row_keys(rows, data, "train images"), cut.used)]
+    validation = used[proportional(labels[used], row_keys(used, data, "validation"), cut.validation)]
+    test = np.sort(test[balanced(test_labels[test], row_keys(test, data, "test images"), cut.test)])
     train = np.setdiff1d(used, validation)
     for name, chosen in (("train", labels[train]), ("test", test_labels[test])):
         if missing := set(range(len(opened.classes))) - set(chosen.tolist()):
@@ -112,7 +118,7 @@ def choose(data: Data, opened: Opened) -> Chosen:
     return Chosen(train, validation, test)
 
 
-def _keys(rows: Rows, data: Data, purpose: str) -> Rows:
+def row_keys(rows: Rows, data: Data, purpose: str) -> Rows:
     """Draw one random number per source row, the same one whatever other rows there are."""
     keys: Rows = example_keys(torch.from_numpy(rows), data.split_seed, "split", purpose).numpy()
     return keys
@@ -126,7 +132,7 @@ def _write_arrays(data: Data, opened: Opened, chosen: Chosen, out: Path) -> tupl
     for name, split in splits.items():
         np.save(out / f"{name}_labels.npy", split.labels[rows[name]])
         np.save(out / f"{name}_rows.npy", rows[name])
-        shape, grey = write_images(out / f"{name}_images.npy", split, rows[name], data.size, shape)
+        shape, grey = write_images(out / f"{name}_images.npy", split, rows[name], crop_of(data), shape)
         all_grey = all_grey and grey
     if all_grey:
         for name in splits:
@@ -135,7 +141,8 @@ def _write_arrays(data: Data, opened: Opened, chosen: Chosen, out: Path) -> tupl
     return (1 if all_grey else 3), shape[0], shape[1]
 
 
-def _digest(value: object) -> str:
+def digest_of(value: object) -> str:
+    """Return a name for a value that JSON can hold."""
     return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 
 from ssrob.config.study import Data
-from ssrob.data.decode import decode
+from ssrob.data.decode import crop_of, decode
 from ssrob.data.splits import sizes
-from ssrob.data.types import DataError, Opened, Split, refusal
+from ssrob.data.types import DataError, Opened, OpenedTest, Split, refusal
 from ssrob.registry.lookup import load
 from ssrob.registry.sources import SOURCES
 
@@ -38,6 +38,23 @@ def open_source(data: Data) -> Opened:
     return opened
 
 
+def open_for_testing(data: Data) -> OpenedTest | None:
+    """Open what an evaluation tests where there is no study; None: the source says no more of it than `open_source`.
+
+    Classes may be without images, and there need be no training split. `test_share` asks for a study's share of train.
+    """
+    row = SOURCES[data.source]
+    if row.for_testing is None or "test_share" in data.model_fields_set:
+        return None
+    _check_fields(data)
+    if data.label_column is None:
+        raise refusal(data, "label_column", "an evaluation needs labels, found null")
+    opened: OpenedTest = load(row.for_testing)(data)
+    _check_classes(data, opened.classes)
+    _check_range(data, "test", opened.split, opened.classes)
+    return opened
+
+
 def count_images(data: Data) -> tuple[int, int] | None:
     """Count the images to train on (validation taken off) and to test on; None where that cannot be told."""
     known = SOURCES[data.source].known
@@ -61,7 +78,7 @@ def image_shape(data: Data) -> tuple[int, int, int] | None:
     else:
         try:
             where, content = next(iter(open_source(data).train.read(np.arange(1))))
-            pixels, grey = decode(content, where, data.size)
+            pixels, grey = decode(content, where, crop_of(data))
         except DataError:
             return None
         height, width, channels = pixels.shape[0], pixels.shape[1], 1 if grey else 3
@@ -93,14 +110,18 @@ def _check_classes(data: Data, classes: tuple[str, ...]) -> None:
 
 
 def _check_labels(data: Data, name: str, split: Split, classes: tuple[str, ...]) -> None:
+    _check_range(data, name, split, classes)
+    empty = np.flatnonzero(np.bincount(split.labels, minlength=len(classes)) == 0)
+    if len(empty):
+        raise refusal(data, name, f"class {classes[empty[0]]!r} has no images; every class needs some")
+
+
+def _check_range(data: Data, name: str, split: Split, classes: tuple[str, ...]) -> None:
     outside = np.flatnonzero((split.labels < 0) | (split.labels >= len(classes)))
     if len(outside):
         row = int(outside[0])
         found = f"found {split.labels[row]} in {name} row {row}"
         raise refusal(data, "label_column", f"labels must be 0..{len(classes) - 1}, {found}")
-    empty = np.flatnonzero(np.bincount(split.labels, minlength=len(classes)) == 0)
-    if len(empty):
-        raise refusal(data, name, f"class {classes[empty[0]]!r} has no images; every class needs some")
 
 
 def _check_sizes(data: Data, train: int, test: int | None, classes: int) -> None:

@@ -22,10 +22,15 @@ def open_test(folder: Path, images: int | None = None) -> tuple[Pixels, Rows, Ro
     count = prepared.counts["test"]
     pixels = load_array(folder / "test_images.npy", (count, height, width, channels))
     labels, rows = (load_array(folder / f"test_{what}.npy", (count,)) for what in ("labels", "rows"))
-    if images is None or images == count:
-        return pixels, labels, rows
-    if not 1 <= images < count:
-        raise DataError(f"test images: must be 1..{count} (those of {prepared.name!r}), found {images}")
+    kept = subset(prepared.name, labels, rows, images)
+    return (pixels, labels, rows) if kept is None else (pixels[kept], labels[kept], rows[kept])
+
+
+def subset(name: str, labels: Rows, rows: Rows, images: int | None) -> Rows | None:
+    """Choose `images` of the test images, class-balanced, as ascending positions; None: all of them."""
+    if images is None or images == len(rows):
+        return None
+    if not 1 <= images < len(rows):
+        raise DataError(f"test images: must be 1..{len(rows)} (those of {name!r}), found {images}")
     keys = example_keys(torch.from_numpy(rows), 0, "test subset").numpy()
-    kept = np.sort(balanced(labels, keys, images))
-    return pixels[kept], labels[kept], rows[kept]
+    return np.sort(balanced(labels, keys, images))

@@ -47,6 +47,15 @@ class Opened:
     test: Split | None = None
 
 
+@dataclass(frozen=True)
+class OpenedTest:
+    """The images that an evaluation tests. notes: which they are, and what was left out, for people."""
+
+    classes: tuple[str, ...]
+    split: Split
+    notes: tuple[str, ...] = ()
+
+
 def split_of_arrays(images: Pixels, labels: Rows, where: str) -> Split:
     """Wrap images (N, H, W) or (N, H, W, 3) uint8 and labels (N,) that are in memory."""
 

@@ -3,10 +3,23 @@
 import math
 from pathlib import Path
 
+from ssrob.config.study import Data
 from ssrob.data.prepared import Prepared
 
+WARNING = "warning: "
 
-def assumptions(about: Prepared, preprocess: str, *, split: bool, weights: Path | None) -> list[str]:
+
+def crop_text(data: Data) -> str:
+    """Say how images come to their size, in torchvision's words."""
+    if data.size is None:
+        return "none"
+    if data.resize is None:
+        return f"the largest centred square, resized to {data.size} (bicubic)"
+    side, name = data.resize.split()
+    return f"Resize({side}, {name}), CenterCrop({data.size})"
+
+
+def assumptions(about: Prepared, preprocess: str, *, crop: str, weights: Path | None) -> list[str]:
     """Say what nobody told us and what the numbers depend on."""
     channels, height, width = about.shape
     before = {
@@ -19,10 +32,8 @@ def assumptions(about: Prepared, preprocess: str, *, split: bool, weights: Path 
         f"mean {', '.join(about.classes[:3])}{', ...' if len(about.classes) > 3 else ''}",
         "assumed: the model is evaluated in eval mode",
     ]
-    if not split:
-        lines.append(
-            f"assumed: {about.name} has no test split, so that a share was taken; was the model trained on it?"
-        )
+    if crop != "none":
+        lines.append(f"assumed: images are cropped by {crop}")
     return lines if weights else [*lines, "assumed: the factory's own weights (no --weights)"]
 
 

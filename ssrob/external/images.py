@@ -1,51 +1,59 @@
-"""The images that a model is evaluated on: a known set, parquet files or a folder, prepared once into a cache."""
+"""What images a model is evaluated on, as a command line says it."""
 
-import hashlib
-import os
-import shutil
+import re
+import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
 from pydantic import ValidationError
 
 from ssrob.config.explain import explain
+from ssrob.config.fields import expand
 from ssrob.config.study import Data
-from ssrob.data.prepare import prepare
+from ssrob.data.split_names import split_in, split_of
 from ssrob.registry.sources import SOURCES
 
 
 def find_data(text: str) -> Data:
-    """Understand ``digits``, ``cifar10``, a folder, or a study's settings: ``{source: folder, path: p, size: 64}``."""
+    """Understand ``digits``, ``cifar10``, a folder or file, or a study's settings: ``{source: folder, path: p}``."""
     if text.lstrip().startswith("{"):
-        try:
-            settings = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ValueError(f"--data: cannot be read as YAML: {' '.join(str(error).split())}") from None
-        name = Path(settings["path"]).name if "path" in settings else str(settings.get("source"))
-        return _checked({"name": name} | settings)
+        return _of_settings(text)
     if text in SOURCES and SOURCES[text].known is not None:
         return _checked({"name": text, "source": text})
-    path = Path(text)
-    if not path.is_dir():
+    path = Path(expand(text))
+    if not path.is_dir() and not (path.is_file() and path.suffix.lower() == ".parquet"):
         known = ", ".join(name for name, source in SOURCES.items() if source.known is not None)
         raise ValueError(f"--data: expected {known}, a folder or settings in braces, found {text!r}")
-    source = "parquet" if any(path.glob("*.parquet")) else "folder"
-    return _checked({"name": path.resolve().name, "source": source, "path": str(path)})
+    source = "parquet" if path.is_file() or holds_parquet(path) else "folder"
+    return _checked({"name": name_of(path), "source": source, "path": str(path)})
 
 
-def prepared(data: Data, cache: Path) -> Path:
-    """Prepare a data set below `cache`, unless that was done before; returns its folder."""
-    folder = cache / f"{data.name}-{hashlib.sha256(data.model_dump_json().encode()).hexdigest()[:10]}"
-    if not (folder / "data.json").is_file():
-        partial = folder.with_name(folder.name + ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        prepare(data, partial)
-        os.replace(partial, folder)
-    return folder
+def holds_parquet(path: Path) -> bool:
+    """Return whether a folder holds parquet files: right inside, or below in files or folders named as splits."""
+    below = (file for pattern in ("*/*.parquet", "*/*/*.parquet") for file in path.glob(pattern))
+    return any(path.glob("*.parquet")) or any(split_in(file.stem) or split_of(file.parent.name) for file in below)
 
 
-def _checked(settings: dict[str, object]) -> Data:
+def name_of(path: Path) -> str:
+    """Return a name for a data set that lies in a folder, whatever letters and spaces the folder's has."""
+    plain = unicodedata.normalize("NFKD", path.resolve().name).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", plain).strip("-_.")[:64] or "data"
+
+
+def _of_settings(text: str) -> Data:
+    try:
+        settings = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"--data: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(settings, dict):
+        raise ValueError(f"--data: expected settings such as {{source: folder, path: photos}}, found {text!r}")
+    path = settings.get("path")
+    name = name_of(Path(str(path))) if path is not None else str(settings.get("source"))
+    return _checked({"name": name} | settings)
+
+
+def _checked(settings: Mapping[str, object]) -> Data:
     try:
         return Data.model_validate(settings)
     except ValidationError as error:

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,12 +17,13 @@ from ssrob.attacks.input_checks import check_eps
 from ssrob.attacks.sweep import SweepResult
 from ssrob.config.study import Norm, Precision, parse_number
 from ssrob.corruptions import BENCHMARK, NAMES, SEVERITIES
-from ssrob.data.leakage import has_test_split
+from ssrob.data.for_testing import prepare_for_testing
 from ssrob.data.prepared import Prepared
 from ssrob.data.test_split import open_test
-from ssrob.external.assumptions import assumptions, suspicions
+from ssrob.external.assumptions import WARNING, assumptions, crop_text, suspicions
 from ssrob.external.entry import summary
-from ssrob.external.images import find_data, prepared
+from ssrob.external.images import find_data
+from ssrob.external.leftovers import BlockFolder, remove_outputs
 from ssrob.external.model import load_model, preprocessed
 from ssrob.hardware.device import device_of, exact_float32
 from ssrob.planning.specs import EvaluateSpec
@@ -117,32 +117,35 @@ def evaluate(request: Request, out: Path, say: Callable[[str], None] = print) ->
 def _evaluate(request: Request, out: Path, device: torch.device, say: Callable[[str], None]) -> Evaluation:
     data = find_data(request.data)
     raw = load_model(request.model, request.weights, request.arguments)
-    folder = prepared(data, out / "data")
-    about, test = Prepared(folder), load_test(folder, request.images)
+    images = prepare_for_testing(data, out / "data", request.images)
+    folder = images.folder
+    about, test = Prepared(folder), load_test(folder, None)
     model = preprocessed(raw, request.preprocess, about.shape[0]).to(device)
     clean = _clean_accuracy(model, folder, request, device)
     outputs = _outputs(model, test, device)
     if outputs < len(about.classes):
         raise ValueError(f"--model: has {outputs} outputs, {about.name} has {len(about.classes)} classes")
-    assumed = assumptions(about, request.preprocess, split=has_test_split(data), weights=request.weights)
-    warned = suspicions(clean, len(test.x), about, outputs)
-    warned += _better(raw, clean, folder, request)
-    for line in [*assumed, *(f"warning: {text}" for text in warned)]:
+    notes = [note for note in images.notes if not note.startswith(WARNING)]
+    assumed = [*notes, *assumptions(about, request.preprocess, crop=crop_text(data), weights=request.weights)]
+    warned = [note.removeprefix(WARNING) for note in images.notes if note.startswith(WARNING)]
+    warned += suspicions(clean, len(test.x), about, outputs) + _better(raw, clean, folder, request)
+    for line in [*assumed, *(WARNING + text for text in warned)]:
         say(line)
     source = _corrupted(folder, request)
-    result = _sweep(model, test, request, out / "blocks")
-    checks = check_rows(model, test, result, preset=request.preset, seed=request.seed, **_audit())
-    facts = {"dataset": about.name, "classes": len(about.classes), "shape": about.shape, "n": len(test.x)}
-    facts |= {"architecture": type(raw).__name__, "gradients": result.gradients, "attacks": list(result.attacks)}
-    facts |= {"fingerprint": about.source_fingerprint} | provenance(device)
-    corruptions = None
-    if source is not None:
-        corruptions, facts["corruptions"] = _corruptions(model, source, test.y.numpy(), out), source.told
-    write_table(example_rows(result, request.norm, test), EXAMPLES, out / "robustness.parquet")
-    write_table(checks, CHECKED, out / "checks.parquet")
-    found = Evaluation(request, facts, assumed, warned, curve(result), checks, corruptions)
-    write_json(out / "evaluation.json", summary(found) | {"assumed": assumed, "warnings": warned, "facts": facts})
-    shutil.rmtree(out / "blocks", ignore_errors=True)
+    remove_outputs(out)
+    with BlockFolder(out, model, test, device) as blocks:
+        result = _sweep(model, test, request, blocks)
+        checks = check_rows(model, test, result, preset=request.preset, seed=request.seed, **_audit())
+        facts = {"dataset": about.name, "classes": len(about.classes), "shape": about.shape, "n": len(test.x)}
+        facts |= {"architecture": type(raw).__name__, "gradients": result.gradients, "attacks": list(result.attacks)}
+        facts |= {"fingerprint": about.source_fingerprint, "crop": crop_text(data)} | provenance(device)
+        corruptions = None
+        if source is not None:
+            corruptions, facts["corruptions"] = _corruptions(model, source, test.y.numpy(), out), source.told
+        write_table(example_rows(result, request.norm, test), EXAMPLES, out / "robustness.parquet")
+        write_table(checks, CHECKED, out / "checks.parquet")
+        found = Evaluation(request, facts, assumed, warned, curve(result), checks, corruptions)
+        write_json(out / "evaluation.json", summary(found) | {"assumed": assumed, "warnings": warned, "facts": facts})
     return found
 
 
@@ -167,7 +170,7 @@ def _outputs(model: nn.Module, test: TestImages, device: torch.device) -> int:
 
 
 def _clean_accuracy(model: nn.Module, folder: Path, request: Request, device: torch.device) -> float:
-    pixels, labels, _ = open_test(folder, request.images)
+    pixels, labels, _ = open_test(folder)
     try:
         return float((predict(model, pixels, device) == labels).mean())
     except (RuntimeError, IndexError) as error:
@@ -188,7 +191,7 @@ def _better(raw: nn.Module, clean: float, folder: Path, request: Request) -> lis
     return found
 
 
-def _sweep(model: nn.Module, test: TestImages, request: Request, blocks: Path) -> SweepResult:
+def _sweep(model: nn.Module, test: TestImages, request: Request, blocks: BlockStore) -> SweepResult:
     with tqdm(total=len(test.x), unit="image", desc=request.preset, disable=None, leave=False) as bar:
         return run_sweep(
             model,
@@ -200,7 +203,7 @@ def _sweep(model: nn.Module, test: TestImages, request: Request, blocks: Path) -
             gradients_in=request.gradients_in,
             batch_size=request.batch_size,
             block=2 * request.batch_size,  # what a kill costs at most; more would keep batches a little fuller
-            store=BlockStore(blocks),
+            store=blocks,
             progress=lambda done, _: bar.update(done - bar.n),
         )
 
@@ -209,7 +212,7 @@ def _corrupted(folder: Path, request: Request) -> Corrupted | None:
     """Return where corrupted images come from, after a check of published files; None if not asked for."""
     if not request.corruptions:
         return None
-    pixels, labels, index = open_test(folder, request.images)
+    pixels, labels, index = open_test(folder)
     source = Corrupted(pixels, index, request.seed, request.frost, request.official)
     source.check(labels)
     return source

@@ -19,11 +19,14 @@ class Source:
 
     open: ``open(data) -> ssrob.data.types.Opened``, from the config of a data set.
     reads: the fields of that config which it reads; the others are refused.
+    for_testing: ``for_testing(data) -> OpenedTest``: what an evaluation tests where there is no study; without it, the
+        test split of `open`, or the share of train that a study would hold out.
     """
 
     open: str
     reads: frozenset[str]
     known: Known | None = None
+    for_testing: str | None = None
 
 
 SOURCES: dict[str, Source] = {
@@ -33,6 +36,11 @@ SOURCES: dict[str, Source] = {
     "parquet": Source(
         "ssrob.data.parquet_files:parquet",
         frozenset({"path", "train", "test", "image_column", "label_column", "classes", "test_share"}),
+        for_testing="ssrob.data.parquet_files:parquet_for_testing",
     ),
-    "folder": Source("ssrob.data.image_folder:folder", frozenset({"path", "label_column", "classes", "test_share"})),
+    "folder": Source(
+        "ssrob.data.image_folder:folder",
+        frozenset({"path", "train", "test", "label_column", "classes", "test_share"}),
+        for_testing="ssrob.data.image_folder:folder_for_testing",
+    ),
 }

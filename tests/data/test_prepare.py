@@ -10,7 +10,7 @@ import pytest
 import torch
 from ssrob.config.study import Data
 from ssrob.data.arrays import moments
-from ssrob.data.decode import decode
+from ssrob.data.decode import Crop, decode
 from ssrob.data.prepare import check_same_name, prepare, source_fingerprint
 from ssrob.data.prepared import Prepared
 from ssrob.data.sources import count_images, open_source
@@ -167,7 +167,7 @@ def test_size_takes_the_centred_square(turned):
     """A ramp between black margins: shrinking by 4 keeps a ramp, and nothing of the margins comes in."""
     wide = np.zeros((16, 48), dtype=np.uint8)
     wide[:, 16:32] = 40 + 10 * np.arange(16)
-    found, grey = decode(encoded(wide.T if turned else wide), "here", 4)
+    found, grey = decode(encoded(wide.T if turned else wide), "here", Crop(4))
     assert grey
     assert found.shape == (4, 4, 3)
     across = (found.transpose(1, 0, 2) if turned else found)[..., 0]
@@ -278,14 +278,14 @@ BAD = {
     ),
     "not an image": (lambda p: damaged(p, b"hello"), r"row 4: cannot be decoded \(not an image\)"),
     "empty image": (lambda p: damaged(p, b""), r"row 4: cannot be decoded"),
-    "no image": (lambda p: damaged(p, None), r"row 4: column 'image' holds no image bytes"),
+    "no image": (lambda p: damaged(p, None), r"row 4: holds no image bytes"),
     "another size": (
         lambda p: damaged(p, encoded(pixels(1, size=9)[0])),
         r"row 4: an image of 9x9 pixels after others of 8x8; set size to resize",
     ),
-    "16 bits": (
-        lambda p: damaged(p, encoded(np.zeros((8, 8), np.uint16))),
-        r"row 4: expected an image of 8 bits a channel, found Pillow mode 'I;16'",
+    "values without a range": (
+        lambda p: damaged(p, encoded(np.zeros((8, 8), np.float32), "TIFF")),
+        r"row 4: expected 8 or 16 bits a channel, .*found Pillow mode 'F'",
     ),
     "damaged parquet": (
         flip_middle,

@@ -20,9 +20,9 @@ from tests.image_files import CLASSES, encoded, folder_data, parquet_data, pixel
 from torchvision import datasets
 
 
-def images_of(split, size=None):
+def images_of(split, crop=None):
     rows = np.arange(len(split))
-    return np.stack([decode(content, where, size)[0] for where, content in split.read(rows)])
+    return np.stack([decode(content, where, crop)[0] for where, content in split.read(rows)])
 
 
 def test_registry_agrees_with_the_config():
@@ -35,6 +35,7 @@ def test_every_field_of_the_config_is_read_by_a_source_or_by_all():
         "name",
         "source",
         "size",
+        "resize",
         "train_images",
         "test_images",
         "validation",
@@ -266,7 +267,7 @@ BAD = {
     ),
     "labels are text": (
         changed(text_labels),
-        r"label_column: expected integers in .*test.parquet, found string",
+        r"label_column: .*train.parquet holds integers and .*test.parquet names",
     ),
     "label out of range": (bad_labels([0, 1, 2, 3] * 5), r"labels must be 0..2, found 3 in train row 3"),
     "label negative": (bad_labels([0, 1, 2, -1] * 5), r"labels must be 0..2, found -1 in train row 3"),

@@ -15,11 +15,9 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from ssrob import cli
 from ssrob.corruptions import BENCHMARK, NAMES
-from ssrob.data.leakage import has_test_split
 from ssrob.external import run
 from ssrob.external.assumptions import near_chance
 from ssrob.external.entry import as_text, summary
-from ssrob.external.images import find_data, prepared
 from ssrob.external.model import Normalised, load_model, preprocessed
 from ssrob.external.page import write_page
 from ssrob.external.run import Request, evaluate, parse_request
@@ -27,7 +25,7 @@ from ssrob.runtime import checkpoint
 from ssrob.stages.corrupt import Corrupted
 from ssrob.storage.tables import CHECKED, EXAMPLES, read_table
 from tests.conftest import ROOT
-from tests.image_files import encoded, parquet_data, pixels
+from tests.image_files import encoded, pixels
 from tests.workflow.test_docs import examples
 from torch import Tensor, nn
 from typer.testing import CliRunner
@@ -279,20 +277,6 @@ def test_published_files_photographs_seed_and_precision_reach_the_tests(
     wrong = parse_request(**{**told, **options, "frost": None}, model=request.model, data="digits", official=tmp_path)
     with pytest.raises(ValueError, match="is of 32x32 colour images"):
         evaluate(wrong, tmp_path / "wrong", lambda _: None)
-
-
-def test_data_are_prepared_once(tmp_path: Path) -> None:
-    (tmp_path / "signs").mkdir()
-    parquet_data(tmp_path / "signs")
-    data = find_data(str(tmp_path / "signs"))
-    assert (data.name, data.source, has_test_split(data)) == ("signs", "parquet", True)
-    folder = prepared(data, tmp_path / "cache")
-    made = (folder / "data.json").stat().st_mtime_ns
-    assert prepared(data, tmp_path / "cache") == folder
-    assert (folder / "data.json").stat().st_mtime_ns == made
-    smaller = find_data(f"{{source: parquet, path: {tmp_path / 'signs'}, test_images: 9}}")
-    assert prepared(smaller, tmp_path / "cache") != folder
-    assert not has_test_split(find_data("digits"))
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from ssrob.scheduling.disk_usage import estimate
 from ssrob.scheduling.preflight import open_study
 from ssrob.storage.store import MANIFEST, Store, StoreError, write_json
 from tests.conftest import ROOT, snakemake, tiny_config
+from tests.image_files import folder_data
 
 
 def finish(store: Store, stage: Any, **files: object) -> Path:
@@ -101,6 +102,17 @@ def test_files_that_hold_test_images_are_no_data_for_pre_training(tmp_path: Path
     (tmp_path / "test-0.parquet").unlink()
     with pytest.raises(DataError, match=r"'bare': label_column: .* expected the same, found None"):
         check_apart(data, data.model_copy(update={"name": "bare", "label_column": None}))
+
+
+@pytest.mark.parametrize("seen", ["d", "d/test", "d/test/ant"])
+def test_folders_that_hold_test_images_are_no_data_for_pre_training(tmp_path: Path, seen: str) -> None:
+    data = folder_data(tmp_path / "d", {"train/ant": 1, "train/bee": 1, "test/ant": 1, "test/bee": 1})
+    for name in ("train", tmp_path / "d"):
+        check_apart(data, Data(name="same", source="folder", path=tmp_path / "d" / name, label_column=None))
+    if seen == "d":  # without train/ everything is seen
+        (tmp_path / "d/train").rename(tmp_path / "d/more")
+    with pytest.raises(DataError, match=r"'all': path: .* holds the test images of 'tiny'"):
+        check_apart(data, Data(name="all", source="folder", path=tmp_path / seen, label_column=None))
 
 
 def test_photographs_that_changed_between_two_models_are_noticed(tmp_path: Path) -> None:
