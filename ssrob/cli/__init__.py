@@ -10,8 +10,8 @@ from ssrob.cli import models, results, study
 from ssrob.cli.common import say
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )

@@ -27,6 +27,7 @@ Overrides = Annotated[
 Partial = Annotated[
     bool, typer.Option("--partial", help="Of an unfinished study: of the models that are trained and tested.")
 ]
+Json = Annotated[bool, typer.Option("--json", help="As JSON, for other programs.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", callback=_device)]
 
 

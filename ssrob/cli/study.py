@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ssrob.cli.common import Config, Device, Overrides, plan_and_store, say, set_options
+from ssrob.cli.common import Config, Device, Json, Overrides, plan_and_store, say, set_options
 
 if TYPE_CHECKING:
     from ssrob.planning.plan import Plan
@@ -26,20 +26,25 @@ def plan(
         list[str] | None,
         typer.Option(metavar="[KIND=]NUMBER", help="Passes per second to reckon with: of networks, or of a kind."),
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Say what a study consists of and what it costs.
 
-    Stages, the work and time in each, what is already there, and the order of a portion.
+    Stages, the work and time in each, what is already there, and the order of a portion. The exit code is 1 if the
+    study cannot start here.
     """
+    from ssrob.cli import as_json as write
     from ssrob.cli import plan_view
     from ssrob.scheduling import preflight
 
     planned, store = plan_and_store(config, override)
-    typer.echo(plan_view.plan_text(planned, store, plan_view.parse_speeds(speed or [])))
-    try:
-        preflight.check(planned)
-    except ValueError as error:
-        typer.echo(f"\nIt cannot start here as it is: {error}")
+    refusal, speeds = preflight.refusal(planned), plan_view.parse_speeds(speed or [])
+    if as_json:
+        typer.echo(write.plan_json(planned, store, speeds, refusal))
+    else:
+        typer.echo(plan_view.plan_text(planned, store, speeds))
+        typer.echo(f"\nIt cannot start here as it is: {refusal}" if refusal else "", nl=bool(refusal))
+    sys.exit(1 if refusal else 0)
 
 
 @app.command()
@@ -71,11 +76,13 @@ def portion(
 
 
 @app.command()
-def ls(config: Config, override: Overrides = None) -> None:
+def ls(config: Config, override: Overrides = None, as_json: Json = False) -> None:
     """List stages with their state, size and time."""
+    from ssrob.cli import as_json as write
     from ssrob.cli import status_view
 
-    typer.echo(status_view.stages_text(*plan_and_store(config, override)))
+    text = write.stages_json if as_json else status_view.stages_text
+    typer.echo(text(*plan_and_store(config, override)))
 
 
 @app.command()
@@ -83,15 +90,19 @@ def status(
     config: Config,
     override: Overrides = None,
     watch: Annotated[bool, typer.Option("--watch", help="Keep showing it on a terminal until all is done.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Say what is done, running, failed and waiting.
 
     It also says how long the rest will take.
     """
+    from ssrob.cli import as_json as write
     from ssrob.cli import status_view
 
     plan, store = plan_and_store(config, override)
-    if watch:
+    if as_json:
+        typer.echo(write.status_json(plan, store))
+    elif watch:
         with contextlib.suppress(KeyboardInterrupt):
             status_view.watch(plan, store)
     else:

@@ -46,6 +46,15 @@ def check(plan: Plan, *, starts: bool = True) -> None:
         check_disk(plan, store)
 
 
+def refusal(plan: Plan) -> str | None:
+    """Return what keeps a plan from being carried out here, or None."""
+    try:
+        check(plan)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
 def _check_results(plan: Plan, store: Store) -> None:
     """Refuse a results folder that Snakemake cannot name, or that cannot be written to while there is work to do."""
     if found := re.search(r"[{}\n]", str(store.root)):
