@@ -99,7 +99,13 @@ def precision(kind: Precision, device: torch.device) -> contextlib.AbstractConte
 
 
 def memory_format(device: torch.device) -> torch.memory_format:
-    """Return the layout of images and kernels: channels last on a GPU, whose bf16 convolutions are faster so."""
+    """Return the layout of images and kernels: channels last on a GPU, whose bf16 convolutions are faster so.
+
+    On a CPU nothing that differentiates weights may use channels last. Measured with torch 2.15.0: on a processor with
+    AVX2 but without AVX-512 (or with ONEDNN_MAX_CPU_ISA=AVX2) the weight gradient of a 1 x 1 convolution with stride 2
+    and 2 to 6 input channels writes past its buffer there. Outputs, input gradients and all other shapes are right, in
+    bfloat16 too: `attack_sweep`, which differentiates frozen networks, may use it.
+    """
     return torch.channels_last if device.type == "cuda" else torch.contiguous_format
 
 
