@@ -8,11 +8,12 @@ Prints two Markdown tables, and draws the second. False support: of studies whos
 effects of 8 points, for C5b a margin of 4, and no rule that a study too small to detect 2 points reads inconclusive.
 Power: of studies whose claim is true, the share that finds it, over effect and seeds, with that rule. --studies 0
 leaves the first table out.
-The simulated world is described in `ssrob/analysis/simulate.py`.
+The simulated world is described in `tests/simulated.py`.
 """
 
 import argparse
 import itertools
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -20,8 +21,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from ssrob.analysis.simulate import Size, World, nulls, supported, truths
 from statsmodels.stats.proportion import proportion_confint
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tests.simulated import Size, World, nulls, supported, truths
 
 FALSE_SIZE, FALSE_EFFECT, FALSE_MARGIN = Size(seeds=5, images=1000), 8.0, 4.0
 POWER_IMAGES, POWER_SD = 10_000, 0.3

@@ -87,7 +87,7 @@ def _arms(plan: Plan, store: Store) -> list[pd.DataFrame]:
         facts = [store.provenance(path, "seconds", "device", "best_epoch") for path in trained]
         passes = [_passes(plan, path, fact) for path, fact in zip(trained, facts, strict=True)]
         records = tables.read_table(store.output(arm.finetune, "training.parquet"))
-        told = {
+        values = {
             "label": names[arm.finetune],
             "passes": float("nan") if arm.pretrain and plan.study.pretrain_data else sum(passes),
             "passes_finetune": passes[-1],
@@ -96,7 +96,7 @@ def _arms(plan: Plan, store: Store) -> list[pd.DataFrame]:
             "best_epoch": facts[-1]["best_epoch"],
             "overfitting": overfitting(records, facts[-1]["best_epoch"]),
         }
-        rows.append(arm_columns(arm) | told)
+        rows.append(arm_columns(arm) | values)
     return [pd.DataFrame(rows)]
 
 
@@ -165,10 +165,10 @@ def _probes(plan: Plan, store: Store) -> list[pd.DataFrame]:
         assert path is not None
         assert arm.pretrain is not None
         spec = TrainSpec.model_validate(plan.stages[arm.pretrain].spec)
-        told: dict[str, Any] = {"pretrain": arm.pretrain, "init": arm.init, "init_task": arm.init_task}
-        told |= {"norm": spec.norm, "eps_train": spec.eps_train, "seed": spec.seed}
+        values: dict[str, Any] = {"pretrain": arm.pretrain, "init": arm.init, "init_task": arm.init_task}
+        values |= {"norm": spec.norm, "eps_train": spec.eps_train, "seed": spec.seed}
         table = tables.read_table(store.output(path, "probes.parquet"))
-        parts.append(table.assign(**told, accuracy=tables.shares(table)))
+        parts.append(table.assign(**values, accuracy=tables.shares(table)))
     return parts
 
 
@@ -179,23 +179,25 @@ def _diagnostics(plan: Plan, store: Store) -> list[pd.DataFrame]:
             if path not in plan.stages:  # of the finished part of a study
                 continue
             spec = DiagnoseSpec.model_validate(plan.stages[path].spec)
-            told: dict[str, Any] = {
+            values: dict[str, Any] = {
                 "checkpoint": spec.checkpoint,
                 "ssl_task": task,
                 "eval_norm": spec.norm,
                 "eps": spec.eps,
             }
             found = diagnosis(tables.read_table(store.output(path, "diagnosis.parquet")))
-            parts.append(found.assign(**arm_columns(arm), **told))
+            parts.append(found.assign(**arm_columns(arm), **values))
     return parts
 
 
 def diagnosis(rows: pd.DataFrame) -> pd.DataFrame:
     """Summarise a diagnosis (rows as `tables.DIAGNOSED`) over its images, per head and image set."""
-    told = rows.assign(ratio=rows["ssl_gradient"] / rows["supervised_gradient"].where(rows["supervised_gradient"] > 0))
-    told[["class_correct", "ssl_correct"]] = told[["class_correct", "ssl_correct"]].astype(float)
+    values = rows.assign(
+        ratio=rows["ssl_gradient"] / rows["supervised_gradient"].where(rows["supervised_gradient"] > 0)
+    )
+    values[["class_correct", "ssl_correct"]] = values[["class_correct", "ssl_correct"]].astype(float)
     found = (
-        told.groupby(["head", "images"], sort=False)
+        values.groupby(["head", "images"], sort=False)
         .agg(
             n=("example", "count"),
             cosine=("cosine", "mean"),
@@ -207,7 +209,7 @@ def diagnosis(rows: pd.DataFrame) -> pd.DataFrame:
         )
         .reset_index()
     )
-    cosines = told.groupby(["head", "images"], sort=False)["cosine"]
+    cosines = values.groupby(["head", "images"], sort=False)["cosine"]
     return found.assign(**{f"cosine_q{q:02d}": cosines.quantile(q / 100).to_numpy() for q in (5, 25, 50, 75, 95)})
 
 

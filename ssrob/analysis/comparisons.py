@@ -11,7 +11,7 @@ from ssrob.analysis.moderation import Prior, fit_prior
 from ssrob.analysis.statistics import Alternative
 from ssrob.analysis.sweeps import Cell, IntArray, Sweeps
 from ssrob.analysis.verdicts import Comparison
-from ssrob.config.study import Findings
+from ssrob.config.findings import Findings
 
 Interval = tuple[float, float]
 AT_EPS: Interval = (1.0, 1.0)
@@ -60,9 +60,9 @@ class Comparisons:
         return f"left out, as plain AT is under {self.settings.floor:g} %: {points} x eps"
 
     def find(self, cell: Cell) -> Cell:
-        """Return the cell, or the same without a weight where only that was trained (its weights are fixed)."""
-        unweighted = cell._replace(weight=None)
-        return unweighted if cell not in self.sweeps.cells and unweighted in self.sweeps.cells else cell
+        """Return the cell, or the same without a weight, or without a task, where only that was trained."""
+        nearest = [cell, cell._replace(weight=None), cell._replace(weight=None, task=None)]
+        return next((each for each in nearest if each in self.sweeps.cells), cell)
 
     def difference(self, name: str, alternative: Alternative, pair: tuple[Cell, Cell], at: IntArray) -> Comparison:
         """Compare mean robust accuracies over grid points: first cell - second cell."""
@@ -72,8 +72,8 @@ class Comparisons:
         where = f"at {tested[0]:g} x eps" if len(tested) < len(at) else ""
         metric = f"mean robust accuracy at {', '.join(f'{multiple:g}' for multiple in tested) or 'no'} x eps"
         cell = f"{ours} - {theirs} | {place(ours)} | {metric}"
-        estimate = contrast.estimate(self.settings.alpha, self._prior_of_differences(theirs, at))
-        return Comparison(name, alternative, estimate, contrast.missing, contrast.n, cell, where)
+        estimate = contrast.estimate(self.settings.look_alpha, self._prior_of_differences(theirs, at))
+        return Comparison(name, alternative, estimate, contrast.missing, contrast.n, cell, where, pair)
 
     def frontier(self, alternative: Alternative, ours: Cell, plain: Cell, than: Cell | None = None) -> Comparison:
         """Compare with AT's own frontier: how far a cell lies beyond it, or how much further than another cell."""
@@ -88,8 +88,9 @@ class Comparisons:
             [cell for cell in self._alike(plain) if cell not in (*curve, than)],
             lambda cell: beyond_frontier(self.whole, cell, plain, sides, than),
         )
-        estimate, cell = contrast.estimate(self.settings.alpha, prior), f"{ours} | {place(ours)} | {metric}"
-        return Comparison("AT's own frontier", alternative, estimate, contrast.missing, contrast.n, cell)
+        estimate, cell = contrast.estimate(self.settings.look_alpha, prior), f"{ours} | {place(ours)} | {metric}"
+        cells = (ours, *curve, *([than] if than else []))
+        return Comparison("AT's own frontier", alternative, estimate, contrast.missing, contrast.n, cell, cells=cells)
 
     def slope(self, alternative: Alternative, cells: list[Cell], at: IntArray, subject: str) -> Comparison:
         """Fit the trend in the SSL weight over cells that differ in it alone."""
@@ -98,8 +99,8 @@ class Comparisons:
         weights = np.array([cell.weight for cell in cells], dtype=np.float64)
         prior = self._prior_of_differences(cells[0], at).scaled(0.5 / float(((weights - weights.mean()) ** 2).sum()))
         cell = f"{subject} | {place(cells[0])} | points per unit of weight"
-        estimate = contrast.estimate(self.settings.alpha, prior)
-        return Comparison("the slope in the weight", alternative, estimate, contrast.missing, contrast.n, cell)
+        estimate, name = contrast.estimate(self.settings.look_alpha, prior), "the slope in the weight"
+        return Comparison(name, alternative, estimate, contrast.missing, contrast.n, cell, cells=tuple(cells))
 
     def _alike(self, cell: Cell) -> list[Cell]:
         """Return the cells of the same norm and checkpoint: arms that are trained alike."""

@@ -109,8 +109,8 @@ def _paired(sweeps: Sweeps, cells: list[Cell], *sides: IntArray) -> tuple[FloatA
     """
     absent = [cell for cell in cells if cell not in sweeps.cells]
     if absent:
-        told = [f"{cell} (more than one model fits)" if cell in sweeps.ambiguous else str(cell) for cell in absent]
-        return None, tuple(told)
+        names = [f"{cell} (more than one model fits)" if cell in sweeps.ambiguous else str(cell) for cell in absent]
+        return None, tuple(names)
     if not all(map(len, sides)):
         return None, ("a grid point in the interval where plain AT is above the floor",)
     points = [[sweeps.points(cell, at) for cell in cells] for at in sides]

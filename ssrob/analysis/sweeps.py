@@ -29,13 +29,13 @@ class Cell(NamedTuple):
 
     def __str__(self) -> str:
         """Say it in words, without norm and checkpoint."""
-        told = [self.task] if self.task else []
-        told += [f"w {self.weight:g}"] if self.weight is not None else []
-        told += [f"{self.eps_scale:g} x eps"] if self.eps_scale != 1 else []
+        words = [self.task] if self.task else []
+        words += [f"w {self.weight:g}"] if self.weight is not None else []
+        words += [f"{self.eps_scale:g} x eps"] if self.eps_scale != 1 else []
         origin = f"{self.init_task} {self.init}" if self.init_task and self.init_task != self.task else self.init
-        told += [f"from {origin}"] if self.init != "random" else []
-        told += [self.budget] if self.budget else []
-        return self.variant + (f" ({', '.join(told)})" if told else "")
+        words += [f"from {origin}"] if self.init != "random" else []
+        words += [self.budget] if self.budget else []
+        return self.variant + (f" ({', '.join(words)})" if words else "")
 
 
 @dataclass(frozen=True)
@@ -142,10 +142,10 @@ def _left_out(images: IntArray, survived: IntArray, size: int) -> FloatArray:
 
 
 def _cell(row: "pd.Series[Any]") -> Cell:
-    told: dict[str, Any] = {name: None if pd.isna(value := row[name]) else value for name in Cell._fields}
-    told["weight"] = None if told["weight"] is None else round(float(told["weight"]), 6)
-    told["eps_scale"] = round(float(told["eps_scale"]), 6)
-    return Cell(**told)
+    values: dict[str, Any] = {name: None if pd.isna(value := row[name]) else value for name in Cell._fields}
+    values["weight"] = None if values["weight"] is None else round(float(values["weight"]), 6)
+    values["eps_scale"] = round(float(values["eps_scale"]), 6)
+    return Cell(**values)
 
 
 def _by_sweep(examples: pd.DataFrame) -> dict[tuple[object, ...], pd.DataFrame]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ssrob.analysis.statistics import Alternative, Estimate, holm, least_shown, p_opposite, p_value
-from ssrob.config.study import Findings
+from ssrob.analysis.sweeps import Cell
+from ssrob.config.findings import Findings
 from ssrob.formatting import interval, signed
 
 LEAST_SEEDS = 3  # of two, intervals cover too little where arms scatter differently (benchmarks/coverage.py)
@@ -24,6 +25,7 @@ class Comparison:
     n: int = 0
     cell: str = ""
     where: str = ""  # the one grid point that was looked at, where the claim's interval has more (one seed)
+    cells: tuple[Cell, ...] = ()  # that it takes
 
     @property
     def tested(self) -> bool:
@@ -76,7 +78,7 @@ class AdjustedEvidence:
     def failing(self, parts: list[Comparison]) -> Comparison | None:
         """Return the first part that is not shown at level alpha."""
         p_values = ((part, _p(part, self.settings)) for part in parts)
-        return next((part for part, p in p_values if not p < self.settings.alpha), None)
+        return next((part for part, p in p_values if not p < self.settings.look_alpha), None)
 
 
 def judge(family: list[Evidence], settings: Findings) -> list[AdjustedEvidence]:
@@ -155,10 +157,10 @@ def _not_shown(judged: AdjustedEvidence) -> str:
     weak = _underpowered(judged, part)
     ending = f"; {weak}" if weak else ""
     if part.alternative == "equivalent":
-        level = 100 * (1 - 2 * judged.settings.alpha)
+        level = 100 * (1 - 2 * judged.settings.look_alpha)
         return f"the {level:g} % interval is not within {judged.settings.margin:g} points of 0{ending}"
     named = "" if part is judged.evidence.shown else f" of {part.name}"
-    where = "includes 0" if part.estimate.p >= judged.settings.alpha else "lies on the wrong side of 0"
+    where = "includes 0" if part.estimate.p >= judged.settings.look_alpha else "lies on the wrong side of 0"
     return f"the interval{named} ({interval(part.estimate.low, part.estimate.high, sign=True)}) {where}{ending}"
 
 
@@ -177,7 +179,7 @@ def _underpowered(judged: AdjustedEvidence, part: Comparison | None) -> str:
     if part is None or part.estimate is None:
         return ""
     found, settings = part.estimate, judged.settings
-    least = least_shown(found, part.alternative, settings.alpha)
+    least = least_shown(found, part.alternative, settings.look_alpha)
     bounded = part.alternative in ("equivalent", "not_greater")
     asked = settings.margin if bounded else settings.detectable
     if not least > asked:
@@ -190,7 +192,7 @@ def _underpowered(judged: AdjustedEvidence, part: Comparison | None) -> str:
 def _open_but_weak(judged: AdjustedEvidence, parts: list[Comparison]) -> bool:
     """Say whether the first comparison that is not shown could not have been, and its opposite is not shown either."""
     part = judged.failing(parts)
-    if part is None or _opposite(part, judged.settings) < judged.settings.alpha or _outside(part, judged.settings):
+    if part is None or _opposite(part, judged.settings) < judged.settings.look_alpha or _outside(part, judged.settings):
         return False
     return bool(_underpowered(judged, part))
 
@@ -233,7 +235,7 @@ RULES: tuple[Rule, ...] = (
         lambda j: "the seeds do not differ at all, so there is no spread to test against",
     ),
     (
-        lambda j: j.against < j.settings.alpha,
+        lambda j: j.against < j.settings.look_alpha,
         "contradicted",
         lambda j: "the opposite of the claim",
     ),
@@ -263,7 +265,7 @@ RULES: tuple[Rule, ...] = (
         _failed_control,
     ),
     (
-        lambda j: j.support < j.settings.alpha,
+        lambda j: j.support < j.settings.look_alpha,
         "supported",
         lambda j: "this also holds against " + ", ".join(part.name for part in j.evidence.controls),
     ),

@@ -1,11 +1,29 @@
-"""How claims become verdicts: the cells that they are about, and the levels of the tests."""
+"""How a study's results become verdicts: the claims, the cells that they are about, and the tests. No torch."""
 
+import functools
 from collections.abc import Iterable
-from typing import Annotated, Self
+from importlib.resources import files
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+import yaml
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from ssrob.config.fields import Checkpoint, Name, Norm, NotNegative, Positive, Strict, Task
+from ssrob.config.fields import (
+    Checkpoint,
+    Count,
+    Name,
+    Norm,
+    NotNegative,
+    Positive,
+    Strict,
+    Task,
+    as_list,
+    distinct,
+)
+
+Variants = Annotated[list[Name], BeforeValidator(as_list), AfterValidator(distinct)]
+Control = Literal["plain_at", "frontier", "equal_passes", "no_gradient", "two_attacks", "cheaper_methods"]
+Expectation = Literal["gain", "loss", "equivalent"]
 
 
 class Primary(Strict):
@@ -44,11 +62,55 @@ class Primary(Strict):
         return [eps for eps in grid if low - 1e-6 <= eps <= high + 1e-6 and abs(eps - 1) > 1e-6]
 
 
+class Claim(Strict):
+    """Who is compared with whom, at which eps, what is expected of the difference, and what must not explain it.
+
+    ``mine: {compare: mine, against: at}`` is a claim: `mine` is more robust than `at` at the reference eps. Norm, task,
+    weight, checkpoint and init are those of `Primary`.
+    """
+
+    question: str = ""
+    """The claim in words. Default: from what is compared."""
+    compare: Variants
+    """Variants, each with a verdict of its own."""
+    against: Variants = ["at"]
+    """Variants, each of which has to be beaten."""
+    every_method: bool = False
+    """Compare with every method that the study adds, too."""
+    init: Name = "primary"
+    """Init of what is compared: `primary` or `pretrained` (of findings.primary), or a name."""
+    against_init: Name | None = None
+    """Init of what it is compared with. Default: the same."""
+    where: Literal["below", "at", "above"] | tuple[NotNegative, NotNegative] = "at"
+    """Mean robust accuracy below, at or above the reference eps, or over [low, high] in its multiples."""
+    expect: Expectation = "gain"
+    """What is claimed of the difference; equivalent: within findings.margin."""
+    trend: bool = False
+    """With several SSL weights: claim that a larger one has more of it."""
+    controls: list[Control] = []
+    """What the same has to hold against; ssrob/analysis/controls.py explains each."""
+    explore: Literal["same", "methods"] = "same"
+    """Whose other norms, tasks and weights are reported beside it: of the same variants, or of all methods of SSL."""
+
+    def words(self) -> str:
+        """Say what is claimed."""
+        return self.question or f"{' and '.join(self.compare)} against {', '.join(self.against)}: {self.expect}"
+
+
+@functools.cache
+def paper_claims() -> dict[str, Claim]:
+    """The claims of the paper, from `ssrob/config/claims.yaml`."""
+    rows = yaml.safe_load((files("ssrob.config") / "claims.yaml").read_text(encoding="utf-8"))
+    return {name: Claim.model_validate(row) for name, row in rows.items()}
+
+
 class Findings(Strict):
     """How claims become verdicts."""
 
     primary: Primary = Primary()
     """The cells that the verdicts are about."""
+    claims: dict[Name, Claim] = {}
+    """Claims of the study's own, beside the paper's; one of the same name replaces it."""
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Level of the tests; intervals are at 1 - alpha."""
     margin: Positive = 1.0
@@ -58,7 +120,26 @@ class Findings(Strict):
     detectable: Positive = 2.0
     """The effect in points that a study should detect; what one that cannot does not show is underpowered."""
 
+    looks: list[Count] = []
+    """Numbers of seeds at which verdicts are made, each at level alpha / number of looks. Default: at the end alone."""
+
+    @model_validator(mode="after")
+    def _looks_ascend(self) -> Self:
+        if self.looks and (sorted(set(self.looks)) != self.looks or self.looks[0] < 3):
+            raise ValueError(f"looks: expected numbers of seeds in ascending order, at least 3, found {self.looks}")
+        return self
+
+    @property
+    def all_claims(self) -> dict[str, Claim]:
+        """The paper's claims and the study's own, by name."""
+        return {**paper_claims(), **self.claims}
+
+    @property
+    def look_alpha(self) -> float:
+        """The level of one look: all together stay at `alpha` (union bound)."""
+        return self.alpha / max(1, len(self.looks))
+
     @property
     def level(self) -> str:
         """The level of the effects' intervals in words, e.g. ``95 %``."""
-        return f"{100 * (1 - self.alpha):g} %"
+        return f"{100 * (1 - self.look_alpha):.3g} %"

@@ -3,6 +3,7 @@
 A config is YAML. Numbers may be written as fractions (``8/255``); every eps is in [0, 1] pixel units. Imports no torch.
 """
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -144,11 +145,29 @@ class Study(Strict):
             for field in ("base", "control_of"):
                 if (other := getattr(row, field)) is not None:
                     check_choice(f"variant in variants.{name}.{field}", other, self.variants)
+        self._claims_can_be_tested()
         self._refuse_without_effect()
         self._linf_stays_in_the_box()
         if self.data.label_column is None:
             raise ValueError("data.label_column: the study's data needs labels, found null")
         return self
+
+    def _claims_can_be_tested(self) -> None:
+        """Refuse a claim of the study's own about what it does not train or test, and looks beyond its seeds."""
+        trained = {name for block in self.arms for name in block.variant}
+        for name, claim in self.findings.claims.items():
+            where = f"findings.claims.{name}"
+            for variant in (*claim.compare, *claim.against):
+                check_choice(f"variant in {where}.compare or .against", variant, self.variants)
+            if absent := sorted({*claim.compare, *claim.against} - trained):
+                raise ValueError(f"{where}.compare or .against: no arm trains {', '.join(absent)}")
+            for init in filter(None, (claim.init, claim.against_init)):
+                check_choice(f"{where}.init", init, ["primary", "pretrained", "random", *self.pretraining])
+            low, high = claim.where if isinstance(claim.where, tuple) else (0.0, math.inf)
+            if not any(low <= eps <= high for eps in self.evaluate.eps):
+                raise ValueError(f"{where}.where: no eps of evaluate.eps lies in it, found {[low, high]}")
+        if self.findings.looks and self.findings.looks[-1] > len(self.seeds):
+            raise ValueError(f"findings.looks: the study has {len(self.seeds)} seeds, found {self.findings.looks}")
 
     def _refuse_without_effect(self) -> None:
         """Refuse a block's weights or tasks where nothing of it depends on them."""

@@ -4,13 +4,10 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from ssrob.analysis.findings import QUESTIONS
+from ssrob.config.findings import Findings
 from ssrob.config.variants import Perturb, Variant
 from ssrob.reporting.figures.inputs import Inputs
 
-CLAIMS = {
-    claim: told[:1].upper() + told[1:].replace("eps_train", "the training eps") for claim, told in QUESTIONS.items()
-}
 LOSSES = {
     "xent": "cross-entropy",
     "ssl": "SSL loss",
@@ -28,6 +25,14 @@ PARTS = {  # how an arm's name shows it -> what it means
     "(passes of …)": "trained for longer, with as many network passes as the arm named there",
     "head alone": "the backbone stays as it was pre-trained",
 }
+
+
+def claims(findings: Findings) -> dict[str, str]:
+    """Return every claim's question, for people."""
+    words = {
+        name: claim.words().replace("eps_train", "the training eps") for name, claim in findings.all_claims.items()
+    }
+    return {name: text[:1].upper() + text[1:] for name, text in words.items()}
 
 
 def ways(inputs: Inputs) -> pd.DataFrame:

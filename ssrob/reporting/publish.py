@@ -19,7 +19,7 @@ from ssrob.planning.plan import Plan
 from ssrob.reporting import tables as report_tables
 from ssrob.reporting.figures.inputs import Inputs, inputs
 from ssrob.reporting.figures.recipes import RECIPES
-from ssrob.reporting.names import CLAIMS
+from ssrob.reporting.names import claims
 from ssrob.scheduling.disk_usage import folder_size
 from ssrob.scheduling.priority import EXPLANATIONS
 from ssrob.storage import tables
@@ -140,7 +140,7 @@ def _page(study: Study, made: Mapping[str, pd.DataFrame], facts: str, figures: P
             f"**The study is not finished:** {len(missing)} of {len(missing) + len(made['arms'])} models are"
             " [not run](#not-run), and verdicts may change with them."
         )
-    yield "## Outcome\n\n" + "\n".join(_outcome(primary))
+    yield "## Outcome\n\n" + "\n".join(_outcome(study, primary))
     yield _verdicts(primary, study.findings.level)
     for name in HEADINGS:
         for file in figures.glob(f"{name}.*"):
@@ -183,13 +183,17 @@ def _facts(plan: Plan, store: Store, made: Mapping[str, pd.DataFrame], command: 
     return "| | |\n|---|---|\n" + "\n".join(f"| {name} | {told} |" for name, told in rows.items())
 
 
-def _outcome(primary: pd.DataFrame) -> Iterator[str]:
+def _outcome(study: Study, primary: pd.DataFrame) -> Iterator[str]:
     """Say what came of each claim in one sentence; its cells' effects in their order."""
+    questions = claims(study.findings)
     for claim, rows in primary.groupby("claim", sort=False):
         verdicts = " and ".join(dict.fromkeys(rows["verdict"]))
         effects = ", ".join(_effect(row) for row in rows.to_dict("records") if not pd.isna(row["effect"]))
         found = f"{effects} points" if effects else "not compared"
-        yield f"- **{claim}: {verdicts}.** {CLAIMS.get(str(claim), claim)}: {found}."
+        yield f"- **{claim}: {verdicts}.** {questions.get(str(claim), claim)}: {found}."
+    untested = report_tables.untested(primary, study.findings)
+    if untested:
+        yield f"- Not tested, as what they compare was not trained: {', '.join(untested)}."
 
 
 def _effect(row: Mapping[Any, Any]) -> str:

@@ -22,7 +22,7 @@ from ssrob.reporting.figures.inputs import Inputs, Samples, Tables, headline_che
 from ssrob.reporting.figures.recipe import Recipe
 from ssrob.reporting.figures.recipes import RECIPES
 from ssrob.reporting.figures.style import save
-from ssrob.reporting.names import CLAIMS, PARTS, ways
+from ssrob.reporting.names import PARTS, claims, ways
 
 LARGEST_SVG = 400_000  # bytes; a larger one slows the page down and is shown as a bitmap
 MORE = {  # tables beside the main one, by the name of their files
@@ -136,7 +136,8 @@ def _context(given: Inputs, tables: Tables, numbers: pd.DataFrame) -> dict[str, 
         "ways": ways(given),
         "name_parts": PARTS,
         "unexplained": told.unexplained(study, stages),
-        "claims": CLAIMS,
+        "claims": claims(study.findings),
+        "untested": told.untested(given.findings, study.findings),
         "symbols": SYMBOLS,
         "findings": _records(given.findings),
         "columns": told.main_columns(given),

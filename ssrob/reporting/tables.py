@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ssrob.config.findings import Findings
 from ssrob.config.study import Study
 from ssrob.formatting import NORMS, duration
 from ssrob.planning.plan import make_plan
@@ -154,6 +155,12 @@ def demonstration(findings: pd.DataFrame, threshold: float) -> str:
         return "with its seeds no smallest detectable effect can be given"
     sizes = f"{found.min():.1f}" if len(found) == 1 else f"{found.min():.1f} to {found.max():.1f}"
     return f"no claim is decided, and it could only have found effects of {sizes} points (it asks for {threshold:g})"
+
+
+def untested(findings: pd.DataFrame, settings: Findings) -> list[str]:
+    """Name the claims that a study does not test."""
+    tested = set(findings["claim"]) if len(findings) else set()
+    return [claim for claim in settings.all_claims if claim not in tested]
 
 
 def weak_cells(findings: pd.DataFrame) -> int:

@@ -5,13 +5,24 @@ import dataclasses
 import numpy as np
 import pytest
 from ssrob.analysis import findings, judged_claim
-from ssrob.analysis.claims import JOINT, READINGS, TWO, WAYS, exploratory_cells
+from ssrob.analysis.claims import exploratory_cells
 from ssrob.analysis.comparisons import Comparisons
-from ssrob.analysis.simulate import (
+from ssrob.analysis.controls import JOINT, TWO
+from ssrob.analysis.statistics import p_value
+from ssrob.analysis.sweeps import Cell, Sweeps
+from ssrob.analysis.verdicts import Evidence, deciding_p, judge, verdict
+from ssrob.config.findings import Findings, paper_claims
+from ssrob.config.loader import parse_study
+from ssrob.planning.cost import step_passes
+from ssrob.planning.plan import make_plan
+from ssrob.planning.specs import TrainSpec
+from tests.simulated import (
+    METHODS,
     PASSES,
     PLAIN,
     PRETRAINING,
     RANDOM_WAYS,
+    READINGS,
     SILENT,
     Size,
     Truth,
@@ -25,14 +36,6 @@ from ssrob.analysis.simulate import (
     truths,
     way,
 )
-from ssrob.analysis.statistics import p_value
-from ssrob.analysis.sweeps import Cell, Sweeps
-from ssrob.analysis.verdicts import Evidence, deciding_p, judge, verdict
-from ssrob.config.loader import parse_study
-from ssrob.config.study import Findings
-from ssrob.planning.cost import step_passes
-from ssrob.planning.plan import make_plan
-from ssrob.planning.specs import TrainSpec
 
 QUIET = Size(seeds=5, images=2000, seed_sd=0.05)  # effects of 8 points stand out from such noise
 SETTINGS = Findings(detectable=100)
@@ -93,7 +96,11 @@ def test_views_as_augmentation_are_no_way_of_self_supervision() -> None:
     views = [way(f"{name}_views") for name in (*READINGS, JOINT)]
     sweeps = drawn(World({**truths(EFFECT)["C4"].truths, **dict.fromkeys(views, Truth())}))
     assert [name for name, _ in verdicts(sweeps, "C4")] == ["supported"]
-    listed = [cell for claim in ("C2", "C3", "C4") for cell in exploratory_cells(Comparisons(sweeps, SETTINGS), claim)]
+    listed = [
+        cell
+        for claim in ("C2", "C3", "C4")
+        for cell in exploratory_cells(Comparisons(sweeps, SETTINGS), paper_claims()[claim])
+    ]
     assert listed
     assert not set(listed) & set(views)
 
@@ -134,7 +141,7 @@ def test_the_joint_way_must_also_beat_plain_at_of_its_own_length() -> None:
 
 
 def test_simulated_cells_cost_what_such_arms_cost() -> None:
-    names = ["at", *WAYS, TWO, *(f"{name}_nograd" for name in READINGS), f"{JOINT}_nograd"]
+    names = ["at", *METHODS, TWO, *(f"{name}_nograd" for name in READINGS), f"{JOINT}_nograd"]
     config = {
         "study": "costs",
         "data": {"name": "digits", "source": "digits"},

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from scipy.stats import binom
-from ssrob.analysis.simulate import Size, nulls, supported
+from tests.simulated import Size, nulls, supported
 
 STUDIES = 60
 # Large effects, so that everything but the one part under test is shown: the hardest case for a false verdict.

@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 from ssrob.analysis import from_tables, judged_claim
-from ssrob.analysis.claims import CLAIMS, READINGS
 from ssrob.analysis.verdicts import Evidence
+from ssrob.config.findings import paper_claims
 from ssrob.config.loader import load_study
 from ssrob.planning.cost import training_passes
 from ssrob.planning.plan import Plan, make_plan
@@ -14,6 +14,8 @@ from ssrob.storage.tables import ALL_EXAMPLES
 from tests import synthetic
 from tests.conftest import ROOT
 
+CLAIMS = list(paper_claims())
+READINGS = paper_claims()["C2"].compare
 PARTS = ["central", "tasks", "others", "controls"]
 
 

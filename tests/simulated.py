@@ -14,16 +14,17 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from scipy.special import ndtri
-
-from ssrob.analysis.claims import JOINT, NO_GRADIENT, READINGS, TWO, WAYS, passes_of
 from ssrob.analysis.contrasts import SCALES
+from ssrob.analysis.controls import JOINT, NO_GRADIENT, TWO, passes_of
 from ssrob.analysis.findings import judged_claim
 from ssrob.analysis.statistics import FloatArray
 from ssrob.analysis.sweeps import Cell, IntArray, Sweeps, make_sweep
 from ssrob.analysis.verdicts import verdict
-from ssrob.config.study import Findings
+from ssrob.config.findings import Findings, paper_claims
 from ssrob.storage.tables import ALL_EXAMPLES, ARMS, ROBUSTNESS
 
+READINGS = tuple(paper_claims()["C2"].compare)
+METHODS = (*paper_claims()["C4"].against, JOINT)
 GRID: FloatArray = np.array([0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2])
 REFERENCE = 8 / 255
 PLAIN = Cell("at", "random", None, None, "linf", 1.0, None, "best")
@@ -101,7 +102,7 @@ def lengthened(cell: Cell) -> Cell:
 
 def passes(cell: Cell) -> float:
     """Return the passes of a cell, in the unit of `PASSES`; a way that a study adds costs what the joint one does."""
-    budgets = {passes_of(way(name)): PASSES[name] for name in WAYS}
+    budgets = {passes_of(way(name)): PASSES[name] for name in METHODS}
     budgets[pretrained_longer().budget or ""] = PASSES["at"] + PRETRAINING
     silent_or_way = SILENT if cell.variant.endswith(NO_GRADIENT) else PASSES.get(cell.variant, PASSES[JOINT])
     return budgets.get(cell.budget or "", silent_or_way) + (PRETRAINING if cell.init != "random" else 0.0)
@@ -128,11 +129,11 @@ def with_controls(*cells: Cell) -> list[Cell]:
 RANDOM_WAYS = [way(name) for name in READINGS]
 SSL_WAYS = [way(name, "ssl") for name in READINGS]
 SSL_PLAIN = PLAIN._replace(init="ssl")
-LENGTHENED = [lengthened(way(name)) for name in WAYS if PASSES[name] < PASSES[JOINT]]
+LENGTHENED = [lengthened(way(name)) for name in METHODS if PASSES[name] < PASSES[JOINT]]
 CLAIM_CELLS = {
     "C2": with_controls(*RANDOM_WAYS),
     "C3": with_controls(*RANDOM_WAYS),
-    "C4": [*map(way, WAYS), *with_controls(way(JOINT)), PLAIN._replace(variant=TWO), *LENGTHENED],
+    "C4": [*map(way, METHODS), *with_controls(way(JOINT)), PLAIN._replace(variant=TWO), *LENGTHENED],
     "C5a": [SSL_PLAIN, pretrained_longer()],
     "C5b": [SSL_PLAIN, *with_controls(*SSL_WAYS)],
 }
@@ -220,10 +221,10 @@ def tables_of(drawn: dict[Cell, dict[int, IntArray]]) -> tuple[pd.DataFrame, pd.
             arm |= {"eps_train": REFERENCE * cell.eps_scale, "eval_norm": cell.norm}
             eps = GRID * REFERENCE
             accuracy = (survived[:, None] > np.arange(len(GRID))).mean(axis=0)
-            told = {"eps": eps, "eps_multiple": GRID, "accuracy": accuracy, "n": len(survived)}
+            values = {"eps": eps, "eps_multiple": GRID, "accuracy": accuracy, "n": len(survived)}
             failed = np.append(eps, np.inf)[survived]
             examples = {"example": np.arange(len(survived)), "first_failed": failed}
-            parts.append((pd.DataFrame(arm | told), pd.DataFrame(arm | examples), arm | {"passes": passes(cell)}))
+            parts.append((pd.DataFrame(arm | values), pd.DataFrame(arm | examples), arm | {"passes": passes(cell)}))
     robustness, outcomes, arms = zip(*parts, strict=True)
     return (
         pd.concat(robustness).reindex(columns=list(ROBUSTNESS)),
