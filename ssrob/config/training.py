@@ -7,6 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from ssrob.config.fields import Choice, Count, NotNegative, Number, Positive, Precision, Strict, as_list
 from ssrob.registry.backbones import BACKBONES
 from ssrob.registry.lookup import check_choice
+from ssrob.registry.schedules import SCHEDULES
 
 
 class Model(BaseModel):
@@ -68,7 +69,7 @@ class Training(Strict):
     """Nesterov momentum."""
     weight_decay: NotNegative = 5e-4
     """Weight decay of SGD."""
-    schedule: Literal["onecycle", "piecewise"] = "onecycle"
+    schedule: Annotated[str, Choice("schedule", SCHEDULES.keys)] = "onecycle"
     """Learning rate over the training."""
     warmup: Annotated[Number, Field(ge=0, lt=1)] = 0.3
     """Share of the steps until the peak, for onecycle."""

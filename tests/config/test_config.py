@@ -50,7 +50,7 @@ BAD: list[tuple[dict[str, Any], list[str]]] = [
     ({"seeds": ["a"]}, ["seeds.0", "valid integer", "'a'"]),
     ({"finetune": {"epochs": "many"}}, ["finetune.epochs", "'many'"]),
     ({"finetune": {"epochs": True}}, ["finetune.epochs", "expected a number", "true"]),
-    ({"finetune": {"schedule": "cosine"}}, ["finetune.schedule", "'onecycle' or 'piecewise'", "'cosine'"]),
+    ({"finetune": {"schedule": "cosine"}}, ["finetune.schedule", "known: onecycle, piecewise", "'cosine'"]),
     ({"finetune": {"augment": ["rotate"]}}, ["finetune.augment.0", "'crop' or 'flip'", "'rotate'"]),
     ({"finetune": {"precision": "fp16"}}, ["finetune.precision", "'float32' or 'bfloat16'", "'fp16'"]),
     ({"ssl": {"task": "jigsaww"}}, ["ssl.task", "unknown SSL task 'jigsaww'", "rotation"]),

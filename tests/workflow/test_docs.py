@@ -30,6 +30,7 @@ from ssrob.registry.backbones import BACKBONES
 from ssrob.registry.corruptions import BENCHMARK, CORRUPTIONS, families
 from ssrob.registry.losses import LOSSES
 from ssrob.registry.presets import PRESETS
+from ssrob.registry.schedules import SCHEDULES
 from ssrob.registry.stages import STAGES
 from ssrob.runtime import runner
 from ssrob.stages.evaluate import attack_sweep
@@ -60,7 +61,7 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name, code in modules.items():
         (tmp_path / name).write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
-    registries: tuple[dict[str, Any], ...] = (LOSSES, BACKBONES, PRESETS, ATTACKS, CORRUPTIONS, SOURCES)
+    registries: tuple[dict[str, Any], ...] = (LOSSES, BACKBONES, SCHEDULES, PRESETS, ATTACKS, CORRUPTIONS, SOURCES)
     before = [dict(registry) for registry in registries]
     yield tmp_path
     for registry, rows in zip(registries, before, strict=True):
@@ -187,6 +188,17 @@ def test_the_backbone_of_the_guide_trains(plugins: Path) -> None:
     trained = train(plan, store)
     weights = store.output(trained["at random"].path, "best.safetensors")
     assert weights.stat().st_size < 10_000  # 8 filters: 0.7 thousand numbers of the backbone, 90 of the head
+
+
+def test_the_schedule_of_the_guide_gives_the_learning_rates(plugins: Path) -> None:
+    plan, store = planned(plugins, EXTENDING["study schedule"])
+    stage = train(plan, store)["at random"]
+    records = read_table(store.output(stage.path, "training.parquet"))
+    rates = records[records["metric"] == "lr"].sort_values("step")["value"].tolist()
+    peak = plan.study.finetune.lr
+    assert rates == pytest.approx([peak * min(k / 6 / 0.25, (1 - k / 6) / 0.75) for k in range(1, 7)])
+    with pytest.raises(ConfigError, match=r"unknown schedule 'liner' \(did you mean 'linear'\?\)"):
+        planned(plugins, EXTENDING["study schedule"].replace("schedule: linear", "schedule: liner"))
 
 
 def test_the_data_sets_of_the_guide_are_understood() -> None:
