@@ -21,7 +21,7 @@ SSROB_DATA := --set $(OVERRIDE)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help there study gpu-study test test-slurm check format lock schema ui wheels clean
+.PHONY: help there study gpu-study test test-slurm check format lock schema docs ui wheels clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -60,14 +60,21 @@ check: $(READY) ## The static checks: lint, format, types, workflow, import cont
 	snakemake --lint
 	lint-imports
 	ssrob schema | diff config/schema.json - || (echo "config/schema.json is out of date: make schema" && exit 1)
+	python docs/generate.py --check
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 
 format: $(READY) ## Format everything
 	ruff check --fix .
 	ruff format .
 	snakefmt Snakefile workflow
 
-schema: $(READY) ## Write config/schema.json from the config's models
+schema: $(READY) ## Write config/schema.json and the reference pages from the code
 	ssrob schema > config/schema.json
+	python docs/generate.py
+
+docs: $(READY) ## Build the documentation as a site that needs no network, into site/
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+	@echo "$(CURDIR)/site/index.html"
 
 lock: $(READY) ## Write envs/lock.txt anew from pyproject.toml
 	pip install --quiet uv
