@@ -22,8 +22,8 @@ _MIX2 = 0x94D049BB133111EB
 _BLOCK = 2**15  # numbers made at a time on a CPU: temporaries of 256 KB, which stay in its cache
 
 
-def fold(seed: int, *names: object) -> int:
-    """Derive a 63-bit seed from a seed and the names of a purpose, e.g. ``fold(0, "order", epoch)``."""
+def fold_in(seed: int, *names: object) -> int:
+    """Derive a 63-bit seed from a seed and the names of a purpose, e.g. ``fold_in(0, "order", epoch)``."""
     text = "\x1f".join([str(seed), *map(str, names)])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
@@ -31,13 +31,13 @@ def fold(seed: int, *names: object) -> int:
 def generator(seed: int, *names: object, device: torch.device | str = "cpu") -> torch.Generator:
     """Return a generator for one purpose; two calls with the same arguments draw the same numbers."""
     made = torch.Generator(device=device)
-    made.manual_seed(fold(seed, *names))
+    made.manual_seed(fold_in(seed, *names))
     return made
 
 
 def example_keys(index: Tensor, seed: int, *names: object) -> Tensor:
     """Return one key per example, (B,) int64, from example numbers (B,) int64 and a purpose."""
-    return _mix(index.to(torch.int64) * _signed(_GOLDEN) + fold(seed, *names))
+    return _mix(index.to(torch.int64) * _signed(_GOLDEN) + fold_in(seed, *names))
 
 
 def uniform(keys: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -3,14 +3,14 @@
 import math
 
 import torch
-from ssrob.seeding import example_keys, fold, generator, normal, uniform
+from ssrob.seeding import example_keys, fold_in, generator, normal, uniform
 
 
 def test_a_purpose_has_its_own_numbers() -> None:
-    assert fold(0, "order", 1) == fold(0, "order", 1)
+    assert fold_in(0, "order", 1) == fold_in(0, "order", 1)
     purposes = [(0,), (1,), (0, "a"), (0, "b"), (0, "a", "b"), (0, "ab"), (0, "a", 1), (0, "a", 11)]
-    assert len({fold(*purpose) for purpose in purposes}) == len(purposes)
-    assert all(0 <= fold(*purpose) < 2**63 for purpose in purposes)
+    assert len({fold_in(*purpose) for purpose in purposes}) == len(purposes)
+    assert all(0 <= fold_in(*purpose) < 2**63 for purpose in purposes)
 
 
 def test_a_generator_repeats_itself_and_leaves_the_global_one_alone() -> None:

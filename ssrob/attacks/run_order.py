@@ -40,7 +40,7 @@ def schedule(setting: Setting) -> list[Run]:
     plan = [(number, eps, inf) for eps in budgets[:1] for number in once]
     plan += [(n, eps, eps) for eps in budgets for n in range(len(setting.attacks)) if n not in once]
     return [
-        Run(number, eps, budget, restart, seeding.fold(0, setting.attacks[number].name, budget, restart))
+        Run(number, eps, budget, restart, seeding.fold_in(0, setting.attacks[number].name, budget, restart))
         for number, eps, budget in plan
         for restart in range(setting.attacks[number].restarts)
     ]

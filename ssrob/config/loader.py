@@ -75,13 +75,15 @@ def _with_primary_cell(study: Study, where: str) -> Study:
 def _offered(study: Study) -> dict[str, list[Any]]:
     """Return what a primary cell may be of, by field: what the arms that it concerns are trained and tested with."""
     blocks = [(block, [study.variants[name] for name in block.variant]) for block in study.arms]
-    norms = [block.norm or study.threat for block, ways in blocks if any(way.perturb for way in ways)]
+    norms = [block.norm or study.threat for block, variants in blocks if any(each.perturb for each in variants)]
     tasks = [
         block.task or [study.ssl.task]
-        for block, ways in blocks
-        if any(way.uses_ssl for way in ways) or block.init != ["random"]
+        for block, variants in blocks
+        if any(each.uses_ssl for each in variants) or block.init != ["random"]
     ]
-    weights = [block.weight or study.ssl.weights for block, ways in blocks if any(way.uses_weight for way in ways)]
+    weights = [
+        block.weight or study.ssl.weights for block, variants in blocks if any(each.uses_weight for each in variants)
+    ]
     return {
         "norm": list(dict.fromkeys(itertools.chain(*norms or [study.threat]))),
         "task": list(dict.fromkeys(itertools.chain(*tasks or [[study.ssl.task]]))),

@@ -173,12 +173,12 @@ class Study(Strict):
         """Refuse a block's weights or tasks where nothing of it depends on them."""
         for i, block in enumerate(self.arms):
             like = [block.equal_passes] if block.equal_passes else []
-            ways = [self.variants[name] for name in (*block.variant, *(each.variant for each in like))]
+            variants = [self.variants[name] for name in (*block.variant, *(each.variant for each in like))]
             inits = [self.pretraining.get(name) for name in (*block.init, *(each.init for each in like))]
             before = [each.objective for each in inits if each is not None and each.objective is not None]
-            if block.weight is not None and not any(way.uses_weight for way in ways):
+            if block.weight is not None and not any(variant.uses_weight for variant in variants):
                 raise ValueError(f"arms.{i}.weight: no weight of {', '.join(block.variant)} depends on w; leave it out")
-            if block.task is not None and not any(way.uses_ssl for way in (*ways, *before)):
+            if block.task is not None and not any(variant.uses_ssl for variant in (*variants, *before)):
                 raise ValueError(f"arms.{i}.task: {', '.join(block.variant)} has no SSL task; leave it out")
 
     def _linf_stays_in_the_box(self) -> None:

@@ -63,7 +63,7 @@ def diagnose_specs(study: Study, diagnosis: Diagnosis, trained: TrainSpec) -> li
 
 
 def own_tasks(objective: Objective) -> list[str]:
-    """Return the SSL tasks that a model's parameters descend, so that it has a trained head for them."""
+    """Return the SSL tasks that a model's parameters are trained on, so that it has a trained head for them."""
     trained = [name for terms in objective.train.values() for name, weight in terms.items() if weight]
     return list(dict.fromkeys(name for name in trained if LOSSES[name].self_supervised))
 

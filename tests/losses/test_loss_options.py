@@ -117,7 +117,7 @@ def test_arguments_are_checked_at_the_door(losses: dict[str, Any], message: str,
 
 
 def test_a_drawn_batch_survives_as_tensors(tmp_path: Path) -> None:
-    told = {
+    given = {
         "perturb": {
             "adv": {"xent": 1, "ssl": 1},
             "own": {"maximise": {"ssl": 1}, "layout": "copies"},
@@ -125,7 +125,7 @@ def test_a_drawn_batch_survives_as_tensors(tmp_path: Path) -> None:
         "train": {"adv": {"xent": 1}, "own": {"ssl": 1}},
     }
     plan = make_plan(
-        parse_study(tiny_config(tmp_path, variants={"mine": told}, arms=[{"variant": "mine", "norm": "l2"}]))
+        parse_study(tiny_config(tmp_path, variants={"mine": given}, arms=[{"variant": "mine", "norm": "l2"}]))
     )
     spec = TrainSpec.model_validate(only(plan, "finetune").spec)
     batch = sample_batch(spec, torch.rand(6, 1, 8, 8), torch.zeros(6, dtype=torch.int64), 3)

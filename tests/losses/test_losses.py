@@ -18,8 +18,8 @@ from torch import Tensor
 def network() -> Network:
     heads: dict[str, Widths] = {"class": 5}
     heads |= {name: widths for name in LOSSES for name, widths in loss_row(name).widths.items()}
-    told = Architecture("resnet", {"depth": 8, "width": 4}, (3, 8, 8), [0.5] * 3, [0.25] * 3, heads)
-    return build(told, seed=0).eval()
+    given = Architecture("resnet", {"depth": 8, "width": 4}, (3, 8, 8), [0.5] * 3, [0.25] * 3, heads)
+    return build(given, seed=0).eval()
 
 
 @pytest.fixture

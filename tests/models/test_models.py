@@ -188,8 +188,8 @@ def test_the_example_of_the_feature_cache_makes_the_passes_it_says() -> None:
 
 def test_a_layer_without_initialisation_is_an_error() -> None:
     class Odd(Network):
-        def __init__(self, told: Architecture):
-            super().__init__(told)
+        def __init__(self, given: Architecture):
+            super().__init__(given)
             self.extra = nn.Embedding(2, 2)
 
     import ssrob.models.network as module
@@ -215,8 +215,8 @@ def test_a_layer_may_bring_its_own_initialisation(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setitem(BACKBONES, "tokens", Backbone("tokens:tokens", {"features": 8}))
     monkeypatch.setattr("ssrob.models.network.load", lambda _: lambda channels, features: Tokens(features))
-    told = Architecture("tokens", {}, (1, 8, 8), [0.4], [0.3], {"class": 10})
-    first, second, other = (build(told, seed) for seed in (3, 3, 4))
+    given = Architecture("tokens", {}, (1, 8, 8), [0.4], [0.3], {"class": 10})
+    first, second, other = (build(given, seed) for seed in (3, 3, 4))
     states = [network.state_dict() for network in (first, second, other)]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
     assert not torch.equal(states[0]["backbone.tokens"], states[2]["backbone.tokens"])

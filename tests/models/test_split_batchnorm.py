@@ -23,8 +23,8 @@ TRADES = {
 
 def network_with(*branches: str, seed: int = 0) -> Network:
     heads = {"class": 10, "contrastive": (6, 3)}
-    told = Architecture("resnet", {"depth": 8, "width": 4}, (1, 8, 8), [0.5], [0.25], heads, branches=branches)
-    return build(told, seed)
+    given = Architecture("resnet", {"depth": 8, "width": 4}, (1, 8, 8), [0.5], [0.25], heads, branches=branches)
+    return build(given, seed)
 
 
 def disturbed(network: Network) -> Network:
@@ -108,13 +108,13 @@ def test_clean_images_keep_their_branch_where_another_set_asks(tmp_path: Path) -
 
 
 def test_a_set_that_vanishes_takes_its_branch_along(tmp_path: Path) -> None:
-    told = {
+    given = {
         "perturb": {"adv": {"xent": 1}},
         "train": {"adv": {"xent": 1}, "clean": {"ssl": "w"}},
         "batchnorm": {"clean": "aux"},
     }
-    assert objective_of(tmp_path, told, weight=0.5).branches == ("aux",)
-    assert objective_of(tmp_path, told, weight=0.0).branches == ()
+    assert objective_of(tmp_path, given, weight=0.5).branches == ("aux",)
+    assert objective_of(tmp_path, given, weight=0.0).branches == ()
 
 
 def test_fine_tuning_starts_from_the_main_branch(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from tests.trainings import make
 from torch import Tensor
 
 ONE_VIEW = ("rotation", "jigsaw")
-WAYS = [
+VARIANTS = [
     (name, task)
     for name in family()["variants"]
     for task in ("rotation", "contrastive")
@@ -47,8 +47,8 @@ def made(objective: Objective) -> Passes:
     return Passes(counted["forward"], counted["input"], counted["full"])
 
 
-@pytest.mark.parametrize(("name", "task"), WAYS)
-def test_a_way_costs_what_is_counted(name: str, task: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "task"), VARIANTS)
+def test_a_variant_costs_what_is_counted(name: str, task: str, tmp_path: Path) -> None:
     study = parse_study(tiny_config(tmp_path))
     objective = resolve_objective(study, study.variants[name], norm="linf", task=task, weight=0.5)
     assert made(objective) == step_passes(objective)

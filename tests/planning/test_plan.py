@@ -79,9 +79,9 @@ def test_where_data_lies_is_not_part_of_a_key(tmp_path: Path) -> None:
 
 def test_an_arm_carries_only_what_its_variant_uses(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, arms=[{"variant": ["standard", "at", "at_ssl_joint"], "norm": "linf", "weight": [0.1, 1]}])
-    told = [(arm.variant, arm.norm, arm.task, arm.weight) for arm in plan.arms]
+    given = [(arm.variant, arm.norm, arm.task, arm.weight) for arm in plan.arms]
     joint = [("at_ssl_joint", "linf", "rotation", weight) for weight in (0.1, 1)]
-    assert told == [("standard", None, None, None), ("at", "linf", None, None), *joint]
+    assert given == [("standard", None, None, None), ("at", "linf", None, None), *joint]
 
 
 def test_a_stage_survives_the_command_line_and_no_edit(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_own_weights_are_known_by_their_content(tmp_path: Path) -> None:
         plan_of(tmp_path, pretraining={"mine": {"weights": "gone.pt"}}, arms=arms)
 
 
-def test_the_paper_study_has_every_way_and_control() -> None:
+def test_the_paper_study_has_every_variant_and_control() -> None:
     plan = make_plan(load_study(ROOT / "config" / "cifar10.yaml"))
     ways = {arm.variant for arm in plan.arms}
     assert {"standard", "at", "trades", "at_two", "ssl_standard"} <= ways

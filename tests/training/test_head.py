@@ -35,7 +35,7 @@ from tests import synthetic
 from tests.conftest import tiny_config
 from tests.trainings import plan_of, run_training, run_until
 
-WAYS = {"variant": ["standard", "at"], "norm": "linf", "init": "ssl"}
+VARIANTS = {"variant": ["standard", "at"], "norm": "linf", "init": "ssl"}
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +43,13 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Store]:
     """SLF, ALF and their full counterparts from one pre-training; the head alone with a weight average, too."""
     folder = tmp_path_factory.mktemp("tuned")
     training = tiny_config(folder)["finetune"] | {"ema": 0.9}
-    plan, store = plan_of(folder, finetune=training, arms=[WAYS | {"tune": ["full", "head"]}])
+    plan, store = plan_of(folder, finetune=training, arms=[VARIANTS | {"tune": ["full", "head"]}])
     run_training(plan, store)
     return plan, store
 
 
-def of(plan: Plan, **told: Any) -> Stage:
-    (found,) = (s for s in plan.of_kind("finetune").values() if all(s.spec.get(key) == told[key] for key in told))
+def of(plan: Plan, **given: Any) -> Stage:
+    (found,) = (s for s in plan.of_kind("finetune").values() if all(s.spec.get(key) == given[key] for key in given))
     return found
 
 
@@ -122,7 +122,7 @@ def test_on_clean_images_nothing_goes_back_through_the_backbone(tuned: tuple[Pla
 
 def test_arms_carry_what_is_tuned_and_old_ones_keep_keys_and_study(tmp_path: Path) -> None:
     def planned(**more: Any) -> Plan:
-        return make_plan(parse_study(tiny_config(tmp_path, arms=[WAYS | more])))
+        return make_plan(parse_study(tiny_config(tmp_path, arms=[VARIANTS | more])))
 
     plain, explicit, both = planned(), planned(tune="full"), planned(tune=["full", "head"])
     assert list(plain.stages) == list(explicit.stages)
@@ -146,7 +146,7 @@ def test_passes_of_the_head_alone_have_no_backward_to_the_parameters(tuned: tupl
     assert training_passes(spec) == 5
     records = read_table(store.output(of(plan, variant="at", tune="head").path, "training.parquet"))
     assert records.query("metric == 'passes'")["value"].tolist() == [5]
-    arms = [WAYS | {"variant": "at", "tune": "head", "equal_passes": "at"}]
+    arms = [VARIANTS | {"variant": "at", "tune": "head", "equal_passes": "at"}]
     longer = make_plan(parse_study(tiny_config(tmp_path, arms=arms)))
     (stage,) = longer.of_kind("finetune").values()
     assert stage.spec["training"]["epochs"] == 7 / 5

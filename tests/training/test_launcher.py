@@ -68,8 +68,8 @@ def test_two_processes_train_what_one_does(changes: dict[str, Any], tmp_path: Pa
     assert weights[0].keys() == weights[1].keys()
     for name, value in weights[0].items():
         torch.testing.assert_close(weights[1][name], value, rtol=1e-4, atol=1e-5, msg=name)  # float32, six steps
-    told = [records(alone, one), records(together, two)]
-    per_batch = [each[~each.index.get_level_values("metric").str.startswith("gradient_norm")] for each in told]
+    given = [records(alone, one), records(together, two)]
+    per_batch = [each[~each.index.get_level_values("metric").str.startswith("gradient_norm")] for each in given]
     pd.testing.assert_series_equal(*per_batch, rtol=1e-4, atol=1e-6)  # gradient norms are means over the slices' norms
     assert together.provenance(two.path)["replicas"] == 2
 
@@ -79,8 +79,8 @@ def test_batchnorm_statistics_are_those_of_slices_and_running_ones_are_shared(tm
     runner.run(stage, store, device="cpu")
     weights = load_file(store.output(stage.path, "last.safetensors"))
     assert all(value.isfinite().all() for value in weights.values())
-    told = records(store, stage)
-    assert told.loc[3, "loss/total"] < told.loc[1, "loss/total"] * 1.5
+    given = records(store, stage)
+    assert given.loc[3, "loss/total"] < given.loc[1, "loss/total"] * 1.5
     # that both replicas have the same bits is checked by the training itself, before every validation
 
 
@@ -97,8 +97,8 @@ def until_it_trains(process: "subprocess.Popen[str]", store: Store, stage: Stage
         time.sleep(0.01)
     assert process.poll() is None, process.stderr and process.stderr.read()
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    told = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
-    return [child for child, command in told.items() if b"spawn_main" in command]
+    given = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
+    return [child for child, command in given.items() if b"spawn_main" in command]
 
 
 def gone(children: list[int]) -> bool:
@@ -134,9 +134,9 @@ class TestDisturbed:
         assert len(replicas) == 2
         for each in (process.pid, *replicas):  # as a scheduler does
             os.kill(each, signal.SIGTERM)
-        _, told = process.communicate(timeout=60)
-        assert process.returncode == 143, told
-        assert "run it again to go on from there" in told
+        _, given = process.communicate(timeout=60)
+        assert process.returncode == 143, given
+        assert "run it again to go on from there" in given
         assert gone(replicas)
         assert (store.work(stage.path) / "checkpoint.pt").exists()
         runner.run(stage, store, device="cpu")
@@ -148,10 +148,10 @@ class TestDisturbed:
     def test_a_killed_replica_ends_all_with_one_error(self, rank: int, tmp_path: Path) -> None:
         stage, store, process, replicas = disturbed(tmp_path)
         os.kill(sorted(replicas)[rank], signal.SIGKILL)
-        _, told = process.communicate(timeout=60)
+        _, given = process.communicate(timeout=60)
         assert process.returncode == 1
-        assert f"replica {rank} was ended by SIGKILL" in told
-        assert told.count("Error") == 0, told
+        assert f"replica {rank} was ended by SIGKILL" in given
+        assert given.count("Error") == 0, given
         assert gone(replicas)
         assert not store.done(stage.path)
 

@@ -30,8 +30,8 @@ SEPARATE = {
 @pytest.mark.parametrize("task", ["rotation", "contrastive", "jigsaw_3x3"])
 def test_with_copies_a_joint_attack_is_separate_attacks_bit_for_bit(norm: str, task: str, tmp_path: Path) -> None:
     """Sign steps and steps of length one ignore the weight; here it is a power of two, so that rounding does too."""
-    told = {"norm": norm, "task": task, "weight": 0.5}
-    joint, separate = (objective_of(tmp_path, each, **told) for each in (JOINT, SEPARATE))
+    given = {"norm": norm, "task": task, "weight": 0.5}
+    joint, separate = (objective_of(tmp_path, each, **given) for each in (JOINT, SEPARATE))
     found = []
     for objective in (joint, separate):
         network, batch = make(objective)
@@ -121,14 +121,14 @@ def test_a_single_image_is_the_view_and_carries_both_labels(tmp_path: Path) -> N
     assert (images["adv"] - turned).abs().amax() == pytest.approx(0.1, abs=1e-6)
 
 
-def test_without_weight_a_single_way_is_its_control(tmp_path: Path) -> None:
+def test_without_weight_a_single_variant_is_its_control(tmp_path: Path) -> None:
     study = parse_study(tiny_config(tmp_path))
-    told: dict[str, Any] = {"norm": "linf", "task": "jigsaw"}
-    off = resolve_objective(study, study.variants["at_ssl_single"], weight=0.0, **told)
-    assert off == resolve_objective(study, study.variants["at_ssl_single_views"], weight=0.5, **told)
+    given: dict[str, Any] = {"norm": "linf", "task": "jigsaw"}
+    off = resolve_objective(study, study.variants["at_ssl_single"], weight=0.0, **given)
+    assert off == resolve_objective(study, study.variants["at_ssl_single_views"], weight=0.5, **given)
     for name in ("at_ssl_copies", "at_ssl_copies_views", "at_ssl_adv_views", "at_ssl_separate_views"):
-        at = resolve_objective(study, study.variants["at"], weight=0.0, **told)
-        without = resolve_objective(study, study.variants[name], weight=0.0, **told)
+        at = resolve_objective(study, study.variants["at"], weight=0.0, **given)
+        without = resolve_objective(study, study.variants[name], weight=0.0, **given)
         changes: dict[str, Any] = {"layout": "shared"}
         perturb = {each: p.model_copy(update=changes) for each, p in without.perturb.items()}
         assert without.model_copy(update={"perturb": perturb}) == at, name
@@ -150,13 +150,13 @@ def test_the_classes_at_the_views_are_learnt_by_the_control(tmp_path: Path) -> N
 
 def test_a_perturbation_has_a_step_size_of_its_own(tmp_path: Path) -> None:
     attack = {"maximise": {"xent": 1}, "step_size": "1/100", "eps_scale": 0.5}
-    told = {"perturb": {"adv": attack}, "train": {"adv": {"xent": 1}}}
-    adv = objective_of(tmp_path, told, eps_scale=2.0).perturb["adv"]
+    given = {"perturb": {"adv": attack}, "train": {"adv": {"xent": 1}}}
+    adv = objective_of(tmp_path, given, eps_scale=2.0).perturb["adv"]
     assert (adv.eps, adv.step_size) == (0.1, 0.02)
 
 
-def at(layout: str, **told: Any) -> dict[str, Any]:
-    return {"maximise": {"xent": 1, "ssl": 1}, "layout": layout} | told
+def at(layout: str, **given: Any) -> dict[str, Any]:
+    return {"maximise": {"xent": 1, "ssl": 1}, "layout": layout} | given
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
@@ -213,9 +213,9 @@ def test_a_typo_is_refused_at_the_door(changes: dict[str, Any], message: str, tm
 def test_draws_name_their_losses(tmp_path: Path) -> None:
     """A control and its way see the same views, and a single way without an SSL term has some."""
     study = parse_study(tiny_config(tmp_path))
-    told: dict[str, Any] = {"norm": "linf", "task": "jigsaw", "weight": 0.5}
+    given: dict[str, Any] = {"norm": "linf", "task": "jigsaw", "weight": 0.5}
     batch = Batch(torch.rand(6, 1, 8, 8), torch.zeros(6, dtype=torch.int64))
     names = ("at_ssl_adv", "at_ssl_adv_views", "at_ssl_single", "at_ssl_single_views")
-    drawn = [draw_views(resolve_objective(study, study.variants[name], **told), batch, 0, 5).drawn for name in names]
+    drawn = [draw_views(resolve_objective(study, study.variants[name], **given), batch, 0, 5).drawn for name in names]
     assert all(set(views) == {"jigsaw"} for views in drawn)
     assert all(torch.equal(views["jigsaw"], drawn[0]["jigsaw"]) for views in drawn)

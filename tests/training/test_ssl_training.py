@@ -34,11 +34,11 @@ def test_a_task_is_attacked_trained_and_carried_over(task: str, tmp_path: Path) 
     at, off = only(plan, "finetune", variant="at"), only(plan, "finetune", weight=0.0)
     assert sha256(store.output(at.path, "last.safetensors")) == sha256(store.output(off.path, "last.safetensors"))
     what = "accuracy" if LOSSES[task].correct else "loss"
-    told = {f"loss/adv/{task}", f"validation/clean_{task}_{what}", f"validation/robust_{task}_{what}"}
+    given = {f"loss/adv/{task}", f"validation/clean_{task}_{what}", f"validation/robust_{task}_{what}"}
     pretrain = only(plan, "pretrain")
     for stage in (only(plan, "finetune", weight=0.5, init=None), pretrain):
         metrics = read_table(store.output(stage.path, "training.parquet"))
-        assert told <= set(metrics["metric"])
+        assert given <= set(metrics["metric"])
         assert metrics["value"].notna().all()
     carried = only(plan, "finetune", init="adversarial_ssl")
     assert "init: backbone taken from" in (store.folder(carried.path) / "log.txt").read_text()

@@ -44,9 +44,9 @@ def test_weight_zero_is_plain_adversarial_training_to_the_bit(family: tuple[dict
 def test_the_records_tell_losses_rates_passes_and_accuracies(family: tuple[dict[str, Stage], Store]) -> None:
     trained, store = family
     table = read_table(store.output(trained["at"].path, "training.parquet"))
-    told = set(table["metric"])
-    assert {"loss/total", "loss/adv/xent", "lr", "passes", "accuracy/adv"} <= told
-    assert {"validation/clean_accuracy", "validation/robust_accuracy"} <= told
+    given = set(table["metric"])
+    assert {"loss/total", "loss/adv/xent", "lr", "passes", "accuracy/adv"} <= given
+    assert {"validation/clean_accuracy", "validation/robust_accuracy"} <= given
     assert table["step"].max() == 3  # 360 images in batches of 100
     assert table[table["metric"] == "passes"]["value"].item() == pytest.approx(3 + 2 + 2)  # 2 steps, 1 epoch
     assert table["value"].between(0, 1).loc[table["metric"].str.contains("accuracy")].all()
@@ -95,8 +95,8 @@ def test_adversarial_pretraining_attacks_the_ssl_loss(tmp_path: Path) -> None:
     plan, store = plan_of(tmp_path, arms=[{"variant": "at", "norm": "linf", "init": "adversarial_ssl"}])
     run_training(plan, store)
     pretrain = next(iter(plan.of_kind("pretrain").values()))
-    told = set(read_table(store.output(pretrain.path, "training.parquet"))["metric"])
-    assert {"loss/adv/rotation", "validation/robust_rotation_accuracy"} <= told
+    given = set(read_table(store.output(pretrain.path, "training.parquet"))["metric"])
+    assert {"loss/adv/rotation", "validation/robust_rotation_accuracy"} <= given
 
 
 @pytest.mark.parametrize("augment", [[], ["crop", "flip"]])
