@@ -141,7 +141,7 @@ def _evaluate(request: Request, out: Path, device: torch.device, say: Callable[[
         facts |= {"fingerprint": about.source_fingerprint, "crop": crop_text(data)} | provenance(device)
         corruptions = None
         if source is not None:
-            corruptions, facts["corruptions"] = _corruptions(model, source, test.y.numpy(), out), source.told
+            corruptions, facts["corruptions"] = _corruptions(model, source, test.y.numpy(), out), source.provenance
         write_table(example_rows(result, request.norm, test), EXAMPLES, out / "robustness.parquet")
         write_table(checks, CHECKED, out / "checks.parquet")
         found = Evaluation(request, facts, assumed, warned, curve(result), checks, corruptions)

@@ -22,7 +22,7 @@ from ssrob.planning.specs import CorruptSpec
 from ssrob.runtime.runner import Context, Interrupted
 from ssrob.storage.tables import CORRUPTED, shares, write_table
 
-AHEAD = 8  # tests at most whose images are made while a GPU looks at those of another
+AHEAD = 8  # tests at most whose images are made while a GPU classifies those of another
 BATCH = 1000  # images of 32x32, fewer of larger ones
 
 
@@ -58,15 +58,15 @@ class Corrupted:
             raise ValueError(f"{self.official}: {found}; it must be in the original order, of the same data set")
 
     @property
-    def told(self) -> dict[str, str]:
-        """What the images were made with, for the record."""
+    def provenance(self) -> dict[str, str]:
+        """What the images were made with."""
         folder = self.official or self.frost
         files = {"files": fingerprint(folder)} if folder else {}
         if self.official is not None:
             return {"images": "official files", "severities": "cifar", "frost": "official files"} | files
-        made = self.table or table_for(max(self.images.shape[1:3]))
+        severities = self.table or table_for(max(self.images.shape[1:3]))
         frost = "photographs" if self.frost else "procedural texture"
-        return {"images": "made here", "severities": made, "frost": frost} | files
+        return {"images": "made here", "severities": severities, "frost": frost} | files
 
 
 def stage(context: Context) -> None:
@@ -80,14 +80,14 @@ def stage(context: Context) -> None:
     source.check(labels)
     with context.progress(total=len(spec.names) * len(spec.severities), unit="test") as bar:
 
-        def tell() -> None:
+        def after_test() -> None:
             bar.update()
             if context.stopping():
                 raise Interrupted("stopped; run it again to start anew")
 
-        table = run_tests(model, source, labels, itertools.product(spec.names, spec.severities), tell)
+        table = run_tests(model, source, labels, itertools.product(spec.names, spec.severities), after_test)
     write_table(table, CORRUPTED, context.out / "corruptions.parquet")
-    context.provenance["corruptions"] = source.told
+    context.provenance["corruptions"] = source.provenance
     context.summary = f"mean accuracy {100 * shares(table).mean():.1f} % over {len(spec.names)} corruptions"
 
 
@@ -96,19 +96,19 @@ def run_tests(
     source: Corrupted,
     labels: np.ndarray,
     tests: Iterable[tuple[str, int]],
-    tell: Callable[[], object] = lambda: None,
+    after_test: Callable[[], object] = lambda: None,
 ) -> pd.DataFrame:
     """Test a model at (corruption, severity) pairs; one row of `tables.CORRUPTED` per pair."""
     device, rows = next(model.parameters(), torch.empty(0)).device, []
     workers = min(AHEAD, len(os.sched_getaffinity(0))) if device.type == "cuda" else 1
-    for (name, severity), images in made(source, tests, workers):
+    for (name, severity), images in corrupted_images(source, tests, workers):
         hits = predict(model, images, device) == labels
         rows.append((name, severity, len(hits), np.packbits(hits).tobytes()))
-        tell()
+        after_test()
     return pd.DataFrame(rows, columns=list(CORRUPTED))
 
 
-def made(
+def corrupted_images(
     source: Corrupted, tests: Iterable[tuple[str, int]], workers: int
 ) -> Iterator[tuple[tuple[str, int], np.ndarray]]:
     """Make the images of each test in turn, with several workers as many tests ahead; the same images either way."""
