@@ -137,14 +137,14 @@ def test_photographs_and_files_are_not_given_both(tmp_path: Path, images: Path) 
 def test_images_made_ahead_are_the_same_and_come_in_order() -> None:
     source = corrupt.Corrupted(crops(6, 32), np.arange(6))
     tests = [(name, severity) for name in ("glass_blur", "snow", "elastic_transform") for severity in (1, 5)]
-    alone, ahead = (list(corrupt.made(source, tests, workers)) for workers in (1, 4))
+    alone, ahead = (list(corrupt.corrupted_images(source, tests, workers)) for workers in (1, 4))
     assert [test for test, _ in ahead] == tests
     assert all(np.array_equal(one, other) for (_, one), (_, other) in zip(alone, ahead, strict=True))
 
 
 def test_making_images_ahead_ends_with_the_test_that_fails() -> None:
     source = corrupt.Corrupted(crops(6, 32), np.arange(6))
-    images = corrupt.made(source, [("fog", 1), ("rain", 1), *[("fog", 2)] * 100], 2)
+    images = corrupt.corrupted_images(source, [("fog", 1), ("rain", 1), *[("fog", 2)] * 100], 2)
     next(images)
     with pytest.raises(ValueError, match="unknown corruption 'rain'"):
         next(images)
