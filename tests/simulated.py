@@ -15,14 +15,16 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 from ssrob.analysis.contrasts import SCALES
-from ssrob.analysis.controls import JOINT, NO_GRADIENT, TWO, passes_of
+from ssrob.analysis.controls import JOINT, TWO, passes_of
 from ssrob.analysis.findings import judged_claim
 from ssrob.analysis.statistics import FloatArray
 from ssrob.analysis.sweeps import Cell, IntArray, Sweeps, make_sweep
 from ssrob.analysis.verdicts import verdict
 from ssrob.config.findings import Findings, paper_claims
+from ssrob.config.variants import built_in_variants, control_of
 from ssrob.storage.tables import ALL_EXAMPLES, ARMS, ROBUSTNESS
 
+VARIANTS = built_in_variants()
 READINGS = tuple(paper_claims()["C2"].compare)
 METHODS = (*paper_claims()["C4"].against, JOINT)
 GRID: FloatArray = np.array([0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2])
@@ -87,7 +89,7 @@ def way(variant: str, init: str = "random", weight: float = 0.5) -> Cell:
 
 def silent(cell: Cell) -> Cell:
     """Return a way's BatchNorm control."""
-    return cell._replace(variant=cell.variant + NO_GRADIENT)
+    return cell._replace(variant=control_of(cell.variant, "no_gradient", VARIANTS) or f"no control of {cell.variant}")
 
 
 def longer(cell: Cell) -> Cell:
@@ -104,7 +106,8 @@ def passes(cell: Cell) -> float:
     """Return the passes of a cell, in the unit of `PASSES`; a way that a study adds costs what the joint one does."""
     budgets = {passes_of(way(name)): PASSES[name] for name in METHODS}
     budgets[pretrained_longer().budget or ""] = PASSES["at"] + PRETRAINING
-    silent_or_way = SILENT if cell.variant.endswith(NO_GRADIENT) else PASSES.get(cell.variant, PASSES[JOINT])
+    role = VARIANTS[cell.variant].role if cell.variant in VARIANTS else "method"
+    silent_or_way = SILENT if role == "no_gradient" else PASSES.get(cell.variant, PASSES[JOINT])
     return budgets.get(cell.budget or "", silent_or_way) + (PRETRAINING if cell.init != "random" else 0.0)
 
 

@@ -59,7 +59,7 @@ def exploratory_cells(comparisons: Comparisons, claim: Claim) -> list[Cell]:
     if claim.init == "pretrained":
         cells = [cell for cell in cells if cell.init != "random"]
     if claim.explore == "methods":
-        cells = [cell for cell in cells if is_method(cell)]
+        cells = [cell for cell in cells if is_method(cell, comparisons.variants)]
     else:
         cells = [cell for cell in cells if cell.variant in claim.compare]
     primary = primary_cells(comparisons, claim)
@@ -114,7 +114,7 @@ def _rivals(comparisons: Comparisons, claim: Claim, ours: Cell) -> list[Cell]:
     names = list(claim.against)
     if claim.every_method:
         alike = [ours._replace(weight=weight) for weight in {ours.weight, None}]
-        cells = [cell for cell in comparisons.sweeps.cells if is_method(cell)]
+        cells = [cell for cell in comparisons.sweeps.cells if is_method(cell, comparisons.variants)]
         names += sorted({cell.variant for cell in cells if cell._replace(variant=ours.variant) in alike} - {*names})
     if ours.task is None:
         fixed = comparisons.settings.primary

@@ -29,7 +29,9 @@ def collect(plan: Plan, store: Store) -> dict[str, pd.DataFrame]:
         made[name] = (
             pd.concat(parts, ignore_index=True)[list(columns)] if parts else pd.DataFrame(columns=list(columns))
         )
-    made["findings"] = findings(made["robustness"], made["examples"], made["arms"], plan.study.findings)
+    made["findings"] = findings(
+        made["robustness"], made["examples"], made["arms"], plan.study.findings, plan.study.variants
+    )
     folder = plan.folder / "tables"
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in made.items():

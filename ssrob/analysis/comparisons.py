@@ -1,6 +1,6 @@
 """A study's comparisons: which grid points count, and what all of them together say of the spread over seeds."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -12,6 +12,7 @@ from ssrob.analysis.statistics import Alternative
 from ssrob.analysis.sweeps import Cell, IntArray, Sweeps
 from ssrob.analysis.verdicts import Comparison
 from ssrob.config.findings import Findings
+from ssrob.config.variants import Variant, built_in_variants
 
 Interval = tuple[float, float]
 AT_EPS: Interval = (1.0, 1.0)
@@ -19,10 +20,14 @@ AT_EPS: Interval = (1.0, 1.0)
 
 @dataclass(frozen=True)
 class Comparisons:
-    """A study's sweeps, how claims become verdicts, and the priors of the spread over seeds found so far."""
+    """A study's sweeps, how claims become verdicts, and the priors of the spread over seeds found so far.
+
+    variants: those of the study, which say who is a control of whom. Default: the shipped ones.
+    """
 
     sweeps: Sweeps
     settings: Findings
+    variants: Mapping[str, Variant] = field(default_factory=built_in_variants)
     priors: dict[Hashable, Prior] = field(default_factory=dict)
 
     @cached_property

@@ -10,7 +10,7 @@
 | cheaper_methods | each rival that costs less, at the passes of what is compared |
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ssrob.analysis.comparisons import Comparisons
@@ -18,11 +18,11 @@ from ssrob.analysis.statistics import Alternative
 from ssrob.analysis.sweeps import Cell, IntArray
 from ssrob.analysis.verdicts import Comparison
 from ssrob.config.findings import Claim, Control, Expectation
+from ssrob.config.variants import Variant, base_of, control_of
 from ssrob.planning.names import budget_label
 
 JOINT = "at_ssl_joint"
 TWO = "at_two"
-NO_GRADIENT, VIEWS = "_nograd", "_views"  # suffixes of a method's controls
 CHEAPER = 0.98  # a method with less than this share of another's passes is also compared at equal passes
 FRONTIER: dict[Expectation, Alternative] = {"gain": "gain", "loss": "two_sided", "equivalent": "not_greater"}
 EQUAL = 0.01  # arms whose passes differ by less than this share have equal passes, whatever they were named for
@@ -64,7 +64,9 @@ def _equal_passes(comparisons: Comparisons, subject: Subject, rivals: list[Cell]
 
 
 def _no_gradient(comparisons: Comparisons, subject: Subject, _: list[Cell], at: IntArray) -> list[Comparison]:
-    silent = comparisons.find(subject.cell._replace(variant=subject.cell.variant + NO_GRADIENT))
+    method = subject.cell.variant
+    control = control_of(method, "no_gradient", comparisons.variants) or f"a control of {method} (role: no_gradient)"
+    silent = comparisons.find(subject.cell._replace(variant=control))
     return [comparisons.difference("BatchNorm statistics alone", subject.alternative, (subject.cell, silent), at)]
 
 
@@ -93,10 +95,11 @@ CONTROLS: dict[Control, Callable[[Comparisons, Subject, list[Cell], IntArray], l
 }
 
 
-def is_method(cell: Cell) -> bool:
-    """Say whether SSL takes part in a cell's PGD adversarial training; its controls and TRADES are no methods."""
-    control = cell.variant.endswith((NO_GRADIENT, VIEWS))
-    return cell.task is not None and not control and not cell.variant.startswith("trades")
+def is_method(cell: Cell, variants: Mapping[str, Variant]) -> bool:
+    """Say whether SSL takes part in a cell's PGD adversarial training: no controls, nothing on TRADES."""
+    row = variants.get(cell.variant)
+    method = row is None or (row.role == "method" and base_of(cell.variant, variants) in ("at", cell.variant))
+    return cell.task is not None and method
 
 
 def plain_at(cell: Cell) -> Cell:

@@ -1,7 +1,7 @@
 """The findings table: primary cells with verdicts, what they rest on, and exploratory cells."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
@@ -12,34 +12,44 @@ from ssrob.analysis.statistics import least_shown
 from ssrob.analysis.sweeps import Sweeps, from_tables
 from ssrob.analysis.verdicts import AdjustedEvidence, Comparison, Evidence, deciding_p, judge, verdict
 from ssrob.config.findings import Findings
+from ssrob.config.variants import Variant, built_in_variants
 from ssrob.formatting import signed
 from ssrob.storage.tables import FINDINGS
 
 Row = dict[str, Any]
 
 
-def findings(robustness: pd.DataFrame, examples: pd.DataFrame, arms: pd.DataFrame, settings: Findings) -> pd.DataFrame:
+def findings(
+    robustness: pd.DataFrame,
+    examples: pd.DataFrame,
+    arms: pd.DataFrame,
+    settings: Findings,
+    variants: Mapping[str, Variant] | None = None,
+) -> pd.DataFrame:
     """Turn a study's tables into effects, intervals and verdicts (columns `tables.FINDINGS`).
 
     robustness, examples and arms as `tables.ROBUSTNESS`, `ALL_EXAMPLES` and `ARMS`. A claim has rows if what it
     compares was trained; what else is missing is named in the note. Without `examples` the intervals hold for
-    these very test images alone, and a single seed is not tested.
+    these very test images alone, and a single seed is not tested. variants: the study's; default: the shipped ones.
     """
-    comparisons = Comparisons(from_tables(robustness, examples, arms), settings)
+    comparisons = Comparisons(from_tables(robustness, examples, arms), settings, variants or built_in_variants())
     judged = [name for name, claim in settings.all_claims.items() if tested(comparisons, claim)]
     rows = [row for name in judged for row in [*_primary(comparisons, name), *_exploratory(comparisons, name)]]
     return pd.DataFrame(rows, columns=list(FINDINGS)).astype({"primary": bool})
 
 
-def judged_claim(sweeps: Sweeps, settings: Findings, claim: str) -> list[AdjustedEvidence]:
+def judged_claim(
+    sweeps: Sweeps, settings: Findings, claim: str, variants: Mapping[str, Variant] | None = None
+) -> list[AdjustedEvidence]:
     """Judge the primary cells of a claim by all seeds that there are."""
-    comparisons, row = Comparisons(sweeps, settings), settings.all_claims[claim]
+    comparisons = Comparisons(sweeps, settings, variants or built_in_variants())
+    row = settings.all_claims[claim]
     return judge([evidence(comparisons, row, cell) for cell in primary_cells(comparisons, row)], settings)
 
 
 def _primary(comparisons: Comparisons, claim: str) -> Iterator[Row]:
     """Return the rows with verdicts, then what each rests on."""
-    judged = judged_claim(comparisons.sweeps, comparisons.settings, claim)
+    judged = judged_claim(comparisons.sweeps, comparisons.settings, claim, comparisons.variants)
     for each in judged:
         name, note = verdict(each)
         decided = {"primary": True, "p": each.p, "test": _test(each), "verdict": name, "note": note}

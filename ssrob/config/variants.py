@@ -1,10 +1,12 @@
 """The variants that a config may name: what perturbations maximise, what is minimised at which images, pre-training."""
 
+import functools
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from ssrob.config.family import family
 from ssrob.config.fields import (
     AnyPath,
     Count,
@@ -144,6 +146,12 @@ class Variant(Strict):
     @property
     def _all_terms(self) -> list[dict[str, float | str]]:
         return [*self.train.values(), *(p.maximise for p in self.perturb.values())]
+
+
+@functools.cache
+def built_in_variants() -> dict[str, Variant]:
+    """Return the variants that every study can name, by name."""
+    return {name: Variant.model_validate(row) for name, row in family()["variants"].items()}
 
 
 def base_of(name: str, variants: Mapping[str, Variant]) -> str:

@@ -11,7 +11,7 @@ from pydantic import Field
 from ssrob.config.family import family
 from ssrob.config.fields import Norm, Strict, Tune
 from ssrob.config.study import Study
-from ssrob.config.variants import ROLES, Pretraining, Variant
+from ssrob.config.variants import ROLES, Pretraining, built_in_variants
 from ssrob.formatting import NORMS, eps_text
 
 BUDGET = re.compile(r"passes of (?:(?P<init>\S+) \+ )?(?P<variant>\S+)(?: \((?P<task>\S+)\))?")
@@ -61,7 +61,7 @@ def arm_label(arm: ArmColumns, study: Study | None = None, *, init_task: str | N
 def variant_label(variant: str, task: str | None = None, study: Study | None = None) -> str:
     """Return a variant's name for people: its label, a control's as its method's, or the name in the config."""
     own = f"{variant} {task}" if task else variant
-    row = study.variants.get(variant) if study else _built_in(variant)
+    row = (study.variants if study else built_in_variants()).get(variant)
     if row is None:
         return own
     if row.control_of is not None:
@@ -90,11 +90,6 @@ def _init_label(init: str, task: str | None, study: Study | None) -> str:
     row = study.pretraining.get(init) if study else Pretraining.model_validate(raw) if raw else None
     label = row.objective.label if row and row.objective else None
     return _filled(label, task) if label else f"{task} {init}" if task else init
-
-
-def _built_in(variant: str) -> Variant | None:
-    raw = family()["variants"].get(variant)
-    return Variant.model_validate(raw) if raw else None
 
 
 def _filled(label: str, task: str | None) -> str:

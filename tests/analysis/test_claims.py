@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 from ssrob.analysis import findings, judged_claim
-from ssrob.analysis.controls import CONTROLS
+from ssrob.analysis.comparisons import Comparisons
+from ssrob.analysis.controls import CONTROLS, Subject, is_method
 from ssrob.analysis.verdicts import verdict
 from ssrob.config.findings import Claim, Findings, paper_claims
 from ssrob.config.loader import parse_study
 from ssrob.config.study import ConfigError
+from ssrob.config.variants import Variant, built_in_variants
 from tests.conftest import tiny_config
 from tests.simulated import PLAIN, Size, Truth, World, draw, sweeps_of, tables_of, way
 
@@ -91,3 +93,23 @@ def test_a_study_may_replace_a_claim_of_the_paper() -> None:
     own = paper_claims()["C5a"].model_copy(update={"controls": []})
     assert Findings(claims={"C5a": own}).all_claims["C5a"].controls == []
     assert list(Findings(claims={"C5a": own}).all_claims) == list(paper_claims())
+
+
+def test_a_study_says_which_of_its_variants_are_controls() -> None:
+    """A user's own names: a control is known by its row, and what extends TRADES is not one of PGD training."""
+    own = {
+        "mine": Variant.model_validate({"base": "at", "train": {"clean": {"ssl": 1}}}),
+        "quiet": Variant.model_validate({"control_of": "mine", "role": "no_gradient", "train": {"clean": {"xent": 1}}}),
+        "other": Variant.model_validate({"base": "trades", "train": {"clean": {"ssl": 1}}}),
+    }
+    variants = built_in_variants() | own
+    assert [name for name in own if is_method(way(name), variants)] == ["mine"]
+    assert not is_method(way("at_ssl_adv_views"), variants)
+    assert not is_method(way("trades_ssl_adv"), variants)
+    cells = [way("mine"), way("quiet"), PLAIN]
+    sweeps = sweeps_of(draw(World(dict.fromkeys(cells, Truth())), QUIET, np.random.default_rng(0)))
+    comparisons = Comparisons(sweeps, Findings(), variants)
+    subject = Subject(paper_claims()["C2"], way("mine"), PLAIN)
+    (found,) = CONTROLS["no_gradient"](comparisons, subject, [], comparisons.kept(PLAIN, (1.0, 1.0)))
+    assert found.cell.startswith("mine (rotation, w 0.5) - quiet (rotation, w 0.5)")
+    assert not found.missing
