@@ -4,19 +4,21 @@ All are uint8 (N, H, W, C), C 1 or 3, as prepared data; the model normalises the
 """
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from ssrob import seeding
+from ssrob.config.study import Data
+from ssrob.data.decode import crop_of, decode
+from ssrob.data.sources import open_source
+from ssrob.data.types import Pixels, refusal
 
-Pixels = NDArray[np.uint8]
 Keys = Callable[[str], Tensor]  # purpose -> one key per image, (B,) int64
 
 _BLOB_SHARE, _BLOB_SIGMA, _BLOB_LEAST = 0.7, 1.5, 0.75  # Hendrycks, Mazeika & Dietterich 2019, as in their code
@@ -76,6 +78,31 @@ def textures(keys: Keys, shape: tuple[int, int, int]) -> Tensor:
 SYNTHETIC: dict[str, Callable[[Keys, tuple[int, int, int]], Tensor]] = {
     function.__name__: function for function in (gaussian, uniform, rademacher, blobs, textures)
 }
+
+
+def of_source(
+    data: Data, shape: tuple[int, int, int], *, classes: Collection[str] | None = None, count: int | None = None
+) -> tuple[Pixels, tuple[str, ...]]:
+    """Read another data set's images in the shape (C, H, W) of a model's own, and the names of their classes.
+
+    Of its test split, or of its only one. `classes` keeps images of these alone, e.g. of classes that a model has not
+    been trained on; `count` chooses so many of what is left, the same every time.
+    """
+    opened = open_source(data)
+    split = opened.train if opened.test is None else opened.test
+    names = tuple(name for name in opened.classes if classes is None or name in classes)
+    if unknown := sorted(set(classes or ()) - set(names)):
+        raise refusal(data, "classes", f"expected some of {', '.join(opened.classes)}, found {', '.join(unknown)}")
+    wanted = [number for number, name in enumerate(opened.classes) if name in names]
+    rows = np.flatnonzero(np.isin(split.labels, wanted)) if classes is not None else np.arange(len(split))
+    if count is not None:
+        if not 1 <= count <= len(rows):
+            raise refusal(data, "count", f"must be 1..{len(rows)} (the images there are), found {count}")
+        keys = seeding.example_keys(torch.from_numpy(rows), 0, "ood subset").numpy()
+        rows = np.sort(rows[np.argsort(keys)[:count]])
+    crop = crop_of(data)
+    read = (decode(content, where, crop)[0] for where, content in split.read(rows))
+    return np.concatenate([fitted(pixels[None], shape) for pixels in read]), names
 
 
 def fitted(images: Pixels, shape: tuple[int, int, int]) -> Pixels:

@@ -1,0 +1,146 @@
+"""A model's scores of images, clean and attacked, and how well they tell its own images from others."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from ssrob import seeding
+from ssrob.attacks.frozen import frozen
+from ssrob.data.loader import as_tensor, unit
+from ssrob.data.types import Pixels
+from ssrob.losses.rotation import all_views
+from ssrob.ood import scores
+from ssrob.ood.attack import attack_score
+from ssrob.ood.metrics import detection
+
+BATCH_PIXELS = 2**18  # of a batch, 256 images of 32 x 32
+NEIGHBOURS = 50  # Sun et al. (2022), on CIFAR
+
+
+class Detector:
+    """A model with the scores that it has: those of its logits, and of a `Network` also of its features and heads.
+
+    training (N, H, W, C) uint8: training images whose features are the bank of the nearest-neighbour score; that score
+    is left out without them. k: which neighbour, at most N. The model comes back in the mode it was in.
+    """
+
+    def __init__(self, model: nn.Module, *, training: Pixels | None = None, k: int = NEIGHBOURS):
+        self.model, self.k, self.bank = model, k, torch.empty(0)
+        self.names = ["max_softmax", "max_logit", "energy"]
+        if training is not None and hasattr(model, "features"):
+            if not 1 <= k <= len(training):
+                raise ValueError(f"k must be 1..{len(training)} (the training images given), found {k}")
+            with frozen(model), torch.no_grad():
+                self.bank = torch.cat([Outputs(self, x).features for x, _ in self._batches(training)])
+            self.names.append("nearest_neighbour")
+        if "rotation" in getattr(model, "heads", {}):
+            self.names += ["rotation_loss", "rotation"]
+
+    def scores(
+        self,
+        images: Pixels,
+        names: Collection[str] | None = None,
+        *,
+        inside: bool = True,
+        eps: float = 0.0,
+        steps: int = 20,
+    ) -> pd.DataFrame:
+        """Score images (N, H, W, C) uint8, a row each, a column per score.
+
+        eps > 0: each score after an l-inf attack on it alone, which lowers the scores of images `inside` the training
+        distribution and raises those of others; eps in [0, 1] pixel units.
+        """
+        wanted = list(self.names if names is None else names)
+        if missing := [name for name in wanted if name not in self.names]:
+            raise ValueError(f"unknown score {missing[0]!r} (this model has: {', '.join(self.names)})")
+        rows = []
+        with frozen(self.model):
+            for x, numbers in self._batches(images):
+                seen = dict.fromkeys(wanted, Outputs(self, x))
+                if eps > 0:
+                    for name in wanted:
+                        keys = seeding.example_keys(numbers, 0, "ood attack", name).to(x.device)
+                        score = partial(self._score, name)
+                        adv = attack_score(score, x, inside=inside, eps=eps, steps=steps, keys=keys)
+                        seen[name] = Outputs(self, adv)
+                with torch.no_grad():
+                    found = torch.stack([SCORES[name](outputs) for name, outputs in seen.items()], dim=1)
+                rows.append(found.double().cpu().numpy())
+        return pd.DataFrame(np.concatenate(rows), columns=wanted)
+
+    def _score(self, name: str, x: Tensor) -> Tensor:
+        return SCORES[name](Outputs(self, x))
+
+    def _batches(self, images: Pixels) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield x (B, C, H, W) in [0, 1] on the model's device, and the numbers of its images (B,)."""
+        device = next(self.model.parameters(), torch.empty(0)).device
+        size = max(1, BATCH_PIXELS // (images.shape[1] * images.shape[2]))
+        for start in range(0, len(images), size):
+            part = images[start : start + size]
+            yield unit(as_tensor(part, device)), torch.arange(start, start + len(part))
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a model makes of images x (B, C, H, W) in [0, 1]; each output is computed once, when a score asks for it."""
+
+    detector: Detector
+    x: Tensor
+
+    @cached_property
+    def features(self) -> Tensor:
+        """(B, D)."""
+        features: Tensor = self.detector.model.features(self.x)  # type: ignore[operator]
+        return features
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """(B, K)."""
+        if not hasattr(self.detector.model, "features"):
+            return torch.as_tensor(self.detector.model(self.x)).float()
+        return self._head("class", self.features)
+
+    @cached_property
+    def turned(self) -> Tensor:
+        """The rotation head's outputs at all four quarter turns, (4, B, 4)."""
+        _, *others = all_views(self.x)
+        backbone = self.detector.model.features
+        turns = [self.features, *(backbone(view) for view in others)]  # type: ignore[operator]
+        return torch.stack([self._head("rotation", features) for features in turns])
+
+    def _head(self, name: str, features: Tensor) -> Tensor:
+        outputs: Tensor = self.detector.model.heads[name](features).float()  # type: ignore[index, operator]
+        return outputs
+
+
+SCORES: dict[str, Callable[[Outputs], Tensor]] = {
+    "max_softmax": lambda seen: scores.max_softmax(seen.logits),
+    "max_logit": lambda seen: scores.max_logit(seen.logits),
+    "energy": lambda seen: scores.energy(seen.logits),
+    "nearest_neighbour": lambda seen: scores.nearest_neighbour(seen.features, seen.detector.bank, seen.detector.k),
+    "rotation_loss": lambda seen: scores.rotation_loss(seen.turned),
+    "rotation": lambda seen: scores.rotation(seen.logits, seen.turned),
+}
+
+
+def detection_table(inside: pd.DataFrame, outside: Mapping[str, pd.DataFrame], *, seed: int = 0) -> pd.DataFrame:
+    """Compare `Detector.scores` of a model's own test images with those of other sets, by name.
+
+    A row per set and score: auroc, aupr and fpr (at 95 % TPR), 0..1, each with `_low` and `_high` of a 95 % bootstrap
+    interval, and the numbers of images.
+    """
+    rows = []
+    for image_set, table in outside.items():
+        for name in inside.columns:
+            found = detection(inside[name], table[name], seed=seed)
+            row = {"image_set": image_set, "score": name, "inside": len(inside), "outside": len(table)}
+            for metric in ("auroc", "aupr", "fpr"):
+                interval = getattr(found, metric)
+                row |= {metric: interval.value, f"{metric}_low": interval.low, f"{metric}_high": interval.high}
+            rows.append(row)
+    return pd.DataFrame(rows)
