@@ -53,20 +53,26 @@ def arm_label(arm: ArmColumns, study: Study | None = None, *, init_task: str | N
     parts += [f"w {arm.weight:g}"] if arm.weight is not None else []
     parts += [NORMS[arm.norm] + (f" {eps_text(arm.eps_train)}" if eps and arm.eps_train else "")] if arm.norm else []
     parts += [f"{arm.eps_scale:g} × eps"] if arm.eps_scale != 1 and not eps else []
-    parts += [f"from {_init_label(arm.init, init_task, study)}"] if arm.init != "random" else []
+    parts += [f"from {init_label(arm.init, init_task, study)}"] if arm.init != "random" else []
     parts += ["linear fine-tuning"] if arm.tune == "head" else []
     return ", ".join(parts) + (f" ({_budget_text(arm.budget, study)})" if arm.budget else "")
 
 
 def variant_label(variant: str, task: str | None = None, study: Study | None = None) -> str:
-    """Return a variant's name for people: its label, a control's as its method's, or the name in the config."""
-    own = f"{variant} {task}" if task else variant
+    """Return the name of a variant or a pre-training for people: its label (a control's: its method's), or its own."""
     row = (study.variants if study else built_in_variants()).get(variant)
     if row is None:
-        return own
+        return init_label(variant, task, study)
     if row.control_of is not None:
         return f"{variant_label(row.control_of, task, study)}, {ROLES[row.role]}"
-    return _filled(row.label, task) if row.label else own
+    return _filled(row.label, variant, task)
+
+
+def init_label(init: str, task: str | None = None, study: Study | None = None) -> str:
+    """Return a pre-training's name for people: its label, or its own name."""
+    raw = family()["pretraining"].get(init)
+    row = study.pretraining.get(init) if study else Pretraining.model_validate(raw) if raw else None
+    return _filled(row.objective.label if row and row.objective else None, init, task)
 
 
 def budget_label(variant: str, task: str | None, init: str = "random") -> str:
@@ -81,19 +87,12 @@ def _budget_text(budget: str, study: Study | None) -> str:
     if match is None:
         return budget
     init, variant, task = match.group("init", "variant", "task")
-    before = f"{_init_label(init, task, study)} and " if init else ""
+    before = f"{init_label(init, task, study)} and " if init else ""
     return f"passes of {before}{variant_label(variant, None if init else task, study)}"
 
 
-def _init_label(init: str, task: str | None, study: Study | None) -> str:
-    raw = family()["pretraining"].get(init)
-    row = study.pretraining.get(init) if study else Pretraining.model_validate(raw) if raw else None
-    label = row.objective.label if row and row.objective else None
-    return _filled(label, task) if label else f"{task} {init}" if task else init
-
-
-def _filled(label: str, task: str | None) -> str:
-    return label.replace("{task}", task or "SSL")
+def _filled(label: str | None, name: str, task: str | None) -> str:
+    return label.replace("{task}", task or "SSL") if label else " ".join(filter(None, (name, task)))
 
 
 def _eps_id(norm: Norm, eps: float) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from ssrob.config.study import WEIGHT, ConfigError, Norm, Study, Variant
 from ssrob.config.variants import MAIN, Perturb
-from ssrob.planning.perturbation_layouts import checked
+from ssrob.planning.perturbation_layouts import check_layouts
 from ssrob.planning.specs import Objective, Perturbation
 from ssrob.registry.attacks import STEP_RATIO
 from ssrob.registry.losses import LOSSES, loss_row
@@ -31,7 +31,7 @@ def resolve_objective(
                 update={"maximise": maximise, "view": _loss(raw.view, task) if raw.layout == "single" else None}
             )
     objective = Objective(perturb=perturb, train=train)
-    return checked(
+    return check_layouts(
         objective.model_copy(
             update={
                 "arguments": _arguments(study, objective, task),
@@ -72,9 +72,9 @@ def _arguments(study: Study, objective: Objective, task: str) -> dict[str, dict[
     """Return the arguments of all losses whose views or values are in use."""
     arguments: dict[str, dict[str, int | float | str]] = {}
     for name in objective.losses:
-        asked = LOSSES[name].task_argument
-        if asked and task != LOSSES[name].arguments[asked]:
-            arguments[name] = {asked: task}
+        argument = LOSSES[name].task_argument
+        if argument and task != LOSSES[name].arguments[argument]:
+            arguments[name] = {argument: task}
     views = [loss_row(name, arguments).views_of for name in objective.losses]
     views += [perturbation.view for perturbation in objective.perturb.values()]
     return arguments | changed_arguments(study, [*objective.losses, *(name for name in views if name)])

@@ -5,16 +5,18 @@ from ssrob.planning.specs import Objective, Perturbation
 from ssrob.registry.losses import LOSSES
 
 
-def checked(objective: Objective) -> Objective:
+def check_layouts(objective: Objective) -> Objective:
     """Return the objective without attacks that change nothing; a ConfigError says what makes no sense."""
     for name, perturbation in objective.perturb.items():
         if not perturbation.maximise:
             raise ConfigError(f"perturbation {name!r}: every loss it maximises has weight zero")
     for name in objective.losses:
         row = objective.row(name)
-        asked = LOSSES[name].task_argument
-        if asked and row.views_of is None:
-            raise ConfigError(f"{name}: {asked} {row.arguments[asked]!r} does not name its views (`views` in its row)")
+        argument = LOSSES[name].task_argument
+        if argument and row.views_of is None:
+            raise ConfigError(
+                f"{name}: {argument} {row.arguments[argument]!r} does not name its views (`views` in its row)"
+            )
     checks = {"copies": _copies, "single": _single}
     perturb = {
         name: checks[each.layout](objective, name, each) if each.layout in checks else each

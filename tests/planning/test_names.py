@@ -36,6 +36,7 @@ def arm(variant: str, **columns: object) -> ArmColumns:
             "AT, l-inf (passes of rotation pre-training and AT)",
         ),
         ({"variant": "mine", "task": "rotation"}, "mine rotation, l-inf"),
+        ({"variant": "adversarial_ssl", "task": "jigsaw"}, "adversarial jigsaw pre-training, l-inf"),
     ],
 )
 def test_an_arm_in_words(columns: dict[str, object], label: str) -> None:
