@@ -17,7 +17,8 @@ from ssrob.attacks.lp_ball import GEOMETRIES
 from ssrob.attacks.sweep import Outcome, Store, SweepResult, borrowed, count_classes, digest, merged
 from ssrob.attacks.verify import confirmed
 from ssrob.hardware.device import exact_float32
-from ssrob.registry.attacks import REFERENCE
+from ssrob.registry.attacks import REFERENCE, SEARCHES
+from ssrob.registry.lookup import check_choice
 
 ATTACKS = ("apgd-ce", "apgd-t", "fab-t", "square")
 _NORMS = {"linf": "Linf", "l2": "L2"}
@@ -38,16 +39,19 @@ def autoattack_sweep(
     progress: Callable[[int, int], None] | None = None,
     store: Store | None = None,
     block: int = 1024,
+    search: str = "bracket",
     attacks: Sequence[str] = ATTACKS,
 ) -> SweepResult:
     """Attack every example at every eps (ascending) with the reference; arguments and result as of `attack_sweep`.
 
-    What an attack broke at a smaller eps is not attacked again. What it found counts if a float32 forward of the
-    projected image agrees. Unlike in our own attacks, draws depend on the batch. Global generators are given back.
+    The search "bracket" goes from the largest eps down: an image that withstands all attacks at one eps is taken to
+    withstand every smaller one. "ascending" goes up and leaves out what a smaller eps broke. A perturbation counts if
+    a float32 forward of the projected image agrees. Unlike in our own attacks, draws depend on the batch. Global
+    generators are given back.
     """
     if gradients_in != "float32":
         raise ValueError(f"preset {REFERENCE!r} takes gradients in float32, found {gradients_in}")
-    budgets = check_eps(eps, norm)
+    budgets, search = check_eps(eps, norm), check_choice("search", search, SEARCHES)
     check_data(images, labels, None, batch_size, block)
     device = next(model.parameters(), images).device if device is None else torch.device(device)
     total, outcomes = len(images), []
@@ -55,7 +59,7 @@ def autoattack_sweep(
         classes = count_classes(model, images[:1].to(device))
         if classes < 4:
             raise ValueError(f"AutoAttack's targeted DLR loss needs >= 4 classes, found {classes}")
-        reference = _Reference(model, norm, seed, batch_size, classes, tuple(attacks), device)
+        reference = _Reference(model, norm, seed, batch_size, classes, tuple(attacks), device, search)
         for first in range(0, total, block):
             x, y = images[first : first + block], labels[first : first + block]
 
@@ -78,6 +82,14 @@ class _Reference:
     classes: int
     attacks: tuple[str, ...]
     device: torch.device
+    search: str
+
+    def order(self, budgets: list[float]) -> list[tuple[float, int]]:
+        """Return eps > 0 and number of every attack in the order in which they run."""
+        eps = [value for value in float32_below(budgets) if value > 0]
+        if self.search == "bracket":
+            eps.reverse()
+        return [(value, number) for value in eps for number in range(len(self.attacks))]
 
     def run(self, model: nn.Module, name: str, eps: float, x: Tensor, labels: Tensor) -> Tensor:
         """Run one of its attacks; returns images (B, C, H, W) that may or may not be misclassified."""
@@ -117,8 +129,9 @@ def _outcome(
     """Attack one block, or go on with what the store has of it, which is kept after every attack at every eps."""
     if store is None:
         return _attack(reference, budgets, data, tell)
-    told = (reference.norm, reference.seed, reference.batch_size, reference.attacks, budgets)
-    key = digest(f"{REFERENCE} confirmed {told}", *reference.model.state_dict().values(), *data)
+    settings = (reference.norm, reference.seed, reference.batch_size, reference.attacks, budgets)
+    search = "" if reference.search == "ascending" else reference.search
+    key = digest(f"{REFERENCE} confirmed {settings}{search}", *reference.model.state_dict().values(), *data)
     begun = store.get(key)
     if begun is None or "runs" in begun:
         store[key] = _attack(reference, budgets, data, tell, begun=begun, keep=partial(store.__setitem__, key))
@@ -140,11 +153,11 @@ def _attack(
     model = _Counted(reference.model).eval()
     if begun is None:
         begun = _begin(model, reference, x, labels)
-    distance, found_by, correct, kept = (
-        begun[name].to(x.device) for name in ("distance", "attack", "clean_correct", "kept")
+    distance, found_by, correct, kept, withstood = (
+        begun[name].to(x.device) for name in ("distance", "attack", "clean_correct", "kept", "withstood")
     )
     model.gradients, model.forwards = begun["spent"].tolist()
-    runs = [(eps, number) for eps in float32_below(budgets) if eps > 0 for number in range(len(reference.attacks))]
+    runs = reference.order(budgets)
 
     def known() -> Outcome:
         spent = torch.tensor([model.gradients, model.forwards])
@@ -154,14 +167,16 @@ def _attack(
     for done, (eps, number) in enumerate(runs):
         if done < int(begun["runs"]):
             continue
-        rows = (distance > eps).nonzero().squeeze(1)
+        rows = ((distance > eps) & ~withstood).nonzero().squeeze(1)
         if len(rows):
             adversarial = reference.run(model, reference.attacks[number], eps, x[rows], labels[rows])
             inside, length, broken = _judge(model, reference, eps, (x[rows], labels[rows], adversarial))
             kept[rows[broken]], distance[rows[broken]] = inside[broken], length[broken]
             found_by[rows[broken]] = 2 + number
+        if reference.search == "bracket" and number == len(reference.attacks) - 1:
+            withstood |= distance > eps
         tell((done + 1) / len(runs))
-        keep(known() | {"kept": kept.cpu(), "runs": torch.tensor(done + 1)})
+        keep(known() | {"kept": kept.cpu(), "withstood": withstood.cpu(), "runs": torch.tensor(done + 1)})
     sound = confirmed(model, GEOMETRIES[reference.norm], (x, kept, labels, distance), reference.batch_size)
     return known() | {"confirmed": sound.cpu()}
 
@@ -176,6 +191,7 @@ def _begin(model: _Counted, reference: _Reference, x: Tensor, labels: Tensor) ->
         "attack": torch.where(correct, 0, 1),  # none, clean, then the attacks
         "clean_correct": correct,
         "kept": x.clone(),
+        "withstood": torch.zeros_like(correct),
         "spent": torch.tensor([model.gradients, model.forwards]),
         "runs": torch.tensor(0),
     }

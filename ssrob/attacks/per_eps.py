@@ -35,7 +35,7 @@ def attack_apart(
     budgets = float32_below(check_eps(eps, norm))
     with borrowed(model), laid_out(model, "channels_last", data[0][:1]):
         plan = find_plan(preset).for_classes(count_classes(model, data[0][:1]))
-        setting = Setting(GEOMETRIES[norm], budgets, plan.attacks, seed, batch_size, torch.float32)
+        setting = Setting(GEOMETRIES[norm], budgets, plan.attacks, seed, batch_size, torch.float32, "ascending")
         per_block = max(1, ROWS // len(budgets))
         parts = zip(*(torch.split(part, per_block) for part in data), strict=True)
         return torch.cat([_robust(model, setting, (x, labels, index)) for x, labels, index in parts], dim=1)

@@ -1,6 +1,10 @@
-"""In which order an image is attacked."""
+"""In which order an image is attacked: at which eps next, by which attack."""
 
+from bisect import bisect_left
+from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import inf
 
 import torch
@@ -8,6 +12,8 @@ import torch
 from ssrob import seeding
 from ssrob.attacks.lp_ball import Geometry
 from ssrob.registry.presets import AttackConfig
+
+NEAR = 0.1  # share of the clean margin: an image that the attacks left less of is attacked again
 
 
 @dataclass(frozen=True)
@@ -20,27 +26,109 @@ class Setting:
     seed: int
     batch_size: int
     gradients_in: torch.dtype
+    search: str  # of `SEARCHES`
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of one attack: at eps, inside a ball of radius `budget` (infinite if it minimises the norm)."""
+    """One run of one attack inside a ball of radius `eps` (infinite if it minimises the norm)."""
 
     attack: int
     eps: float
-    budget: float
     restart: int
     code: int  # folded into the random draws
 
 
-def schedule(setting: Setting) -> list[Run]:
-    """Return the runs of one image: norm-minimising attacks once, then all others at each eps > 0."""
-    budgets = [eps for eps in setting.eps if eps > 0]
-    once = [number for number, attack in enumerate(setting.attacks) if attack.row.minimises_norm]
-    plan = [(number, eps, inf) for eps in budgets[:1] for number in once]
-    plan += [(n, eps, eps) for eps in budgets for n in range(len(setting.attacks)) if n not in once]
-    return [
-        Run(number, eps, budget, restart, seeding.fold_in(0, setting.attacks[number].name, budget, restart))
-        for number, eps, budget in plan
-        for restart in range(setting.attacks[number].restarts)
-    ]
+@dataclass
+class _Bracket:
+    """What is known of one image; places in the list of eps, of which -1 and its length lie beyond the ends."""
+
+    low: int  # the largest eps that it withstood
+    high: int  # the smallest eps that breaks it
+    at: int = -1  # the eps under attack; -1 while its nearest misclassified point is looked for
+    left: float = 1.0  # share of the clean margin that the attacks at `low` left
+    broke_last: bool = False  # whether a perturbation was found after `low` was withstood
+    attacked_again: bool = False
+
+
+class RunOrder:
+    """For each image the run that comes next, until the largest eps that it withstands is known.
+
+    Balls are nested: an image that withstands one eps is taken to withstand every smaller one, and the norm of a
+    perturbation breaks every larger one. In the search "bracket" an image is attacked first at the eps where its
+    margin would be gone if it were linear; then at larger ones while it withstands, at smaller ones while it breaks.
+    Where its margin was nearly gone at the largest eps that it withstood, all attacks run there once more. In
+    "ascending" it is attacked at every eps from the smallest on, until one breaks it.
+    """
+
+    def __init__(self, setting: Setting, guesses: Sequence[float], bound_to: Sequence[float] | None = None) -> None:
+        """Take a guess of each image's distance (N,); `bound_to` (N,) names the one eps at which each is attacked."""
+        self.attacks, self.eps = setting.attacks, [eps for eps in setting.eps if eps > 0]
+        self.bracketing = setting.search == "bracket" and bound_to is None
+        last = len(self.eps) - 1
+        self.first = [min(bisect_left(self.eps, guess), last) for guess in guesses]
+        places = [None] * len(guesses) if bound_to is None else [bisect_left(self.eps, eps) for eps in bound_to]
+        self.brackets = [_Bracket(-1, last + 1) if at is None else _Bracket(at - 1, at + 1) for at in places]
+        for bracket, eps in zip(self.brackets, bound_to or (), strict=False):
+            if eps == 0:
+                bracket.low, bracket.high = -1, 0
+        self.waiting: list[deque[Run]] = [deque() for _ in guesses]
+        self.attempts: Counter[tuple[int, int]] = Counter()  # by image and place
+
+    def begin(self, row: int) -> Run | None:
+        """Return the first run of an image, None if there is none."""
+        if self.brackets[row].high - self.brackets[row].low > 1:
+            self.waiting[row].extend(self._runs(inf, 0, minimise=True))
+        return self.waiting[row].popleft() if self.waiting[row] else self._at_next_eps(row)
+
+    def after(self, row: int, distance: float, left: float) -> Run | None:
+        """Return the run that follows one that has ended, None if the image is done.
+
+        distance: the smallest norm that was found so far; left: share of the clean margin at the point that came
+        nearest to being misclassified.
+        """
+        bracket, waiting = self.brackets[row], self.waiting[row]
+        high = min(bracket.high, bisect_left(self.eps, distance))
+        bracket.broke_last |= high < bracket.high
+        bracket.high = high
+        if waiting and bracket.at < high:
+            return waiting.popleft()
+        waiting.clear()
+        if 0 <= bracket.at < high:
+            bracket.low, bracket.left, bracket.broke_last = bracket.at, left, False
+        elif self.bracketing and high <= bracket.low:  # found at last, so that what lies below is open again
+            bracket.low = -1
+        return self._at_next_eps(row)
+
+    def _at_next_eps(self, row: int) -> Run | None:
+        bracket = self.brackets[row]
+        if bracket.high - bracket.low > 1:
+            bracket.at = self._next_place(bracket, row)
+        elif self.bracketing and bracket.low >= 0 and bracket.left < NEAR and not bracket.attacked_again:
+            bracket.at, bracket.attacked_again = bracket.low, True
+        else:
+            return None
+        runs = self._runs(self.eps[bracket.at], self.attempts[row, bracket.at])
+        self.attempts[row, bracket.at] += 1
+        if self.bracketing and bracket.broke_last:  # the perturbation that was found is the best point to start from
+            runs.sort(key=lambda run: self.attacks[run.attack].start != "warm")
+        self.waiting[row].extend(runs)
+        return self.waiting[row].popleft() if runs else None
+
+    def _next_place(self, bracket: _Bracket, row: int) -> int:
+        if not self.bracketing or bracket.low >= 0:
+            return bracket.low + 1
+        return self.first[row] if bracket.high == len(self.eps) else bracket.high - 1
+
+    def _runs(self, eps: float, attempt: int, *, minimise: bool = False) -> list[Run]:
+        numbers = [number for number, attack in enumerate(self.attacks) if attack.row.minimises_norm == minimise]
+        return [
+            Run(number, eps, restart, _code(self.attacks[number].name, eps, restart, attempt))
+            for number in numbers
+            for restart in range(self.attacks[number].restarts)
+        ]
+
+
+@cache
+def _code(name: str, eps: float, restart: int, attempt: int) -> int:
+    return seeding.fold_in(0, name, eps, restart, *([attempt] if attempt else []))

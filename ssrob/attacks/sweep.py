@@ -30,7 +30,7 @@ from ssrob.attacks.lp_ball import GEOMETRIES
 from ssrob.attacks.run_order import Setting
 from ssrob.attacks.verify import confirmed
 from ssrob.hardware.device import exact_float32
-from ssrob.registry.attacks import LAYOUTS
+from ssrob.registry.attacks import LAYOUTS, SEARCHES
 from ssrob.registry.lookup import check_choice
 from ssrob.registry.presets import AttackPlan
 
@@ -78,6 +78,7 @@ def attack_sweep(
     device: torch.device | str | None = None,
     gradients_in: str = "float32",
     layout: str = "channels_last",
+    search: str = "bracket",
     keep_adversarial: bool = False,
     progress: Callable[[int, int], None] | None = None,
     store: Store | None = None,
@@ -89,6 +90,8 @@ def attack_sweep(
     index (N,) int64: the example numbers that random draws depend on (default 0..N-1). `gradients_in`
     "bfloat16" takes gradients under autocast; success is always decided by a float32 forward. `layout` is that of
     weights and images during the sweep: "channels_last" where the model can take it, or "model", its own.
+    `search`: "bracket" looks for the largest eps that an image withstands (`run_order.RunOrder`) and takes it as robust
+    at every smaller one; "ascending" attacks at every eps from the smallest on, at 2.5 times the gradients.
     progress(done, total) counts examples.
     batch_size: examples attacked at once; by default 256 on a CPU, on a GPU what fits its memory. It is halved when
     memory runs out after all.
@@ -97,13 +100,13 @@ def attack_sweep(
     with the same weights, data and settings; the result then equals that of an uninterrupted call.
     """
     budgets, plan = check_eps(eps, norm), find_plan(preset)
-    dtype = gradient_dtype(gradients_in)
+    dtype, search = gradient_dtype(gradients_in), check_choice("search", search, SEARCHES)
     index = check_data(images, labels, index, 1 if batch_size is None else batch_size, block)
     device = next(model.parameters(), images).device if device is None else torch.device(device)
     with exact_float32(device), borrowed(model), laid_out(model, layout, images[:1].to(device)):
         plan = plan.for_classes(count_classes(model, images[:1].to(device)))
         batch_size = batch_size or batch_for(model, images[:1].to(device))
-        setting = Setting(GEOMETRIES[norm], float32_below(budgets), plan.attacks, seed, batch_size, dtype)
+        setting = Setting(GEOMETRIES[norm], float32_below(budgets), plan.attacks, seed, batch_size, dtype, search)
         job = _Job(model, setting, device, keep_adversarial, store)
         outcomes = []
         for first in range(0, len(images), block):

@@ -13,6 +13,7 @@ from ssrob.config.fields import (
     NotNegative,
     Positive,
     Precision,
+    Search,
     SeverityTable,
     Strict,
     as_list,
@@ -34,6 +35,8 @@ class Evaluation(Strict):
     """The attacks, from the cheapest to AutoAttack's own code."""
     eps: Annotated[list[NotNegative], AfterValidator(distinct)] = [0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2]
     """Budgets in multiples of the reference eps, ascending, 0 and 1 among them."""
+    search: Search = "ascending"
+    """How a sweep goes through eps: bracket takes 0.4 times the gradients of ascending, which older results have."""
     images: Count | None = None
     """Test images. Default: all."""
     checkpoints: Annotated[list[Checkpoint], BeforeValidator(as_list), AfterValidator(distinct)] = ["best"]

@@ -25,6 +25,7 @@ from ssrob.registry.losses import LOSSES
 
 Norm = Literal["linf", "l2"]
 Precision = Literal["float32", "bfloat16"]
+Search = Literal["bracket", "ascending"]
 SeverityTable = Literal["cifar", "imagenet"]
 Checkpoint = Literal["best", "last"]
 Tune = Literal["full", "head"]

@@ -9,7 +9,7 @@ from ssrob.registry.losses import LOSSES
 def evaluate_spec(study: Study, checkpoint: Checkpoint) -> EvaluateSpec:
     """Return the attack sweep of a checkpoint, its grid in multiples of the reference eps made absolute."""
     reference = {norm: threat.eps for norm, threat in study.threat.items()}
-    same = {"preset", "images", "gradients_in", "audit_images", "audit_queries"}
+    same = {"preset", "search", "images", "gradients_in", "audit_images", "audit_queries"}
     return EvaluateSpec(
         eps={norm: [multiple * eps for multiple in study.evaluate.eps] for norm, eps in reference.items()},
         reference=reference,

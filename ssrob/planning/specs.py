@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from ssrob.config.fields import Checkpoint, Norm, Precision, SeverityTable, Strict
+from ssrob.config.fields import Checkpoint, Norm, Precision, Search, SeverityTable, Strict
 from ssrob.config.study import Model, Training
 from ssrob.config.variants import Layout
 from ssrob.planning.names import ArmColumns
@@ -84,6 +84,7 @@ class EvaluateSpec(Strict):
     eps: dict[Norm, list[float]]
     reference: dict[Norm, float]
     preset: str
+    search: Search = "ascending"  # what a config meant before there was a choice: its key stays
     checkpoint: Checkpoint
     images: int | None = None
     gradients_in: Precision = "float32"

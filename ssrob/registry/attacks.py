@@ -11,6 +11,7 @@ TARGETED_LOSSES = ("targeted_margin", "targeted_dlr")
 STARTS = ("random", "warm", "clean")
 GRADIENT_DTYPES = ("float32", "bfloat16")
 LAYOUTS = ("channels_last", "model")
+SEARCHES = ("bracket", "ascending")  # in which order a sweep goes through the eps
 CHECKS = {
     "train_mode": "modules in train mode",
     "changed": "parameters or buffers that forward passes change",

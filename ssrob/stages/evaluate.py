@@ -61,6 +61,7 @@ def stage(context: Context) -> None:
                 seed=spec.seed,
                 device=context.device,
                 gradients_in=spec.gradients_in,
+                search=spec.search,
                 layout="model",  # another order of summation would give finished studies other last bits
                 progress=partial(_show, context, bar),
                 store=blocks,
@@ -148,6 +149,7 @@ def _samples(model: nn.Module, shown: TestImages, spec: EvaluateSpec, norm: Norm
         preset="fast",
         seed=spec.seed,
         index=shown.rows,
+        search=spec.search,
         layout="model",
         keep_adversarial=True,
     )

@@ -317,9 +317,9 @@ def test_finished_blocks_are_found_again():
     attack_sweep(model, x, y, eps=eps, preset="fast", block=20, store=store)
     hook.remove()
     assert calls == [1, 1]  # whether channels can come last; how many classes there are
-    for changed in ({"eps": [0.0, 0.1]}, {"seed": 1}, {"norm": "l2"}, {"batch_size": 10}):
+    for changed in ({"eps": [0.0, 0.1]}, {"seed": 1}, {"norm": "l2"}, {"batch_size": 10}, {"search": "ascending"}):
         attack_sweep(model, x, y, **{"eps": eps, **changed}, preset="fast", block=20, store=store)
-    assert len(store) == 3 * 5
+    assert len(store) == 3 * 6
 
 
 def test_progress_counts_up_to_all():
@@ -367,6 +367,7 @@ class Broken(nn.Module):
         ({"norm": "l3"}, "unknown norm 'l3'"),
         ({"preset": "standart"}, "did you mean 'standard'"),
         ({"gradients_in": "float16"}, "unknown gradients_in 'float16'"),
+        ({"search": "bisect"}, "unknown search 'bisect'"),
         ({"batch_size": 0}, "batch_size and block must be >= 1"),
     ],
 )
