@@ -65,6 +65,8 @@ class Size:
     seeds: int = 3
     images: int = 1000
     seed_sd: float = 0.3
+    differ: bool = False  # arms scatter differently, by factors from 0.375 to 3
+    outliers: float = 0.0  # share of models that lie five times as far off
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,9 @@ def draw(world: World, size: Size, generator: np.random.Generator) -> dict[Cell,
         of_cell = image + shares[1] * generator.standard_normal(size.images)
         rank = of_cell + shares[2] * generator.standard_normal((size.seeds, size.images))
         own, tilt = generator.standard_normal((2, size.seeds)) * np.sqrt([[0.35], [0.15]])
-        moved = size.seed_sd * ((common + own)[:, None] + tilt[:, None] * np.sign(GRID - 1))
+        factor = np.exp(generator.uniform(np.log(0.375), np.log(3))) if size.differ else 1.0
+        factor = factor * np.where(generator.random(size.seeds) < size.outliers, 5.0, 1.0) if size.outliers else factor
+        moved = size.seed_sd * ((common + own * factor)[:, None] + (tilt * factor)[:, None] * np.sign(GRID - 1))
         curves = np.minimum.accumulate(truth.curve() + moved, axis=1)
         bounds = ndtri((curves / 100).clip(0, 1))  # falling: survived are the bounds above an image's rank
         drawn[cell] = {seed: np.searchsorted(-bounds[seed], -rank[seed]) for seed in range(size.seeds)}

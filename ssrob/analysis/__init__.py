@@ -1,16 +1,17 @@
-"""From a study's stages to tables, and from tables to effects, intervals and verdicts on the claims C2 to C5b.
+"""From a study's stages to tables, and from tables to effects, intervals and verdicts on the claims.
 
 - `collect`: all stages of a study as tidy tables.
 
-- `sweeps`: one model's accuracies over eps, by cell (way of training) and seed; the only part that reads tables.
+- `sweeps`: one model's accuracies over eps, by cell (settings of an arm) and seed; the only part that reads tables.
 - `contrasts`: what is compared per seed: differences, the distance from AT's own frontier, the slope in the weight.
-- `statistics`: effect, interval and p value of a contrast.
-- `claims`: which contrasts a claim needs, and which controls.
-- `verdicts`: supported, contradicted or inconclusive, from one table of rules.
-- `simulate`: sweeps with a known truth, to count false support and power.
+- `statistics`: effect, interval and p value of a contrast; `moderation`: the spread over seeds of all of them.
+- `claims`: what a claim, a row of the config, rests on; `controls`: what else could explain a difference.
+- `verdicts`: supported, contradicted, inconclusive or underpowered, from one table of rules.
+- `looks`: verdicts at planned numbers of seeds. `findings`: the table of all of it. `power`: how large a study must be.
 """
 
-from ssrob.analysis.findings import findings, judged_claim
+from ssrob.analysis.findings import findings
+from ssrob.analysis.looks import judged_claim
 from ssrob.analysis.sweeps import Cell, Sweeps, from_tables
 
 __all__ = ["Cell", "Sweeps", "findings", "from_tables", "judged_claim"]

@@ -8,9 +8,9 @@ import pandas as pd
 
 from ssrob.analysis.claims import at_eps, evidence, exploratory_cells, primary_cells, tested
 from ssrob.analysis.comparisons import Comparisons
-from ssrob.analysis.statistics import least_shown
-from ssrob.analysis.sweeps import Sweeps, from_tables
-from ssrob.analysis.verdicts import AdjustedEvidence, Comparison, Evidence, deciding_p, judge, verdict
+from ssrob.analysis.looks import judged_claim
+from ssrob.analysis.sweeps import from_tables
+from ssrob.analysis.verdicts import AdjustedEvidence, Comparison, Evidence, deciding_p, verdict
 from ssrob.config.findings import Findings
 from ssrob.config.variants import Variant, built_in_variants
 from ssrob.formatting import signed
@@ -36,15 +36,6 @@ def findings(
     judged = [name for name, claim in settings.all_claims.items() if tested(comparisons, claim)]
     rows = [row for name in judged for row in [*_primary(comparisons, name), *_exploratory(comparisons, name)]]
     return pd.DataFrame(rows, columns=list(FINDINGS)).astype({"primary": bool})
-
-
-def judged_claim(
-    sweeps: Sweeps, settings: Findings, claim: str, variants: Mapping[str, Variant] | None = None
-) -> list[AdjustedEvidence]:
-    """Judge the primary cells of a claim by all seeds that there are."""
-    comparisons = Comparisons(sweeps, settings, variants or built_in_variants())
-    row = settings.all_claims[claim]
-    return judge([evidence(comparisons, row, cell) for cell in primary_cells(comparisons, row)], settings)
 
 
 def _primary(comparisons: Comparisons, claim: str) -> Iterator[Row]:
@@ -86,7 +77,7 @@ def _row(comparisons: Comparisons, claim: str, evidence: Evidence, part: Compari
     question = f"{comparisons.settings.all_claims[claim].words()}? against {part.name}"
     row: Row = {"claim": claim, "question": question, "cell": part.cell, "primary": False}
     row |= {name: math.nan if found is None else getattr(found, name) for name in ("effect", "low", "high")}
-    row["detectable"] = least_shown(found, part.alternative, comparisons.settings.look_alpha) if found else math.nan
+    row["detectable"] = found.detectable(part.alternative, comparisons.settings.look_alpha) if found else math.nan
     row |= {"p": deciding_p(part, comparisons.settings)}
     row |= {"seeds": found.seeds if found else 0, "n": part.n, "test": found.test if found else ""}
     return row | {"verdict": "", "note": _aside(evidence, part)}

@@ -16,7 +16,7 @@ from ssrob.analysis.moderation import NO_PRIOR, Prior
 
 FloatArray = NDArray[np.float64]
 POWER = 0.8
-IMAGES_IN_SPREAD = 0.85  # see `standard_error`
+IMAGES_IN_SPREAD = 0.85  # see `Variances`
 # What a claim or control says of an effect d: d > 0, d < 0, d != 0, |d| < margin, d < margin.
 Alternative = Literal["gain", "loss", "two_sided", "equivalent", "not_greater"]
 
@@ -64,6 +64,38 @@ class StandardError:
 
 
 @dataclass(frozen=True)
+class Variances:
+    """Where the standard error of a mean over seeds comes from (points^2).
+
+    seed: the variance of one seed's value, moderated, with its degrees of freedom; it contains `alone`, the images'
+    part of one seed. shared: the images' part that all seeds have in common.
+    """
+
+    seed: float
+    seed_df: float
+    alone: float = 0.0
+    shared: float = 0.0
+    images_df: float = math.inf
+
+    def standard_error(self, seeds: int) -> StandardError:
+        """Return the standard error of the mean over so many seeds, its parts kept apart.
+
+        The images alone imply v = shared + alone / S; the result is never below. How much of alone / S is counted with
+        the few degrees of freedom of the seeds decides how wide intervals of two or three seeds are: with 15 %
+        of it (`IMAGES_IN_SPREAD` is taken out) they cover 93 to 97.5 % (`benchmarks/coverage.py`); with
+        none too little, with all of it 99 %.
+        """
+        images = IMAGES_IN_SPREAD * self.alone
+        return StandardError((self.seed - images) / seeds, self.seed_df, self.shared + images / seeds, self.images_df)
+
+    def planned(self, seeds: int, planned_seeds: int, more_images: float) -> StandardError:
+        """Return the standard error of another number of seeds than today's, and of so many times the images."""
+        alone, df = self.alone / more_images, self.seed_df * (planned_seeds - 1) / (seeds - 1)
+        seed = self.seed - self.alone + alone
+        return Variances(seed, df, alone, self.shared / more_images, self.images_df).standard_error(planned_seeds)
+
+
+@dataclass(frozen=True)
 class Estimate:
     """An effect with its two-sided interval; what cannot be said is NaN."""
 
@@ -72,9 +104,13 @@ class Estimate:
     low: float = math.nan
     high: float = math.nan
     p: float = math.nan  # two-sided, against no effect
-    detectable: float = math.nan
     test: str = "none (1 seed)"
     error: StandardError | None = None
+    variances: Variances | None = None
+
+    def detectable(self, alternative: Alternative, alpha: float) -> float:
+        """What the study could show of an alternative with 80 % power, see `least_shown`; NaN with one seed."""
+        return least_shown(self.error, alternative, alpha) if self.error and self.seeds > 1 else math.nan
 
     @property
     def se(self) -> float:
@@ -93,33 +129,28 @@ def paired_t(values: FloatArray, alpha: float, prior: Prior = NO_PRIOR) -> Estim
     if seeds < 2:
         return Estimate(effect, seeds)
     images = image_variances(values)
-    error = standard_error(float(values[0].var(ddof=1)), seeds, images, len(values) - 2, prior)
+    variances = variances_of(float(values[0].var(ddof=1)), seeds, images, len(values) - 2, prior)
+    error = variances.standard_error(seeds)
     test = ("moderated t" if prior.df else "paired t") + ("" if images is None else " (seeds, images)")
     if error.value < 1e-9:
         return Estimate(effect, seeds, test=test)
     half = error.half_width(alpha / 2)
-    detectable = half * detectable_ratio(error.df, alpha)
     p = min(1.0, 2 * error.tail(abs(effect)))
-    return Estimate(effect, seeds, effect - half, effect + half, p, detectable, test, error)
+    return Estimate(effect, seeds, effect - half, effect + half, p, test, error, variances)
 
 
-def standard_error(
+def variances_of(
     variance: float, seeds: int, images: tuple[float, float] | None, images_df: float, prior: Prior = NO_PRIOR
-) -> StandardError:
-    """Combine the spread over seeds (variance of one seed, moderated by `prior`) with that of the test images.
+) -> Variances:
+    """Combine the variance over seeds (of one seed, moderated by `prior`) with what the test images imply.
 
-    images: as `image_variances`. The variance of one seed s^2 contains the images' part b that this seed alone has.
-    The mean over S seeds has the squared standard error s^2 / S + (v - b / S), v of the images alone; b is cut
-    at s^2, so that the result is never below v. How much of b / S is counted with the few degrees of freedom of the
-    seeds decides how wide intervals of two or three seeds are: with 15 % of it (`IMAGES_IN_SPREAD` is taken out)
-    they cover 93 to 97.5 % (`benchmarks/coverage.py`); with none too little, with all of it 99 %.
+    images: as `image_variances`, of which that of one seed alone is cut at its variance; None if it is not known.
     """
-    spread, df = prior.moderated(variance, seeds - 1)
+    seed, df = prior.moderated(variance, seeds - 1)
     if images is None:
-        return StandardError(spread / seeds, df)
-    of_mean, alone = images[0], min(images[1], spread)
-    own = (spread - IMAGES_IN_SPREAD * alone) / seeds
-    return StandardError(own, df, of_mean - (1 - IMAGES_IN_SPREAD) * alone / seeds, images_df)
+        return Variances(seed, df)
+    alone = min(images[1], seed)
+    return Variances(seed, df, alone, images[0] - alone / seeds, images_df)
 
 
 def image_variances(values: FloatArray) -> tuple[float, float] | None:
@@ -184,15 +215,15 @@ def p_opposite(estimate: Estimate, alternative: Alternative, margin: float) -> f
             return min(1.0, 2 * _one_sided(estimate, estimate.effect - margin))
 
 
-def least_shown(estimate: Estimate, alternative: Alternative, alpha: float) -> float:
-    """Return what a study of this size could show with 80 % power (points).
+def least_shown(error: StandardError, alternative: Alternative, alpha: float) -> float:
+    """Return what a study with such an error could show with 80 % power (points).
 
     Of a direction the effect. Of an equivalence the margin, if there is no effect at all.
     """
-    if estimate.error is None or alternative in ("gain", "loss", "two_sided"):
-        return estimate.detectable
+    if alternative in ("gain", "loss", "two_sided"):
+        return error.half_width(alpha / 2) * detectable_ratio(error.df, alpha)
     missed = (1 - POWER) / 2 if alternative == "equivalent" else 1 - POWER
-    return estimate.error.half_width(alpha) + estimate.error.half_width(missed)
+    return error.half_width(alpha) + error.half_width(missed)
 
 
 def holm(p_values: list[float]) -> list[float]:

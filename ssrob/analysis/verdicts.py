@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssrob.analysis.statistics import Alternative, Estimate, holm, least_shown, p_opposite, p_value
+from ssrob.analysis.statistics import Alternative, Estimate, holm, p_opposite, p_value
 from ssrob.analysis.sweeps import Cell
 from ssrob.config.findings import Findings
 from ssrob.formatting import interval, signed
@@ -67,6 +67,8 @@ class AdjustedEvidence:
     support: float  # the largest of all parts and controls
     against: float  # the smallest of the parts' opposites, itself corrected for the number of parts
     cells: int  # primary cells of the claim
+    look: int = 0  # the number of seeds at which it is judged; 0: all
+    waiting: str = ""  # why it is not judged yet
 
     @property
     def estimate(self) -> Estimate:
@@ -113,11 +115,20 @@ def verdict(judged: AdjustedEvidence) -> tuple[str, str]:
     the study could not have shown it, `inconclusive` if it had the power.
     """
     name, why = next((name, why) for applies, name, why in RULES if applies(judged))
-    reason = why(judged)
+    reason = why(judged) + _when(judged, decided=name in ("supported", "contradicted"))
     weak = _underpowered(judged, judged.evidence.shown) if name in ("supported", "contradicted") else ""
     if weak:
         reason += f"; found with little power ({weak}), so its size is likely overstated"
     return name, describe(judged.evidence, reason)
+
+
+def _when(judged: AdjustedEvidence, *, decided: bool) -> str:
+    """Say at which look a verdict was made, and when the next is."""
+    if not judged.look:
+        return ""
+    later = [look for look in judged.settings.looks if look > judged.look]
+    after = f", the next look is at {later[0]}" if later and not decided else ""
+    return f"; at the look with {judged.look} seeds{after}"
 
 
 def describe(evidence: Evidence, why: str) -> str:
@@ -179,7 +190,7 @@ def _underpowered(judged: AdjustedEvidence, part: Comparison | None) -> str:
     if part is None or part.estimate is None:
         return ""
     found, settings = part.estimate, judged.settings
-    least = least_shown(found, part.alternative, settings.look_alpha)
+    least = found.detectable(part.alternative, settings.look_alpha)
     bounded = part.alternative in ("equivalent", "not_greater")
     asked = settings.margin if bounded else settings.detectable
     if not least > asked:
@@ -223,6 +234,11 @@ RULES: tuple[Rule, ...] = (
         lambda j: bool(j.evidence.missing),
         "inconclusive",
         lambda j: f"not compared, missing: {j.evidence.missing}",
+    ),
+    (
+        lambda j: bool(j.waiting),
+        "inconclusive",
+        lambda j: j.waiting,
     ),
     (
         lambda j: bool(_few_seeds(j)),

@@ -1,0 +1,91 @@
+"""Judging a study at planned looks, so that it can stop when the answer is known.
+
+Every look takes the first so many seeds and has the level alpha / number of looks: whatever happens at them, all
+together stay at alpha (union bound). With three looks an interval is 2.39 / 1.96 = 1.22 times as wide as with one.
+A cell that is decided at a look keeps that verdict. What no open claim needs need not be trained for later seeds.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from ssrob.analysis.claims import evidence, primary_cells, tested
+from ssrob.analysis.comparisons import Comparisons
+from ssrob.analysis.sweeps import Cell, Sweeps
+from ssrob.analysis.verdicts import AdjustedEvidence, Comparison, judge, verdict
+from ssrob.config.findings import Findings
+from ssrob.config.variants import Variant, built_in_variants
+
+DECIDED = ("supported", "contradicted")
+
+
+def judged_claim(
+    sweeps: Sweeps, settings: Findings, claim: str, variants: Mapping[str, Variant] | None = None
+) -> list[AdjustedEvidence]:
+    """Judge the primary cells of a claim: by all seeds, or as the looks that are reached found it."""
+    comparisons = Comparisons(sweeps, settings, variants or built_in_variants())
+    if not settings.looks:
+        return _judged(comparisons, claim)
+    found = [each for _, each in _at_looks(comparisons, claim)]
+    if found:
+        return found[-1]
+    waiting = f"the first look is at {settings.looks[0]} seeds"
+    return [replace(each, waiting=waiting) for each in _judged(comparisons, claim)]
+
+
+def needed(comparisons: Comparisons) -> dict[int, set[Cell]]:
+    """Return, by look that all open claims have reached, the cells that claims take which are still open after it."""
+    settings = comparisons.settings
+    claims = [name for name, row in settings.all_claims.items() if tested(comparisons, row)]
+    histories = {name: dict(_at_looks(comparisons, name)) for name in claims}
+    found: dict[int, set[Cell]] = {}
+    for look in settings.looks:
+        open_claims = [name for name in claims if not _closed_before(histories[name], look)]
+        if not all(look in histories[name] for name in open_claims):
+            break
+        still = [each for name in open_claims for each in histories[name][look] if verdict(each)[0] not in DECIDED]
+        found[look] = {cell for each in still for part in _comparisons(each) for cell in part.cells}
+    return found
+
+
+def _closed_before(history: dict[int, list[AdjustedEvidence]], look: int) -> bool:
+    return any(
+        earlier < look and all(verdict(each)[0] in DECIDED for each in judged) for earlier, judged in history.items()
+    )
+
+
+def _at_looks(comparisons: Comparisons, claim: str) -> Iterable[tuple[int, list[AdjustedEvidence]]]:
+    """Yield a claim's cells at each look that is reached; those decided earlier as they were then."""
+    decided: dict[int, AdjustedEvidence] = {}
+    for look in comparisons.settings.looks:
+        there = Comparisons(_first_seeds(comparisons.sweeps, look), comparisons.settings, comparisons.variants)
+        judged = [replace(each, look=look) for each in _judged(there, claim)]
+        if not all(_reached(each, look) for i, each in enumerate(judged) if i not in decided):
+            return
+        now = [decided.get(i, each) for i, each in enumerate(judged)]
+        yield look, now
+        decided = {i: each for i, each in enumerate(now) if verdict(each)[0] in DECIDED}
+        if len(decided) == len(now):
+            return
+
+
+def _judged(comparisons: Comparisons, claim: str) -> list[AdjustedEvidence]:
+    row = comparisons.settings.all_claims[claim]
+    family = [evidence(comparisons, row, cell) for cell in primary_cells(comparisons, row)]
+    return judge(family, comparisons.settings)
+
+
+def _reached(judged: AdjustedEvidence, look: int) -> bool:
+    """Say whether every comparison that the study has the arms for has the seeds of a look."""
+    found = [part.estimate.seeds for part in _comparisons(judged) if part.estimate is not None]
+    return bool(found) and min(found) >= look
+
+
+def _comparisons(judged: AdjustedEvidence) -> list[Comparison]:
+    return [*judged.evidence.parts, *judged.evidence.controls]
+
+
+def _first_seeds(sweeps: Sweeps, n: int) -> Sweeps:
+    """Return the sweeps of the first n seeds of the study, in ascending order."""
+    seeds = sorted({seed for by_seed in sweeps.cells.values() for seed in by_seed})[:n]
+    cells = {cell: {seed: by_seed[seed] for seed in seeds if seed in by_seed} for cell, by_seed in sweeps.cells.items()}
+    return Sweeps(sweeps.grid, {cell: by_seed for cell, by_seed in cells.items() if by_seed}, sweeps.ambiguous)

@@ -1,0 +1,101 @@
+"""`ssrob power`: what a study could detect as it is planned, from finished seeds of its own or of a pilot."""
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ssrob.cli.common import Config, Overrides, plan_and_store
+
+if TYPE_CHECKING:
+    from ssrob.analysis.power import Cost, Outlook
+    from ssrob.analysis.sweeps import Cell
+    from ssrob.planning.plan import Plan
+    from ssrob.storage.store import Store
+
+app = typer.Typer()
+
+
+@app.command()
+def power(
+    config: Config,
+    pilot: Annotated[
+        str | None, typer.Option(help="Take the spread and the times from the finished seeds of this config.")
+    ] = None,
+    override: Overrides = None,
+) -> None:
+    """Say what each claim could detect as planned.
+
+    And how many seeds or test images it would take to detect more: from two or more finished seeds of the study, or of
+    a pilot. Core-hours are those of all arms that the claim needs.
+    """
+    from rich.console import Console
+
+    from ssrob.analysis import from_tables
+    from ssrob.analysis.collect import collect
+    from ssrob.analysis.comparisons import Comparisons
+    from ssrob.analysis.power import outlook
+    from ssrob.scheduling.priority import finished_part
+
+    plan, store = plan_and_store(config, override)
+    source, its_store = plan_and_store(pilot, None) if pilot else (plan, store)
+    finished = finished_part(source, its_store)
+    tables = collect(finished, its_store)
+    sweeps = from_tables(tables["robustness"], tables["examples"], tables["arms"])
+    settings = plan.study.findings.model_copy(update={"primary": source.study.findings.primary})
+    images = plan.study.evaluate.images or int(tables["robustness"]["n"].max())
+    seeds = len(plan.study.seeds)
+    comparisons = Comparisons(sweeps, settings, source.study.variants)
+    found = outlook(comparisons, seeds, images, costs(finished, its_store))
+    if not found:
+        raise ValueError(f"{pilot or config}: no claim has two finished seeds yet; train more, or name a --pilot")
+    Console().print(_table(found, f"{seeds} seeds and {images:,} test images are planned"))
+
+
+def costs(plan: "Plan", store: "Store") -> "Mapping[Cell, Cost]":
+    """Return what a model of each cell costs in core-seconds, mean over its seeds."""
+    from ssrob.analysis.power import Cost
+    from ssrob.analysis.sweeps import Cell
+
+    def seconds(path: str) -> float:
+        return float(store.provenance(path, "seconds")["seconds"]) * plan.stages[path].cores
+
+    found: dict[Cell, list[Cost]] = {}
+    for arm in plan.arms:
+        training = sum(seconds(path) for path in (arm.pretrain, arm.finetune) if path)
+        for checkpoint, path in arm.evaluate.items():
+            columns = {name: getattr(arm, name) for name in Cell._fields if name != "checkpoint"}
+            cell = Cell(**columns, checkpoint=checkpoint)
+            images = plan.stages[path].spec.get("images") or math.nan
+            found.setdefault(cell, []).append(Cost(training, seconds(path) / images))
+    return {
+        cell: Cost(sum(c.training for c in each) / len(each), sum(c.per_image for c in each) / len(each))
+        for cell, each in found.items()
+    }
+
+
+def _table(found: "list[Outlook]", title: str) -> object:
+    from rich.table import Table
+
+    table = Table(title=title)
+    sizes = [f"for {size:g} point{'s' if size != 1 else ''}" for size in found[0].seeds]
+    for heading in ("claim", "limited by", "detects now", "planned", "core-hours", *sizes, "pays more"):
+        table.add_column(heading)
+    for row in found:
+        sizes = [_sizes(row, size) for size in row.seeds]
+        numbers = [f"{row.now:.1f} points", f"{row.detectable:.1f} points", _hours(row.hours)]
+        table.add_row(f"{row.claim}: {row.cell}", row.limiting, *numbers, *sizes, row.advice)
+    return table
+
+
+def _sizes(row: "Outlook", size: float) -> str:
+    """Say how many seeds, or images, an effect of this size would take."""
+    seeds, images = row.seeds[size], row.images[size]
+    by_seeds = f"{seeds} seeds ({_hours(row.hours_seeds[size])} h)" if seeds else "no number of seeds"
+    by_images = f"{images:,} images ({_hours(row.hours_images[size])} h)" if images else "no number of images"
+    return f"{by_seeds}, or {by_images}"
+
+
+def _hours(hours: float) -> str:
+    return "?" if math.isnan(hours) else f"{hours:.1f}"
