@@ -12,38 +12,37 @@ from ssrob.planning.cost import training_passes
 from ssrob.planning.plan import Plan
 from ssrob.planning.specs import TrainSpec
 from ssrob.registry.lookup import check_choice
-from ssrob.registry.stages import STAGES
+from ssrob.registry.stages import STAGES, pace
 from ssrob.runtime.time_budget import Portion
 from ssrob.scheduling.disk_usage import estimate
 from ssrob.scheduling.priority import blocks, complete
-from ssrob.scheduling.status import LIKE, standing, work_of
+from ssrob.scheduling.status import standing, work_of
 from ssrob.scheduling.workload import as_text
 from ssrob.storage.store import Store
 
 Work = Mapping[str, float | None]  # passes by stage, None where that is not known
-NO_NETWORK = ("data", "corrupt")  # stages whose time is not the network's: making corrupted images takes longer
 LISTED = 100  # arms
 NEXT = 3  # stages that are named as the next ones
 
 
 @dataclass(frozen=True)
 class Speeds:
-    """Passes per second by group of kinds (`status.LIKE`), and what they come from."""
+    """Passes per second by group of kinds (`registry.stages.pace`), and what they come from."""
 
     of: Mapping[str, float]
     source: str
 
     def seconds(self, kind: str, work: float | None) -> float | None:
         """Return how long so many passes of a stage of this kind take; None where nothing is known."""
-        if kind == "data":
+        if not STAGES[kind].work:
             return 0.0
-        speed = self.of.get(LIKE.get(kind, kind))
+        speed = self.of.get(pace(kind))
         return None if work is None or speed is None else work / speed
 
 
 def parse_speeds(texts: Iterable[str]) -> dict[str, float]:
     """Read speeds such as ``50000`` (networks, whatever the stage) or ``training=50000``; passes per second."""
-    groups = dict.fromkeys(LIKE.get(kind, kind) for kind in STAGES if kind != "data")
+    groups = {pace(kind): row.network for kind, row in STAGES.items() if row.work}
     speeds: dict[str, float] = {}
     for text in texts:
         name, _, number = text.rpartition("=")
@@ -56,7 +55,7 @@ def parse_speeds(texts: Iterable[str]) -> dict[str, float]:
         chosen = (
             [check_choice("kind of stage", name, groups)]
             if name
-            else [each for each in groups if each not in NO_NETWORK]
+            else [each for each, network in groups.items() if network]
         )
         speeds |= dict.fromkeys(chosen, speed)
     return speeds
@@ -73,7 +72,7 @@ def speeds(plan: Plan, store: Store, work: Work, given: Mapping[str, float]) -> 
     seen: dict[str, list[float]] = {}
     for facts, stage, passes in trained:
         if facts["device"] == device and passes:
-            seen.setdefault(LIKE.get(stage.kind, stage.kind), []).append(passes / facts["seconds"])
+            seen.setdefault(pace(stage.kind), []).append(passes / facts["seconds"])
     sources = ["the speeds that were given"] if given else []
     sources += [f"{sum(map(len, seen.values()))} finished stages on {device}"] if set(seen) - set(given) else []
     found = {group: statistics.median(each) for group, each in seen.items()}
@@ -126,9 +125,9 @@ def _kinds(plan: Plan, store: Store, work: Work, speed: Speeds) -> Table:
     for kind in dict.fromkeys(stage.kind for stage in plan.stages.values()):
         paths = [path for path, stage in plan.stages.items() if stage.kind == kind]
         left = [path for path in paths if not store.done(path)]
-        rate = speed.of.get(LIKE.get(kind, kind))
-        cells = ["", "", ""] if kind == "data" else [_millions(work, left), f"{rate:,.0f}" if rate else "?"]
-        cells += [] if kind == "data" else [_time(plan, work, left, speed)]
+        rate = speed.of.get(pace(kind))
+        cells = ["", "", ""] if not STAGES[kind].work else [_millions(work, left), f"{rate:,.0f}" if rate else "?"]
+        cells += [] if not STAGES[kind].work else [_time(plan, work, left, speed)]
         table.add_row(kind, *map(str, (len(paths), len(paths) - len(left), len(left))), *cells)
     left = [path for path in plan.stages if not store.done(path)]
     counts = map(str, (len(plan.stages), len(plan.stages) - len(left), len(left)))

@@ -31,6 +31,7 @@ from ssrob.planning.stage import (
     file_sha256,
     make_stage,
 )
+from ssrob.registry.lookup import load
 from ssrob.registry.stages import STAGES
 
 HASHED = ("init", "task", "weight", "norm", "eps_scale", "eps_train", "budget")  # of an arm, also where at the default
@@ -142,6 +143,7 @@ def _arm(study: Study, block: Arms, cell: ArmColumns) -> tuple[list[Stage], Arm]
         corrupt={checkpoint: stage.path for checkpoint, stage in tests["corrupt"].items()},
     )
     tested = [stage for by_checkpoint in tests.values() for stage in by_checkpoint.values()]
+    tested += [stage for row in STAGES.values() if row.plan for stage in load(row.plan)(study, data, train)]
     return [data, *before, *probe, train, *diagnoses.values(), *tested], arm
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ssrob.config.study import ConfigError, Data, Strict
-from ssrob.registry.stages import revision
+from ssrob.registry.stages import STAGES, revision
 
 LONGEST_KEY = 240  # characters; file systems take 255
 OPERATIONAL = {"path", "fingerprint"}  # fields of a data set that decide no result
@@ -48,7 +48,7 @@ class Stage:
     @property
     def gpus(self) -> int:
         """GPUs that it uses where there are any: as many as it trains replicas, none for a data stage."""
-        return 0 if self.kind == "data" else int(self._training.get("replicas", 1))
+        return int(STAGES[self.kind].gpu) * int(self._training.get("replicas", 1))
 
     @property
     def _training(self) -> dict[str, Any]:

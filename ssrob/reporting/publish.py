@@ -16,12 +16,12 @@ from ssrob.analysis.collect import read_tables
 from ssrob.config.study import Study
 from ssrob.formatting import NORMS, eps_text, file_size
 from ssrob.planning.plan import Plan
+from ssrob.registry.stages import STAGES
 from ssrob.reporting import tables as report_tables
 from ssrob.reporting.figures.inputs import Inputs, inputs
 from ssrob.reporting.figures.recipes import RECIPES
 from ssrob.reporting.names import claims
 from ssrob.scheduling.disk_usage import folder_size
-from ssrob.scheduling.priority import EXPLANATIONS
 from ssrob.storage import tables
 from ssrob.storage.store import Store, StoreError, prepared_facts
 
@@ -166,7 +166,7 @@ def _facts(plan: Plan, store: Store, made: Mapping[str, pd.DataFrame], command: 
     }
     data = ", ".join(f"{plan.stages[path].spec['name']}, fingerprint `{told}`" for path, told in prepared.items())
     whole = len(arms) + len(made["not_run"])
-    explain = [path for path, stage in (plan.whole or plan).stages.items() if stage.kind in EXPLANATIONS]
+    explain = [path for path, stage in (plan.whole or plan).stages.items() if STAGES[stage.kind].role == "explanation"]
     done = sum(map(store.done, explain))
     rows = {
         "to run it": f"`{command}`, as often as it takes",

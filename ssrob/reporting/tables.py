@@ -13,11 +13,11 @@ from ssrob.config.findings import Findings
 from ssrob.config.study import Study
 from ssrob.formatting import NORMS, duration
 from ssrob.planning.plan import make_plan
+from ssrob.registry.stages import kinds_of
 from ssrob.reporting.figures.arms import names_in
 from ssrob.reporting.figures.corruption import corruption_means
 from ssrob.reporting.figures.inputs import Inputs
 from ssrob.reporting.figures.summary import over_seeds
-from ssrob.scheduling.priority import EXPLANATIONS
 
 SHOWN = (0.5, 1.0, 2.0)  # multiples of the reference eps in the main table
 
@@ -89,7 +89,9 @@ def unexplained(study: Study, stages: pd.DataFrame) -> tuple[int, int]:
     """Count the probes and diagnoses of a study that are not run, and all; (0, 0) without a record of stages."""
     if stages.empty:
         return 0, 0
-    wanted = [(stage.kind, stage.key) for stage in make_plan(study).stages.values() if stage.kind in EXPLANATIONS]
+    wanted = [
+        (stage.kind, stage.key) for stage in make_plan(study).stages.values() if stage.kind in kinds_of("explanation")
+    ]
     done = set(zip(stages["kind"], stages["key"], strict=True))
     return len([each for each in wanted if each not in done]), len(wanted)
 

@@ -1,12 +1,12 @@
 """What went wrong with a stage, in one message that says what helps. Finished work is never lost by any of these."""
 
 import errno
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
 from ssrob.planning.stage import Stage
+from ssrob.registry.stages import STAGES
 from ssrob.runtime import checkpoint
 
 GOES_ON = "run the workflow again: it goes on from where it was"
@@ -17,11 +17,6 @@ DISK = {
     errno.EACCES: "this user may not write there; change the permissions or set `results` to another folder",
     errno.EIO: f"the disk reports an error; look at its state before you {GOES_ON}",
 }
-LESS_MEMORY: Mapping[str, str] = {
-    "pretrain": "a smaller pretrain.batch_size (other models, with keys of their own) or a smaller network",
-    "finetune": "a smaller finetune.batch_size (other models, with keys of their own) or a smaller network",
-    "evaluate": "fewer attacks at once on the same GPU, or a GPU with more memory",
-}
 
 
 def told(error: BaseException, stage: Stage, work: Path) -> str:
@@ -29,7 +24,7 @@ def told(error: BaseException, stage: Stage, work: Path) -> str:
     if isinstance(error, OSError) and error.errno in DISK:
         return f"{error.filename or work}: {DISK[error.errno]}"
     if isinstance(error, torch.OutOfMemoryError):
-        less = LESS_MEMORY.get(stage.kind, "a GPU with more memory")
+        less = STAGES[stage.kind].less_memory
         others = "`nvidia-smi` shows whether other jobs use the same GPU; if it is full without them, what helps is"
         return f"the GPU has too little free memory. {others} {less}. ({_first_line(error)})"
     if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):

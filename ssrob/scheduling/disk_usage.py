@@ -3,7 +3,6 @@
 import functools
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,9 @@ from ssrob.formatting import file_size
 from ssrob.planning.plan import Plan
 from ssrob.planning.specs import CorruptSpec, DiagnoseSpec, EvaluateSpec, TrainSpec
 from ssrob.planning.stage import Stage, canonical, data_of
+from ssrob.registry.lookup import load
 from ssrob.registry.losses import LOSSES
+from ssrob.registry.stages import STAGES
 from ssrob.scheduling.parameter_count import network_numbers
 from ssrob.storage.store import Store, prepared_facts
 
@@ -104,17 +105,21 @@ def folder_size(folder: Path) -> int:
 
 @functools.lru_cache(maxsize=4096)
 def _need(kind: str, spec: str, images: Images) -> DiskUsage | None:
-    """Estimate one stage; kinds that are not known here leave tables alone."""
-    return _KINDS[kind](json.loads(spec), images) if kind in _KINDS else DiskUsage(10 * SMALL)
+    """Estimate one stage; those of a kind that does not say leave small tables."""
+    size_of = STAGES[kind].disk
+    found: DiskUsage | None = load(size_of)(json.loads(spec), images) if size_of else DiskUsage(10 * SMALL)
+    return found
 
 
-def _data(spec: dict[str, Any], images: Images) -> DiskUsage:
+def data_size(spec: dict[str, Any], images: Images) -> DiskUsage:
+    """Size the prepared images."""
     height, width, channels = images.shape
     stays = images.all * (height * width * channels + PER_IMAGE) + SMALL
     return DiskUsage(stays, images.all * height * width * 3 if channels == 1 else 0)  # grey images are decoded to three
 
 
-def _training(spec: dict[str, Any], images: Images) -> DiskUsage | None:
+def training_size(spec: dict[str, Any], images: Images) -> DiskUsage | None:
+    """Size weights, checkpoint and records; None where the backbone's number of parameters is not known."""
     parsed = TrainSpec.model_validate(spec)
     training, losses = parsed.training, parsed.objective.losses
     classes = [10] if any(not LOSSES[name].self_supervised for name in losses) else []
@@ -129,7 +134,8 @@ def _training(spec: dict[str, Any], images: Images) -> DiskUsage | None:
     return DiskUsage(2 * file + values * RECORD + SMALL, 2 * state + values * LIVE, file + values * (POINT + RECORD))
 
 
-def _evaluation(spec: dict[str, Any], images: Images) -> DiskUsage:
+def evaluation_size(spec: dict[str, Any], images: Images) -> DiskUsage:
+    """Size example images, a row per test image and norm, and the finished blocks of a sweep."""
     parsed = EvaluateSpec.model_validate(spec)
     height, width, channels = images.shape
     samples = SAMPLES * height * width * channels * FLOAT * (1 + len(parsed.eps))
@@ -139,31 +145,23 @@ def _evaluation(spec: dict[str, Any], images: Images) -> DiskUsage:
     return DiskUsage(stays, blocks, rows * PER_IMAGE + SMALL)
 
 
-def _corruption(spec: dict[str, Any], images: Images) -> DiskUsage:
+def corruption_size(spec: dict[str, Any], images: Images) -> DiskUsage:
+    """Size a bit for every corrupted image."""
     parsed = CorruptSpec.model_validate(spec)
     stays = len(parsed.names) * len(parsed.severities) * (parsed.images or images.test) // 8 + SMALL
     return DiskUsage(stays, 0, stays)
 
 
-def _probe(spec: dict[str, Any], images: Images) -> DiskUsage:
+def probe_size(spec: dict[str, Any], images: Images) -> DiskUsage:
+    """Size a table of some rows."""
     return DiskUsage(SMALL)
 
 
-def _diagnosis(spec: dict[str, Any], images: Images) -> DiskUsage:
+def diagnosis_size(spec: dict[str, Any], images: Images) -> DiskUsage:
+    """Size a row per image, image set and head."""
     parsed = DiagnoseSpec.model_validate(spec)
     sets, heads = 4, 1 + parsed.own_head
     return DiskUsage(parsed.images * sets * heads * DIAGNOSED + SMALL)
-
-
-_KINDS: dict[str, Callable[[dict[str, Any], Images], DiskUsage | None]] = {
-    "data": _data,
-    "pretrain": _training,
-    "probe": _probe,
-    "finetune": _training,
-    "diagnose": _diagnosis,
-    "evaluate": _evaluation,
-    "corrupt": _corruption,
-}
 
 
 def _images(stage: Stage, store: Store) -> Images | None:

@@ -11,10 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from ssrob.planning.plan import Arm, Plan
+from ssrob.registry.stages import STAGES
 from ssrob.storage.store import Store, StoreError
-
-TESTS = ("evaluate", "corrupt")
-EXPLANATIONS = ("probe", "diagnose")
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ def blocks(plan: Plan) -> list[Block]:
     for arm in plan.arms:
         norm = norms.index(arm.norm) if arm.norm else 0
         members[parts.index(plan.parts[arm.finetune]), norm, seeds.index(arm.seed)].append(arm)
-    explain = [path for path, stage in plan.stages.items() if stage.kind in EXPLANATIONS]
+    explain = [path for path, stage in plan.stages.items() if STAGES[stage.kind].role == "explanation"]
     tests, taken, found = _tests(plan), set(explain), []
     for n, (key, arms) in enumerate(sorted(members.items())):
         order = [path for arm in arms for path in stages_of(plan, arm, tests)]
@@ -90,7 +88,7 @@ def _tests(plan: Plan) -> dict[str, list[str]]:
     """Return for each stage those that test the model of it."""
     found: dict[str, list[str]] = {path: [] for path in plan.stages}
     for path, stage in plan.stages.items():
-        if stage.kind in TESTS:
+        if STAGES[stage.kind].role == "test":
             found[stage.parents["model"]].append(path)
     return found
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from ssrob.planning.plan import Plan
 from ssrob.planning.specs import TrainSpec
 from ssrob.planning.stage import Stage
+from ssrob.registry.stages import STAGES, pace
 from ssrob.scheduling.workload import image_counts, passes
 from ssrob.storage import heartbeat
 from ssrob.storage.metrics_log import last_record
@@ -20,7 +21,6 @@ from ssrob.storage.store import Store, StoreError
 
 State = Literal["done", "running", "failed", "stopped", "waiting"]
 STATES: tuple[State, ...] = ("done", "running", "failed", "stopped", "waiting")
-LIKE = {"pretrain": "training", "finetune": "training"}  # kinds whose passes take the same time
 LOG_TAIL = 65536  # bytes; a log grows by a line per epoch
 LOG_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ ([A-Z]+) (.*)")
 
@@ -96,11 +96,11 @@ def expected(stages: Mapping[str, StageStatus]) -> Expected | None:
     """
     rates = seconds_per_pass(stages)
     rest = [each for each in stages.values() if each.state != "done"]
-    guessed = sorted({each.kind for each in rest if each.left is None and each.work and _group(each.kind) not in rates})
+    guessed = sorted({each.kind for each in rest if each.left is None and each.work and pace(each.kind) not in rates})
     if any(each.work is None and each.left is None for each in rest) or (guessed and not rates):
         return None
     usual = statistics.median(rates.values()) if rates else 0.0
-    left = [_left(each, rates.get(_group(each.kind), usual)) for each in rest]
+    left = [_left(each, rates.get(pace(each.kind), usual)) for each in rest]
     at_once = max(1, sum(each.state == "running" for each in rest))
     return Expected(sum(left), max([sum(left) / at_once, *left]) if left else 0.0, at_once, guessed)
 
@@ -110,7 +110,7 @@ def seconds_per_pass(stages: Mapping[str, StageStatus]) -> dict[str, float]:
     seen: dict[str, list[float]] = {}
     for each in stages.values():
         if each.state == "done" and each.seconds and each.work:
-            seen.setdefault(_group(each.kind), []).append(each.seconds / each.work)
+            seen.setdefault(pace(each.kind), []).append(each.seconds / each.work)
     return {group: statistics.median(rates) for group, rates in seen.items()}
 
 
@@ -137,7 +137,8 @@ def _running(here: StageStatus, stage: Stage, sign: dict[str, Any]) -> StageStat
     here = replace(here, state="running", seconds=sign["seconds"])
     if not sign.get("total"):
         return replace(here, message="starting")
-    bars = len(stage.spec["eps"]) if stage.kind == "evaluate" else 1
+    several = STAGES[stage.kind].progress
+    bars = len(stage.spec[several]) if several else 1
     fraction = min(1.0, (sign["part"] + sign["done"] / sign["total"]) / bars)
     here_done = fraction - sign["initial"] / sign["total"] / bars
     left = sign["seconds"] * (1 - fraction) / here_done if here_done > 0 else None
@@ -161,7 +162,3 @@ def _took(store: Store, stage: Stage) -> float | None:
         return float(store.provenance(stage.path)["seconds"])
     except (StoreError, KeyError):
         return None  # lost or damaged: no reason to show nothing at all
-
-
-def _group(kind: str) -> str:
-    return LIKE.get(kind, kind)

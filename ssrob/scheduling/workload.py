@@ -1,7 +1,6 @@
 """How much work the stages of a study are, in network passes; and tables as text. Imports no torch."""
 
 import io
-from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -11,8 +10,10 @@ from ssrob.planning.cost import training_passes
 from ssrob.planning.plan import Plan
 from ssrob.planning.specs import CorruptSpec, DiagnoseSpec, EvaluateSpec, ProbeSpec, TrainSpec
 from ssrob.planning.stage import Stage, data_of
+from ssrob.registry.lookup import load
 from ssrob.registry.losses import loss_row
 from ssrob.registry.presets import PRESETS
+from ssrob.registry.stages import STAGES
 from ssrob.storage.store import Store, prepared_facts
 
 WIDTH = 140
@@ -30,49 +31,43 @@ def passes(stage: Stage, counts: tuple[int, int] | None) -> float | None:
     """
     if counts is None:
         return None
-    return _COUNTED[stage.kind](stage.spec, *counts) if stage.kind in _COUNTED else 0.0
+    work = STAGES[stage.kind].work
+    return float(load(work)(stage.spec, *counts)) if work else 0.0
 
 
-def _training(spec: dict[str, Any], train: int, _: int) -> float:
+def training_work(spec: dict[str, Any], train: int, _: int) -> float:
+    """Count what `training_passes` says of every image."""
     return training_passes(TrainSpec.model_validate(spec)) * train
 
 
-def _sweep(spec: dict[str, Any], _: int, test: int) -> float:
+def sweep_work(spec: dict[str, Any], _: int, test: int) -> float:
+    """Count the attacks of a preset on every eps: at most two passes a step."""
     sweep = EvaluateSpec.model_validate(spec)
     attacks = PRESETS[sweep.preset].attacks
     per_eps = sum(2 * attack.steps * attack.restarts for attack in attacks)
     return float((sweep.images or test) * per_eps * sum(len(grid) for grid in sweep.eps.values()))
 
 
-def _corruptions(spec: dict[str, Any], _: int, test: int) -> float:
+def corruption_work(spec: dict[str, Any], _: int, test: int) -> float:
+    """Count every corrupted image once."""
     tests = CorruptSpec.model_validate(spec)
     return float((tests.images or test) * len(tests.names) * len(tests.severities))
 
 
-def _probe(spec: dict[str, Any], train: int, _: int) -> float:
+def probe_work(spec: dict[str, Any], train: int, _: int) -> float:
     """Count two networks, and two attacks per norm on each."""
     probe = ProbeSpec.model_validate(spec)
     per_image = 1 + len(probe.reference) * 2 * (2 * probe.steps + 1)
     return 2.0 * (2 * min(probe.train_images, train) + min(probe.images, train) * per_image)
 
 
-def _diagnosis(spec: dict[str, Any], train: int, _: int) -> float:
+def diagnosis_work(spec: dict[str, Any], train: int, _: int) -> float:
     """Count the fit of a head, and per network the attacks on both losses and the gradients at four image sets."""
     diagnosis = DiagnoseSpec.model_validate(spec)
     views = len(loss_row(diagnosis.task, diagnosis.arguments).forwards)
     per_image = (2 * diagnosis.steps + 4 * 3) * (1 + views)
     head = diagnosis.head_epochs * min(diagnosis.head_images, train) * views
     return head + (1 + diagnosis.own_head) * min(diagnosis.images, train) * per_image
-
-
-_COUNTED: dict[str, Callable[[dict[str, Any], int, int], float]] = {
-    "pretrain": _training,
-    "finetune": _training,
-    "probe": _probe,
-    "diagnose": _diagnosis,
-    "evaluate": _sweep,
-    "corrupt": _corruptions,
-}
 
 
 def _counted(stage: Stage, store: Store) -> tuple[int, int] | None:

@@ -12,7 +12,6 @@ from ssrob.storage.lock import LOCK
 from ssrob.storage.model_card import Tested, card
 from ssrob.storage.store import MANIFEST, Store, StoreError, prepared_facts, sha256
 
-TRAININGS = ("finetune", "pretrain")
 ABOUT = "export.json"  # what an exported study holds, and the checksums of its unfinished work
 WEIGHTS = ".safetensors"
 OF_A_RUN = {heartbeat.FILE, LOCK}
@@ -44,7 +43,8 @@ def find_model(key: str, store: Store) -> str:
     """Return the path of the finished training that a key, or a part of one, means."""
     there = [
         f"{kind}/{folder.name}"
-        for kind in TRAININGS
+        for kind in reversed(STAGES)  # fine-tuned models first
+        if STAGES[kind].weights
         for folder in sorted((store.root / "stages" / kind).glob("*"))
         if store.done(f"{kind}/{folder.name}")
     ]

@@ -1,23 +1,15 @@
 """How a stage appears as a run: its name, tags and parameters. Imports no mlflow."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
-from ssrob.config.study import Data, Strict
+from ssrob.config.study import Strict
 from ssrob.formatting import eps_text
 from ssrob.planning.plan import Plan
-from ssrob.planning.specs import CorruptSpec, DiagnoseSpec, EvaluateSpec, ProbeSpec, TrainSpec
 from ssrob.planning.stage import OPERATIONAL, Stage
+from ssrob.registry.lookup import load
+from ssrob.registry.stages import STAGES
 
-SPECS: dict[str, type[Strict]] = {
-    "data": Data,
-    "pretrain": TrainSpec,
-    "probe": ProbeSpec,
-    "finetune": TrainSpec,
-    "diagnose": DiagnoseSpec,
-    "evaluate": EvaluateSpec,
-    "corrupt": CorruptSpec,
-}
 ARM_TAGS = ("variant", "init", "task", "norm", "seed")
 ARM_PARAMS = (*ARM_TAGS, "weight", "eps_train", "tune", "budget")
 
@@ -34,8 +26,10 @@ def run_name(plan: Plan, stage: Stage) -> str:
         name += f" from {model.spec['init']}"
     if stage.kind == "finetune":
         return name
-    what = {"diagnose": "task", "evaluate": "checkpoint", "corrupt": "checkpoint"}.get(stage.kind)
-    return " ".join([stage.kind, name, *([str(stage.spec[what])] if what else [])])
+    about = [
+        str(stage.spec[field]) for field in ("task", "checkpoint") if field in stage.spec and "model" in stage.parents
+    ]
+    return " ".join([stage.kind, name, *about])
 
 
 def run_tags(plan: Plan, stage: Stage) -> dict[str, str]:
@@ -74,9 +68,8 @@ def model_of(plan: Plan, stage: Stage) -> Stage:
 def resolved(stage: Stage) -> dict[str, Any]:
     """Return a stage's spec with the defaults of its kind; a data set's needs its path, which is then left out."""
     own = {name: stage.settings[name] for name in OPERATIONAL & set(stage.settings)} if stage.kind == "data" else {}
-    if stage.kind not in SPECS:
-        return stage.spec
-    spec = SPECS[stage.kind].model_validate(stage.spec | own)
+    kind = cast("type[Strict]", load(STAGES[stage.kind].spec))
+    spec = kind.model_validate(stage.spec | own)
     loaded: dict[str, Any] = spec.model_dump(mode="json", exclude=OPERATIONAL if own else None)
     return loaded
 

@@ -13,6 +13,7 @@ from ssrob.planning.cost import training_passes
 from ssrob.planning.plan import Plan
 from ssrob.planning.specs import TrainSpec
 from ssrob.planning.stage import Stage
+from ssrob.registry.stages import STAGES
 from ssrob.storage.store import Store, prepared_facts, sha256
 from ssrob.tracking.client import BATCH, Experiment, LoggedRun, Point, default_uri, open_experiment
 from ssrob.tracking.describe import model_of, provenance_tags, run_name, run_params, run_tags
@@ -24,7 +25,7 @@ LAYOUT = "2"  # raised when what is logged of a finished stage changes, so that 
 MAX_ARTIFACT_BYTES = 16 * 2**20  # larger files stay in the results folder alone; weights are logged as models
 ARTIFACT_SUFFIXES = {".json", ".parquet", ".png", ".svg", ".html", ".log", ".txt"}
 MARKER = "tracked.json"  # written after an import, for the workflow: no part of what is imported
-ROLES = {"probe": "validation", "diagnose": "validation", "evaluate": "testing", "corrupt": "testing"}  # of the data
+CONTEXTS = {"training": "training", "explanation": "validation", "test": "testing"}  # of data, by a stage's role
 PARENT = "mlflow.parentRunId"
 SEAL = "ssrob.complete"  # with what a finished stage was linked when all of it had been logged
 LOGGED = "ssrob.storage.metrics_log"  # how many training records were logged, and their digest
@@ -165,7 +166,7 @@ class _Import:
         if not self.store.done(data.path):
             return
         about = prepared_facts(self.store, data.path)
-        role = ROLES.get(stage.kind, "training")
+        role = CONTEXTS[STAGES[stage.kind].role]
         self.experiment.log_dataset(run, dataset(data.spec["name"], about, self.store.folder(data.path)), role)
         if stage is data:
             counts = ", ".join(f"{count} {split}" for split, count in about["counts"].items())
@@ -204,7 +205,7 @@ def _logged_count(run: LoggedRun) -> int:
 def _cost_points(stage: Stage, provenance: dict[str, Any]) -> list[Point]:
     """Return what a stage cost: seconds, memory, and for a training the passes per image (in forward passes)."""
     costs = {f"cost/{name}": provenance.get(name) for name in ("seconds", "peak_memory_mb")}
-    if stage.kind in ("pretrain", "finetune"):
+    if STAGES[stage.kind].weights:
         spec = TrainSpec.model_validate(stage.spec)
         costs["cost/passes"] = training_passes(spec)
     return [(name, 0, float(value)) for name, value in costs.items() if value is not None]

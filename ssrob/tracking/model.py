@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssrob.planning.stage import Stage
+from ssrob.registry.stages import STAGES
 from ssrob.storage.store import Store
 
 if TYPE_CHECKING:
@@ -17,12 +18,11 @@ if TYPE_CHECKING:
 
 LOADER = "ssrob.tracking.loader"
 WEIGHTS, ARCHITECTURE, PLUGINS = "weights.safetensors", "model.json", "plugins.json"
-FINAL = {"pretrain": "last.safetensors", "finetune": "best.safetensors"}  # pre-training hands over its last weights
 
 
 def final_weights(stage: Stage, store: Store) -> Path | None:
     """Return the weights that a finished training is for; None for other stages, or where they were not imported."""
-    file = store.folder(stage.path) / FINAL.get(stage.kind, "none")
+    file = store.folder(stage.path) / (STAGES[stage.kind].weights or "none")
     return file if file.is_file() else None
 
 
@@ -39,7 +39,7 @@ def write_model(stage: Stage, store: Store, folder: Path) -> None:
     from numpy import dtype
 
     (folder / "data").mkdir()
-    shutil.copyfile(store.output(stage.path, FINAL[stage.kind]), folder / "data" / WEIGHTS)
+    shutil.copyfile(store.output(stage.path, STAGES[stage.kind].weights), folder / "data" / WEIGHTS)
     shutil.copyfile(store.output(stage.path, ARCHITECTURE), folder / "data" / ARCHITECTURE)
     (folder / "data" / PLUGINS).write_text(json.dumps(stage.settings.get("plugins", [])))
     (folder / "requirements.txt").write_text("ssrob\n")

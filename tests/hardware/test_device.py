@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from ssrob.models.network import Architecture, Network, build
 from ssrob.models.resnet import PreActResNet
 from ssrob.planning.plan import make_plan
 from ssrob.planning.specs import TrainSpec
-from ssrob.registry.stages import STAGES, StageKind
+from ssrob.registry.stages import STAGES
 from ssrob.runtime import runner
 from ssrob.seeding import generator
 from ssrob.training.fit import TrainingRun, graphed_step, training_step
@@ -207,7 +208,7 @@ def test_a_stage_runs_under_the_numerics_of_its_spec(tmp_path: Path, monkeypatch
     config["finetune"] = config["finetune"] | {"deterministic": False}
     plan = make_plan(parse_study(config))
     monkeypatch.setattr(
-        runner, "STAGES", dict.fromkeys(STAGES, StageKind("tests.hardware.test_device:stop", revision=1))
+        runner, "STAGES", dict.fromkeys(STAGES, replace(STAGES["data"], run="tests.hardware.test_device:stop"))
     )
     for stage in plan.stages.values():
         note = lambda device, kind=stage.kind, **how: asked.update({kind: how}) or contextlib.nullcontext()  # noqa: E731

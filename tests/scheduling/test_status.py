@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ssrob.cli import status_view
 from ssrob.config.loader import parse_study
 from ssrob.planning.plan import Plan, make_plan
 from ssrob.planning.stage import Stage
-from ssrob.registry.stages import STAGES, StageKind
+from ssrob.registry.stages import STAGES
 from ssrob.runtime import runner
 from ssrob.scheduling import status
 from ssrob.scheduling.status import StageStatus, expected, last_message
@@ -300,7 +301,7 @@ def test_the_time_of_earlier_attempts_is_counted(tmp_path: Path) -> None:
 
 def test_a_stage_that_fails_notes_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage, store = Stage("data", "k", {}), Store(tmp_path)
-    monkeypatch.setitem(STAGES, "data", StageKind("tests.scheduling.test_status:fails", revision=1))
+    monkeypatch.setitem(STAGES, "data", replace(STAGES["data"], run="tests.scheduling.test_status:fails"))
     store.work(stage.path).mkdir(parents=True)
     heartbeat.note(store.work(stage.path), 100)
     with pytest.raises(RuntimeError, match="as asked"):
