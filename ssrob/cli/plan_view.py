@@ -1,5 +1,6 @@
 """`ssrob plan` and what `ssrob portion` says at its end: stages, work, time and order, for people. Imports no torch."""
 
+import itertools
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -94,10 +95,27 @@ def plan_text(plan: Plan, store: Store, given: Mapping[str, float]) -> str:
     foot = _foot(speed)
     if any(not store.done(path) for path in plan.stages):
         foot += f"\nWhat is to do takes {estimate(plan, store)}."
+    if warning := emulation(plan, store):
+        foot += f"\nSlow: {warning}."
     more = len(plan.arms) - LISTED
     others = f"\n... and {more} more arms; ssrob ls CONFIG lists every stage"
     listed = as_text(_arms(plan, store)) + (others if more > 0 else "")
     return "\n\n".join([head, tables[0], foot, tables[1], listed])
+
+
+def emulation(plan: Plan, store: Store) -> str:
+    """Return a line about bfloat16 that this machine emulates; empty where it does not, or where none is to do.
+
+    Imports torch only where a stage that is to do asks for bfloat16.
+    """
+    left = (stage.in_bfloat16 for path, stage in plan.stages.items() if not store.done(path))
+    settings = list(dict.fromkeys(itertools.chain.from_iterable(left)))
+    if not settings:
+        return ""
+    from ssrob.hardware.device import device_of
+    from ssrob.hardware.emulation import emulation_warning
+
+    return emulation_warning(settings, device_of("auto"))
 
 
 def portion_text(plan: Plan, store: Store, portion: Portion) -> str:
@@ -136,7 +154,7 @@ def _kinds(plan: Plan, store: Store, work: Work, speed: Speeds) -> Table:
 
 
 def _foot(speed: Speeds) -> str:
-    source = f"Time, one stage after the other: from {speed.source}." if speed.source else "Time: not known."
+    source = f"Time, one stage after the other: from {speed.source}." if speed.source else "Time: not measured yet."
     return (
         "A pass is one image forward through the network; an input gradient costs one more, a parameter gradient two."
         f"\nAn attack sweep is counted at its most: it skips what is broken. {source}"

@@ -26,6 +26,7 @@ from ssrob.external.images import find_data
 from ssrob.external.leftovers import BlockFolder, remove_outputs
 from ssrob.external.model import load_model, preprocessed
 from ssrob.hardware.device import device_of, exact_float32
+from ssrob.hardware.emulation import emulation_warning
 from ssrob.planning.specs import EvaluateSpec
 from ssrob.registry.attacks import GRADIENT_DTYPES, NORMS
 from ssrob.registry.lookup import check_choice
@@ -110,6 +111,9 @@ def evaluate(request: Request, out: Path, say: Callable[[str], None] = print) ->
     """
     check_eps(request.eps, request.norm)
     device = device_of(request.device)
+    asked = ["gradients_in"] if request.gradients_in == "bfloat16" else []
+    if warning := emulation_warning(asked, device):
+        say(warning)
     with exact_float32(device):
         return _evaluate(request, out, device, say)
 

@@ -51,6 +51,12 @@ class Stage:
         return int(STAGES[self.kind].gpu) * int(self._training.get("replicas", 1))
 
     @property
+    def in_bfloat16(self) -> list[str]:
+        """The settings by which it computes in bfloat16, such as ``finetune.precision``."""
+        values = {"precision": self._training.get("precision"), "gradients_in": self.spec.get("gradients_in")}
+        return [f"{self.kind}.{name}" for name, value in values.items() if value == "bfloat16"]
+
+    @property
     def _training(self) -> dict[str, Any]:
         training: dict[str, Any] = self.spec.get("training", {})
         return training

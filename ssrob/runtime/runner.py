@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from ssrob.hardware.device import device_of, numerics
+from ssrob.hardware.emulation import emulation_warning
 from ssrob.planning.stage import Stage
 from ssrob.registry.lookup import load
 from ssrob.registry.stages import STAGES
@@ -87,6 +88,8 @@ def run(stage: Stage, store: Store, *, device: str = "auto") -> str:
             log.info("%s", gone)
         before = heartbeat.spent(context.work)
         log.info("%s on %s", stage.path, context.device)
+        if warning := emulation_warning(stage.in_bfloat16, context.device):
+            log.warning("%s", warning)
         training = stage.spec.get("training")
         fixed = (training or {}).get("deterministic", True)
         with (
