@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from ssrob.config.loader import parse_study
 from ssrob.config.study import Study
+from ssrob.planning.names import arm_label
 from ssrob.planning.plan import Arm, Plan, make_plan
 from ssrob.registry.corruptions import BENCHMARK, families
 from ssrob.storage.tables import (
@@ -104,15 +105,6 @@ def samples(labels: list[str], images: int = 6, size: int = 16, channels: int = 
             "norm": "linf",
         }
     return arrays
-
-
-def arm_label(arm: Arm) -> str:
-    """Name an arm without its seed, in the manner of the collected tables."""
-    parts = [arm.variant, arm.task or "", f"w={arm.weight:g}" if arm.weight is not None else "", arm.norm or ""]
-    parts += [f"x{arm.eps_scale:g}" if arm.eps_scale != 1 else ""]
-    parts += [f"from {arm.init}" if arm.init != "random" else ""]
-    parts += ["head alone" if arm.tune == "head" else ""]
-    return " ".join(part for part in parts if part) + (f" ({arm.budget})" if arm.budget else "")
 
 
 def _arm_row(arm: Arm) -> dict[str, Any]:

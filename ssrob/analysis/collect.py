@@ -12,6 +12,7 @@ from statsmodels.stats.proportion import proportion_confint
 from ssrob.analysis import findings
 from ssrob.config.study import Norm
 from ssrob.planning.cost import training_passes
+from ssrob.planning.names import arm_label
 from ssrob.planning.plan import Arm, Plan
 from ssrob.planning.specs import DiagnoseSpec, EvaluateSpec, TrainSpec
 from ssrob.planning.stage import data_stage
@@ -68,18 +69,7 @@ def labels(plan: Plan) -> dict[str, str]:
     """
     arms = (plan.whole or plan).arms
     several = len({arm.init_task for arm in arms if arm.init_task}) > 1
-    return {arm.finetune: _label(arm, arm.init_task if several else None) for arm in arms}
-
-
-def _label(arm: Arm, init_task: str | None) -> str:
-    parts = [arm.variant]
-    parts += [arm.task] if arm.task else []
-    parts += [f"w={arm.weight:g}"] if arm.weight is not None else []
-    parts += [arm.norm] if arm.norm else []
-    parts += [f"x{arm.eps_scale:g}"] if arm.eps_scale != 1 else []
-    parts += ["from", *([init_task] if init_task else []), arm.init] if arm.init != "random" else []
-    parts += ["head alone"] if arm.tune == "head" else []
-    return " ".join(parts) + (f" ({arm.budget})" if arm.budget else "")
+    return {arm.finetune: arm_label(arm, plan.study, init_task=arm.init_task if several else None) for arm in arms}
 
 
 def _arms(plan: Plan, store: Store) -> list[pd.DataFrame]:

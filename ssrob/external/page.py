@@ -17,7 +17,7 @@ from ssrob.reporting.figures.style import INK, new_figure, per_cent, save, style
 
 def write_page(found: Evaluation, out: Path) -> Path:
     """Write report.html and its figure to `out`; returns the page's path."""
-    picture = save(_draw(found), out / "figures", "robust_accuracy")["svg"].read_bytes()
+    picture = save(_draw(found), out / "figures", "robust_accuracy").read_bytes()
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

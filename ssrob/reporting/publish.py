@@ -3,24 +3,24 @@
 Nothing is written by hand: verdicts and numbers come from the tables, all else from the stages' provenance.
 """
 
+import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import yaml
-from PIL import Image
 
 from ssrob.analysis.collect import read_tables
 from ssrob.config.study import Study
-from ssrob.formatting import NORMS, eps_text, file_size
+from ssrob.formatting import file_size
 from ssrob.planning.plan import Plan
-from ssrob.registry.stages import STAGES
+from ssrob.registry.stages import kinds_of
 from ssrob.reporting import tables as report_tables
-from ssrob.reporting.figures.inputs import Inputs, inputs
-from ssrob.reporting.figures.recipes import RECIPES
-from ssrob.reporting.names import claims
+from ssrob.reporting.answer import Line, headline, too_small, untested, verdict_lines
+from ssrob.reporting.data import ReportData, report_data
+from ssrob.reporting.registry import ITEMS
+from ssrob.reporting.tables import Cell, Table
 from ssrob.scheduling.disk_usage import folder_size
 from ssrob.storage import tables
 from ssrob.storage.store import Store, StoreError, prepared_facts
@@ -65,15 +65,17 @@ def _check_place(to: Path) -> None:
 
 def _write(to: Path, plan: Plan, store: Store, made: Mapping[str, pd.DataFrame], command: str) -> list[str]:
     """Write all files into a new folder; return what was left out."""
-    page = plan.folder / "report.html"
     (to / "tables").mkdir(parents=True)
     _write_tables(made, plan.folder / "tables", to / "tables")
     left_out = [f"`{name}` (a row per test image)" for name in BULK]
-    left_out += _write_figures(plan.folder / "figures", to / "figures", MOST - PAGE - folder_size(to))
-    if folder_size(to) + page.stat().st_size <= MOST:
-        shutil.copyfile(page, to / page.name)
+    figures, page = plan.folder / "figures", plan.folder / "report.html"
+    _write_figures(figures, to / "figures", MOST, HEADINGS.__contains__)
+    if _write_page(page, to):
+        left_out.append("figures that are in `report.html`")
     else:
         left_out.append(f"`{page.name}` ({file_size(page.stat().st_size)})")
+        shutil.rmtree(to / "figures")
+        left_out += _write_figures(figures, to / "figures", MOST - PAGE - folder_size(to), lambda _: True)
     (to / "config.yaml").write_text(yaml.safe_dump(plan.study.model_dump(mode="json"), sort_keys=False))
     facts = _facts(plan, store, made, command) + f"\n| left out | {', '.join(left_out)} |"
     page_text = "\n\n".join(_page(plan.study, made, facts, to / "figures"))
@@ -97,42 +99,34 @@ def _write_tables(made: Mapping[str, pd.DataFrame], source: Path, to: Path) -> N
         shutil.copyfile(file, to / file.name)
 
 
-def _write_figures(source: Path, to: Path, room: int) -> list[str]:
-    """Write figures as SVG, or as PNG if that is smaller; return what is not there: the largest go if room is short.
+def _write_page(page: Path, to: Path) -> bool:
+    """Copy the report without images of the data set, if there is room for it."""
+    text = re.sub(
+        rf'<figure id="figure-{PICTURES}">.*?</figure>', "", page.read_text(encoding="utf-8"), flags=re.DOTALL
+    )
+    fits = folder_size(to) + len(text.encode()) <= MOST - PAGE
+    if fits:
+        (to / page.name).write_text(text, encoding="utf-8")
+    return fits
 
-    Those of the page go last.
-    """
-    to.mkdir()
-    figures = sorted(source.glob("*.svg"))
-    left_out = [f"`{figure.stem}` (images of the data set)" for figure in figures if figure.stem == PICTURES]
-    written = [_smaller(figure, to) for figure in figures if figure.stem != PICTURES]
-    sizes = {file: file.stat().st_size for file in written}
-    for file in sorted(written, key=lambda file: (file.stem in HEADINGS, -sizes[file])):
+
+def _write_figures(source: Path, to: Path, room: int, chosen: Callable[[str], bool]) -> list[str]:
+    """Copy the chosen figures; return what is not there: the largest go if room is short, those of the page last."""
+    to.mkdir(exist_ok=True)
+    figures = sorted(file for file in source.iterdir() if chosen(file.stem) and file.stem != PICTURES)
+    left_out = [f"`{file.stem}` (images of the data set)" for file in source.glob(f"{PICTURES}.*")]
+    sizes = {file: file.stat().st_size for file in figures}
+    for file in sorted(figures, key=lambda file: (file.stem in HEADINGS, -sizes[file])):
         if sum(sizes.values()) <= room:
             break
         left_out.append(f"`{file.name}` ({file_size(sizes.pop(file))})")
-        file.unlink()
+    for file in sizes:
+        shutil.copyfile(file, to / file.name)
     return left_out
 
 
-def _smaller(vector: Path, to: Path) -> Path:
-    """Write a figure as it is or as a bitmap of 256 colours, a third of its size.
-
-    They are chosen to cover all that are there: by frequency, thin lines would take the colours of others.
-    """
-    bitmap = to / f"{vector.stem}.png"
-    full = Image.open(vector.with_suffix(".png")).convert("RGB")
-    few = full.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    few.save(bitmap, optimize=True)
-    if bitmap.stat().st_size < vector.stat().st_size:
-        return bitmap
-    bitmap.unlink()
-    return Path(shutil.copyfile(vector, to / vector.name))
-
-
 def _page(study: Study, made: Mapping[str, pd.DataFrame], facts: str, figures: Path) -> Iterator[str]:
-    missing, findings = made["not_run"], made["findings"]
-    primary = findings[findings["primary"].astype(bool)]
+    missing = made["not_run"]
     yield f"# {study.title or study.study}"
     yield WRITTEN
     if len(missing):
@@ -140,12 +134,15 @@ def _page(study: Study, made: Mapping[str, pd.DataFrame], facts: str, figures: P
             f"**The study is not finished:** {len(missing)} of {len(missing) + len(made['arms'])} models are"
             " [not run](#not-run), and verdicts may change with them."
         )
-    yield "## Outcome\n\n" + "\n".join(_outcome(study, primary))
-    yield _verdicts(primary, study.findings.level)
+    data = report_data(study, {name: each for name, each in made.items() if len(each)}, {})
+    yield "## Outcome\n\n" + "\n\n".join(filter(None, [f"**{headline(data)}**", too_small(data), *_outcome(data)]))
+    yield from _table(report_tables.verdicts(data))
+    captions = {item.name: item.caption for item in ITEMS}
     for name in HEADINGS:
         for file in figures.glob(f"{name}.*"):
-            yield f"![{name.replace('_', ' ')}](figures/{file.name})\n\n{RECIPES[name].caption}"
-    yield "## Main numbers\n\n" + _numbers(inputs(study, {name: each for name, each in made.items() if len(each)}, {}))
+            yield f"![{name.replace('_', ' ')}](figures/{file.name})\n\n{captions[name]}"
+    yield f"## Main numbers\n\n{captions['main']}"
+    yield from _table(report_tables.main(data))
     yield "## What it ran on\n\n" + facts
     if len(missing):
         yield "## Not run\n\n" + _missing(report_tables.not_run(missing))
@@ -166,7 +163,7 @@ def _facts(plan: Plan, store: Store, made: Mapping[str, pd.DataFrame], command: 
     }
     data = ", ".join(f"{plan.stages[path].spec['name']}, fingerprint `{told}`" for path, told in prepared.items())
     whole = len(arms) + len(made["not_run"])
-    explain = [path for path, stage in (plan.whole or plan).stages.items() if STAGES[stage.kind].role == "explanation"]
+    explain = [path for path, stage in (plan.whole or plan).stages.items() if stage.kind in kinds_of("explanation")]
     done = sum(map(store.done, explain))
     rows = {
         "to run it": f"`{command}`, as often as it takes",
@@ -176,77 +173,42 @@ def _facts(plan: Plan, store: Store, made: Mapping[str, pd.DataFrame], command: 
         "checks of the evaluations": f"{int(made['checks']['passed'].sum())} of {len(made['checks'])} passed",
         "probes and diagnoses": f"{done} of {len(explain)} run",
         "dates": ran["dates"],
-        "hardware": f"{ran['devices']}; {ran['compute']} of computing",
+        "hardware": f"{ran['devices']}; {ran['computing time']} of computing",
         "versions": ran["versions"],
         "commits": ran["commits"],
     }
     return "| | |\n|---|---|\n" + "\n".join(f"| {name} | {told} |" for name, told in rows.items())
 
 
-def _outcome(study: Study, primary: pd.DataFrame) -> Iterator[str]:
-    """Say what came of each claim in one sentence; its cells' effects in their order."""
-    questions = claims(study.findings)
-    for claim, rows in primary.groupby("claim", sort=False):
-        verdicts = " and ".join(dict.fromkeys(rows["verdict"]))
-        effects = ", ".join(_effect(row) for row in rows.to_dict("records") if not pd.isna(row["effect"]))
-        found = f"{effects} points" if effects else "not compared"
-        yield f"- **{claim}: {verdicts}.** {questions.get(str(claim), claim)}: {found}."
-    untested = report_tables.untested(primary, study.findings)
-    if untested:
-        yield f"- Not tested, as what they compare was not trained: {', '.join(untested)}."
-
-
-def _effect(row: Mapping[Any, Any]) -> str:
-    interval = "" if pd.isna(row["low"]) else f" ({row['low']:+.1f} to {row['high']:+.1f})"
-    return "" if pd.isna(row["effect"]) else f"{row['effect']:+.1f}{interval}"
-
-
-def _verdicts(primary: pd.DataFrame, level: str) -> str:
-    """Lay out the primary cells."""
-    headings = [
-        "claim",
-        "compared",
-        f"effect in points ({level} interval)",
-        "seeds × images",
-        "detectable",
-        "verdict",
-        "why",
-    ]
+def _outcome(data: ReportData) -> Iterator[str]:
+    """Say what came of each claim in one line, and which were not tested."""
+    by_claim: dict[str, list[Line]] = {}
+    for line in verdict_lines(data):
+        by_claim.setdefault(line.claim, []).append(line)
     lines = []
-    for row in primary.to_dict("records"):
-        sizes = f"{row['seeds']} × {row['n']}" if row["seeds"] else ""
-        detectable = "" if pd.isna(row["detectable"]) else f"{row['detectable']:.1f}"
-        compared = row["cell"].partition(" | ")[0]
-        lines.append([row["claim"], compared, _effect(row), sizes, detectable, row["verdict"], row["note"]])
-    return _table(headings, lines) + "\n\nDetectable: the smallest effect in points found with 80 % power."
-
-
-def _numbers(given: Inputs) -> str:
-    """Lay out the main table: arms by clean, robust and corruption accuracy."""
-    columns = report_tables.main_columns(given)
-    headings = ["arm", "seeds", *(f"{each.group.removeprefix('robust, ')} {each.heading}".strip() for each in columns)]
-    rows = report_tables.main_numbers(given).to_dict("records")
-    lines = [
-        [row["name"], row["seeds"], *(report_tables.with_interval(row, each.key) for each in columns)] for row in rows
-    ]
-    words = (
-        "Per cent of test images, mean over seeds; in brackets the interval that the figures show. eps: the reference, "
-    )
-    words += ", ".join(f"{NORMS[norm]} {eps_text(threat.eps)}" for norm, threat in given.study.threat.items())
-    return f"{words}.\n\n{_table(headings, lines)}"
+    for claim, found in by_claim.items():
+        words = " and ".join(dict.fromkeys(line.verdict for line in found))
+        effects = ", ".join(f"{line.effect} ({line.interval})" if line.interval else line.effect for line in found)
+        lines.append(f"- **{claim}: {words}.** {found[0].sentence}: {effects} points.")
+    yield "\n".join(lines)
+    if missing := untested(data):
+        yield f"Not tested here: {', '.join(missing)}."
 
 
 def _missing(rows: pd.DataFrame) -> str:
-    return _table(
-        ["part", "arm", "seeds"], [[row["part"], row["label"], row["seed"]] for row in rows.to_dict("records")]
-    )
+    frame = rows[["part", "label", "seed"]].rename(columns={"label": "arm", "seed": "seeds"})
+    return "".join(_table(report_tables.plain_table(frame)))
 
 
-def _table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Lay out a table in Markdown."""
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+def _table(table: Table | None) -> Iterator[str]:
+    """Lay out a table in Markdown: of a cell its text, with what stands beside and below it in brackets."""
+    if table is not None:
+        rows = [[_cell(cell) for cell in row] for row in table.rows]
+        lines = [table.headings, ["---"] * len(table.headings), *rows]
+        yield "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _cell(text: Any) -> str:
-    return str(text).replace("|", "\\|").replace("\n", " ")
+def _cell(cell: Cell) -> str:
+    text = f"**{cell.text}**" if cell.kind == "best" else cell.text
+    more = "; ".join(filter(None, [cell.aside, cell.below]))
+    return (f"{text} ({more})" if more else text).replace("|", "\\|").replace("\n", " ")

@@ -1,7 +1,6 @@
 """The numbers of a report as tables: per arm, per claim, per stage; the same values go to HTML, CSV and LaTeX."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,71 +8,190 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ssrob.config.findings import Findings
 from ssrob.config.study import Study
-from ssrob.formatting import NORMS, duration
+from ssrob.formatting import MISSING, NORMS, duration, eps_text, interval, number, signed
 from ssrob.planning.plan import make_plan
+from ssrob.registry.attacks import CHECKS
 from ssrob.registry.stages import kinds_of
-from ssrob.reporting.figures.arms import names_in
+from ssrob.reporting.data import ReportData
+from ssrob.reporting.figures.arms import is_plain_at, names_in, questions
 from ssrob.reporting.figures.corruption import corruption_means
-from ssrob.reporting.figures.inputs import Inputs
 from ssrob.reporting.figures.summary import over_seeds
 
 SHOWN = (0.5, 1.0, 2.0)  # multiples of the reference eps in the main table
 
 
 @dataclass(frozen=True)
+class Cell:
+    """One cell of a table: its text, what stands beside it (a difference) and below it (an interval, a note)."""
+
+    text: str
+    aside: str = ""
+    below: str = ""
+    kind: str = ""  # a CSS class: `best`, or a verdict
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as people read it, in groups of rows with a title each, and as plain columns for CSV and LaTeX."""
+
+    headings: list[str]
+    groups: list[tuple[str, list[list[Cell]]]]
+    numeric: list[bool]
+    frame: pd.DataFrame
+
+    @property
+    def rows(self) -> list[list[Cell]]:
+        """All rows."""
+        return [row for _, rows in self.groups for row in rows]
+
+
+@dataclass(frozen=True)
 class Column:
-    """A column of the main table: its name in files, its heading and the heading of its group."""
+    """A column of accuracies in the main table: its name in files and its heading."""
 
     key: str
     heading: str
-    group: str
 
 
-def main_columns(inputs: Inputs) -> list[Column]:
+def plain_table(frame: pd.DataFrame, write: dict[str, Any] | None = None) -> Table | None:
+    """Make a table of a frame's columns; numbers with one decimal, or as `write` says by column. None without rows."""
+    if frame.empty:
+        return None
+    numeric = [pd.api.types.is_numeric_dtype(frame[name]) for name in frame]
+    plain = [number if each else str for each in numeric]
+    writers = [(write or {}).get(str(name), default) for name, default in zip(frame, plain, strict=True)]
+    rows = [
+        [Cell(MISSING if pd.isna(value) else put(value)) for put, value in zip(writers, row, strict=True)]
+        for row in frame.itertuples(index=False)
+    ]
+    return Table([str(name) for name in frame.columns], [("", rows)], numeric, frame)
+
+
+def main_columns(data: ReportData) -> list[Column]:
     """Return the columns of the main table that the study has numbers for."""
-    found = [Column("clean", "clean", "")]
+    found = [Column("clean", "clean")] if len(data.robustness) else []
     for norm, name in NORMS.items():
-        rows = inputs.robustness[inputs.robustness["eval_norm"] == norm] if len(inputs.robustness) else pd.DataFrame()
-        grid = sorted(set(rows["eps_multiple"])) if len(rows) else []
+        rows = data.robustness[data.robustness["eval_norm"] == norm]
+        grid = sorted(set(rows["eps_multiple"]))
         shown = [multiple for multiple in SHOWN if multiple in grid] or [multiple for multiple in grid if multiple][:3]
-        found += [Column(f"{norm}_{m:g}", f"{m:g} × eps", f"robust, {name}") for m in shown]
-    if len(inputs.corruptions):
-        kinds = corruption_means(inputs.corruptions)["kinds"].max()
-        found.append(Column("corruptions", f"mean of {kinds}", "corruptions"))
-    return found if len(inputs.robustness) else found[1:]
+        for multiple in shown:
+            eps = rows.loc[np.isclose(rows["eps_multiple"], multiple), "eps"].iloc[0]
+            found.append(Column(f"{norm}_{multiple:g}", f"{name} {eps_text(eps)}"))
+    if len(data.corruptions):
+        kinds = corruption_means(data.corruptions)["kinds"].max()
+        found.append(Column("corruptions", f"{kinds} corruptions"))
+    return found
 
 
-def main_numbers(inputs: Inputs) -> pd.DataFrame:
-    """Return the main table: per arm its seeds, and per column mean, low and high in per cent.
+def main_numbers(data: ReportData) -> pd.DataFrame:
+    """Return the main table: per arm its seeds, and per column mean, low and high in per cent, difference in points.
 
-    Columns: name, seeds, n, then `KEY`, `KEY_low`, `KEY_high` for each key of `main_columns`, and `passes`.
-    low and high are the interval that figures show: over seeds, or binomial for a single seed.
+    Columns: name, seeds, n, then `KEY`, `KEY_low`, `KEY_high`, `KEY_to_at` by key of `main_columns`, and `passes`.
+    low and high are the interval that figures show: over seeds, or binomial for a single seed. `to_at`: to plain AT
+    from random weights with the same training norm (of arms without one: the primary), mean over shared seeds.
     """
-    frame = pd.DataFrame({"name": names_in(inputs.arms, inputs.arms)})
-    seeds = inputs.arms.groupby("name")["seed"].nunique()
-    frame["seeds"] = frame["name"].map(seeds)
-    frame["n"] = frame["name"].map(inputs.robustness.groupby("name")["n"].max()) if len(inputs.robustness) else np.nan
-    for column in main_columns(inputs):
-        means = over_seeds(_rows_of(inputs, column), ["name"]).set_index("name")
+    frame = pd.DataFrame({"name": names_in(data.arms, data.arms)})
+    frame["seeds"] = frame["name"].map(data.arms.groupby("name")["seed"].nunique())
+    frame["n"] = frame["name"].map(data.robustness.groupby("name")["n"].max()) if len(data.robustness) else np.nan
+    for column in main_columns(data):
+        rows = _rows_of(data, column)
+        means = over_seeds(rows, ["name"]).set_index("name")
         for end, suffix in (("mean", ""), ("low", "_low"), ("high", "_high")):
             frame[column.key + suffix] = 100 * frame["name"].map(means[end])
-    frame["passes"] = frame["name"].map(inputs.arms.groupby("name")["passes"].mean())
+        frame[f"{column.key}_to_at"] = 100 * frame["name"].map(_to_at(rows, data))
+    frame["passes"] = frame["name"].map(data.arms.groupby("name")["passes"].mean())
     return frame
 
 
-def _rows_of(inputs: Inputs, column: Column) -> pd.DataFrame:
+def _to_at(rows: pd.DataFrame, data: ReportData) -> dict[str, float]:
+    """Return by name the mean difference to plain AT over shared seeds, 0..1; nothing for plain AT itself."""
+    values = rows.pivot_table(index="seed", columns="name", values="accuracy")
+    arms = data.arms.drop_duplicates("name").set_index("name")
+    plain = arms[is_plain_at(arms) & (arms["init"] == "random")]
+    references = {row["norm"]: name for name, row in plain.iterrows() if name in values}
+    norms = arms["norm"].fillna(data.norm)
+    found = {}
+    for name in values.columns:
+        reference = references.get(norms[name])
+        if reference is not None and reference != name:
+            found[str(name)] = float((values[name] - values[reference]).mean())
+    return found
+
+
+def _rows_of(data: ReportData, column: Column) -> pd.DataFrame:
     if column.key == "corruptions":
-        means = corruption_means(inputs.corruptions)
+        means = corruption_means(data.corruptions)
         return means[means["group"] == "all"]
-    rows = inputs.robustness
+    rows = data.robustness
     if column.key == "clean":
         norm, multiple = str(rows["eval_norm"].iloc[0]), 0.0
     else:
         norm, multiple = column.key.split("_")[0], float(column.key.split("_")[1])
     chosen: pd.DataFrame = rows[(rows["eval_norm"] == norm) & np.isclose(rows["eps_multiple"], multiple)]
     return chosen
+
+
+def main(data: ReportData) -> Table | None:
+    """Lay out the main table: grouped by question, the difference to plain AT beside the value, the best in bold."""
+    columns, numbers = main_columns(data), main_numbers(data)
+    if not columns:
+        return None
+    best = {column.key: numbers[column.key].max() for column in columns}
+    twins, by_name = same_models(data), numbers.set_index("name", drop=False).to_dict("index")
+
+    def cell(row: dict[Any, Any], key: str) -> Cell:
+        aside = "" if pd.isna(row[f"{key}_to_at"]) else signed(row[f"{key}_to_at"])
+        kind = "best" if row[key] == best[key] else ""
+        return Cell(number(row[key]), aside, interval(row[f"{key}_low"], row[f"{key}_high"]), kind)
+
+    def line(row: dict[Any, Any]) -> list[Cell]:
+        note = f"the same model as “{twins[row['name']]}”" if row["name"] in twins else ""
+        return [Cell(row["name"], below=note), Cell(str(row["seeds"])), *(cell(row, each.key) for each in columns)]
+
+    groups = [(title, [line(by_name[name]) for name in names]) for title, names in questions(data.arms)]
+    headings = ["arm", "seeds", *(column.heading for column in columns)]
+    return Table(headings, groups, [False, *[True] * (1 + len(columns))], numbers)
+
+
+def same_models(data: ReportData) -> dict[str, str]:
+    """Find arms that have every accuracy of every seed in common: by name, the first of the same numbers."""
+    first: dict[tuple[Any, ...], str] = {}
+    found = {}
+    for name, rows in data.robustness.groupby("name", sort=False):
+        ordered = rows.sort_values(["seed", "eval_norm", "eps"])
+        key = tuple(ordered[["seed", "eval_norm", "eps", "accuracy"]].itertuples(index=False, name=None))
+        if len(set(ordered["accuracy"])) > 2 and first.setdefault(key, str(name)) != name:
+            found[str(name)] = first[key]
+    return found
+
+
+def verdicts(data: ReportData) -> Table | None:
+    """Lay out the primary comparisons that have a result: claim, effect, sizes, verdict and why."""
+    rows = data.primary[data.primary["effect"].notna()]
+    return _findings(rows, ["claim", "compared", "effect (points)", "seeds × images", "detectable", "verdict", "why"])
+
+
+def exploratory(data: ReportData) -> Table | None:
+    """Lay out the comparisons without a verdict."""
+    rows = data.findings[~data.findings["primary"].astype(bool)]
+    return _findings(rows, ["claim", "compared", "effect (points)", "seeds × images", "detectable", "note"])
+
+
+def _findings(rows: pd.DataFrame, headings: list[str]) -> Table | None:
+    if rows.empty:
+        return None
+    lines = []
+    for row in rows.to_dict("records"):
+        compared, _, where = str(row["cell"]).partition(" | ")
+        test = " · ".join(filter(None, [where, row["test"], "" if pd.isna(row["p"]) else f"p = {row['p']:.3g}"]))
+        cells = [Cell(row["claim"]), Cell(compared, below=test)]
+        cells += [Cell(signed(row["effect"]), below=interval(row["low"], row["high"], sign=True))]
+        cells += [Cell(f"{row['seeds']} × {row['n']}"), Cell(number(row["detectable"]))]
+        cells += [Cell(row["verdict"], kind=row["verdict"])] if "verdict" in headings else []
+        lines.append([*cells, Cell(row["note"])])
+    numeric = ["effect (points)", "seeds × images", "detectable"]
+    return Table(headings, [("", lines)], [heading in numeric for heading in headings], rows)
 
 
 def not_run(missing: pd.DataFrame) -> pd.DataFrame:
@@ -89,35 +207,62 @@ def unexplained(study: Study, stages: pd.DataFrame) -> tuple[int, int]:
     """Count the probes and diagnoses of a study that are not run, and all; (0, 0) without a record of stages."""
     if stages.empty:
         return 0, 0
-    wanted = [
-        (stage.kind, stage.key) for stage in make_plan(study).stages.values() if stage.kind in kinds_of("explanation")
-    ]
+    kinds = kinds_of("explanation")
+    wanted = [(stage.kind, stage.key) for stage in make_plan(study).stages.values() if stage.kind in kinds]
     done = set(zip(stages["kind"], stages["key"], strict=True))
     return len([each for each in wanted if each not in done]), len(wanted)
 
 
-def checkpoints(inputs: Inputs, robustness: pd.DataFrame) -> pd.DataFrame:
-    """Compare checkpoints at the reference eps of the training norm: name, then mean accuracy (per cent) of each.
-
-    robustness: the rows of all checkpoints, with names. Empty unless there are several.
-    """
-    if robustness.empty or robustness["checkpoint"].nunique() < 2:
-        return pd.DataFrame()
-    own = robustness["norm"].fillna(inputs.norm) == robustness["eval_norm"]
-    rows = robustness[own & np.isclose(robustness["eps_multiple"], 1.0)]
-    means = 100 * rows.pivot_table(index="name", columns="checkpoint", values="accuracy", aggfunc="mean")
-    return means.reindex(names_in(rows, inputs.arms)).reset_index()
+def checkpoints(data: ReportData) -> Table | None:
+    """Compare checkpoints at the reference eps of the training norm, in per cent; None unless there are several."""
+    rows = data.all_robustness
+    if rows["checkpoint"].nunique() < 2:
+        return None
+    own = rows["norm"].fillna(data.norm) == rows["eval_norm"]
+    rows = rows[own & np.isclose(rows["eps_multiple"].astype(float), 1.0)]
+    means = 100 * rows.pivot_table(index="name", columns="checkpoint", values="accuracy")
+    return plain_table(means.reindex(names_in(rows, data.arms)).reset_index().rename(columns={"name": "arm"}))
 
 
-def costs(arms: pd.DataFrame) -> pd.DataFrame:
+def costs(data: ReportData) -> Table | None:
     """Return per arm its training cost, mean over seeds: passes (with pre-training, and without), seconds, device."""
-    grouped = arms.groupby("name", sort=False)
-    told = {
-        "passes": ("passes", "mean"),
-        "passes_finetune": ("passes_finetune", "mean"),
-        "seconds": ("seconds", "mean"),
-    }
-    return grouped.agg(**told, best_epoch=("best_epoch", "mean"), device=("device", _distinct)).reset_index()
+    grouped = data.arms.groupby("name", sort=False)
+    frame = grouped.agg(
+        passes=("passes", "mean"),
+        fine=("passes_finetune", "mean"),
+        time=("seconds", "mean"),
+        best=("best_epoch", "mean"),
+        device=("device", _distinct),
+    ).reset_index()
+    names = {"name": "arm", "passes": "passes per image", "fine": "of these fine-tuning", "best": "best epoch"}
+    whole = dict.fromkeys(("passes per image", "of these fine-tuning"), lambda value: number(value, 0))
+    return plain_table(frame.rename(columns=names), whole | {"time": duration})
+
+
+def failed_checks(data: ReportData) -> Table | None:
+    """List the checks of evaluations that did not pass, by arm."""
+    failed = data.checks[~data.checks["passed"].astype(bool)] if len(data.checks) else data.checks
+    seeds = failed.merge(data.arms[["arm", "seed"]], on="arm", how="left")
+    seeds["norm"] = seeds["eval_norm"].map(NORMS)
+    frame = seeds[["name", "seed", "checkpoint", "norm", "check", "detail"]]
+    return plain_table(frame.rename(columns={"name": "arm", "detail": "what was measured"}), {"seed": str})
+
+
+def checked_for(data: ReportData) -> Table | None:
+    """Say of each check what it would find."""
+    names = list(dict.fromkeys(data.checks["check"]))
+    return plain_table(pd.DataFrame({"check": names, "what it would find": [CHECKS.get(name, "") for name in names]}))
+
+
+def stages(data: ReportData) -> Table | None:
+    """Return per kind of stage how many there are, their time and their largest memory."""
+    if data.stages.empty:
+        return None
+    frame = stage_totals(data.stages).rename(
+        columns={"kind": "stage", "stages": "count", "memory": "largest memory (MB)"}
+    )
+    whole = dict.fromkeys(("count", "largest memory (MB)"), lambda value: number(value, 0))
+    return plain_table(frame, whole | {"seconds": duration})
 
 
 def stage_totals(stages: pd.DataFrame) -> pd.DataFrame:
@@ -125,6 +270,19 @@ def stage_totals(stages: pd.DataFrame) -> pd.DataFrame:
     grouped = stages.groupby("kind", sort=False)
     found = grouped.agg(stages=("key", "count"), seconds=("seconds", "sum"), memory=("peak_memory_mb", "max"))
     return found.reset_index()
+
+
+def check_notes(data: ReportData) -> list[str]:
+    """Say how many checks of the evaluations passed."""
+    passed = int(data.checks["passed"].astype(bool).sum())
+    looked = "Every evaluation looks for signs that its numbers are too high"
+    return [f"{looked}: {passed} of {len(data.checks)} checks passed."] if len(data.checks) else []
+
+
+def provenance_notes(data: ReportData) -> list[str]:
+    """Say when and with what the study ran."""
+    facts = provenance(data.stages) if len(data.stages) else {}
+    return [f"{name.capitalize()}: {text}." for name, text in facts.items()]
 
 
 def provenance(stages: pd.DataFrame) -> dict[str, str]:
@@ -137,70 +295,28 @@ def provenance(stages: pd.DataFrame) -> dict[str, str]:
     commits = [commit[:12] + commit[40:] for commit in stages["commit"] if commit]  # 40 digits, perhaps -dirty
     return {
         "dates": days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}",
-        "compute": duration(float(stages["seconds"].sum())),
+        "computing time": duration(float(stages["seconds"].sum())),
         "devices": _distinct(stages["device"]),
         "commits": _distinct(pd.Series(commits)) or "not in a git checkout",
         "versions": ", ".join(f"{name} {' / '.join(sorted(found))}" for name, found in sorted(versions.items())),
     }
 
 
-def demonstration(findings: pd.DataFrame, threshold: float) -> str:
-    """Say why a study is a demonstration, empty if it is not: no primary cell is decided, or could have been."""
-    primary = findings[findings["primary"].astype(bool)] if len(findings) else findings
-    tested = primary[primary["effect"].notna()] if len(primary) else primary
-    if tested.empty:
-        return "it tests no claim"
-    if (tested["verdict"] != "underpowered").any():
-        return ""
-    found = tested["detectable"].dropna()
-    if found.empty:
-        return "with its seeds no smallest detectable effect can be given"
-    sizes = f"{found.min():.1f}" if len(found) == 1 else f"{found.min():.1f} to {found.max():.1f}"
-    return f"no claim is decided, and it could only have found effects of {sizes} points (it asks for {threshold:g})"
-
-
-def untested(findings: pd.DataFrame, settings: Findings) -> list[str]:
-    """Name the claims that a study does not test."""
-    tested = set(findings["claim"]) if len(findings) else set()
-    return [claim for claim in settings.all_claims if claim not in tested]
-
-
-def weak_cells(findings: pd.DataFrame) -> int:
-    """Count the primary cells that the study is too small to decide."""
-    return int((findings["primary"].astype(bool) & (findings["verdict"] == "underpowered")).sum())
-
-
-def write_latex(headings: list[str], rows: list[list[str]], path: Path) -> None:
-    """Write a LaTeX tabular (needs booktabs): first column to the left, the others to the right."""
-    lines = [r"\begin{tabular}{l" + "r" * (len(headings) - 1) + "}", r"\toprule"]
-    lines += [_latex_row(headings), r"\midrule", *map(_latex_row, rows), r"\bottomrule", r"\end{tabular}"]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def with_interval(row: Mapping[Any, Any], key: str) -> str:
-    """Write a mean with its interval in plain text, e.g. ``47.3 [46.1, 48.5]``; empty where there is none."""
-    if not np.isfinite(row[key]):
-        return ""
-    ends = (row.get(f"{key}_low", np.nan), row.get(f"{key}_high", np.nan))
-    return f"{row[key]:.1f} [{ends[0]:.1f}, {ends[1]:.1f}]" if np.isfinite(ends).all() else f"{row[key]:.1f}"
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "×": r"$\times$",
-    "−": "$-$",
-    "·": r"$\cdot$",
-    "[": "{[}",  # a bracket that starts a line would be read as an argument of the line before
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-}
-
-
-def _latex_row(cells: list[str]) -> str:
-    return " & ".join("".join(_LATEX.get(sign, sign) for sign in str(cell)) for cell in cells) + r" \\"
+def write_latex(table: Table, path: Path) -> None:
+    """Write a LaTeX tabular (needs booktabs): text columns to the left, numbers to the right; its groups in one."""
+    cells = [
+        [
+            f"{cell.text} ({cell.below})" if cell.below and right else cell.text
+            for cell, right in zip(row, table.numeric, strict=True)
+        ]
+        for row in table.rows
+    ]
+    style = pd.DataFrame(cells, columns=table.headings).style.hide(axis="index").format(escape="latex")
+    columns = "".join("r" if right else "l" for right in table.numeric)
+    text = style.format_index(escape="latex", axis=1).to_latex(column_format=columns, hrules=True)
+    for sign, name in (("−", "$-$"), ("×", r"$\times$")):
+        text = text.replace(sign, name)
+    path.write_text(text, encoding="utf-8")
 
 
 def _distinct(values: pd.Series) -> str:

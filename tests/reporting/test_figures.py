@@ -1,8 +1,10 @@
 """Figures: what is drawn, from which rows, and that arms keep their names and looks across figures."""
 
 import colorsys
+import dataclasses
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,26 +12,30 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from PIL import Image
 from scipy import stats
+from ssrob.formatting import signed
+from ssrob.reporting.data import ReportData, report_data
 from ssrob.reporting.figures import arms as arm_names
-from ssrob.reporting.figures import summary
+from ssrob.reporting.figures import style, summary
 from ssrob.reporting.figures.classes import class_accuracies, shown_classes
 from ssrob.reporting.figures.corruption import corruption_families, corruption_means
 from ssrob.reporting.figures.curves import (
     difference_by_weight,
     difference_to_at,
+    every_difference,
     gain_from_pretraining,
     robust_accuracy,
 )
 from ssrob.reporting.figures.diagnosis import diagnosis
 from ssrob.reporting.figures.effects import effects
 from ssrob.reporting.figures.heatmaps import corruption_heatmap, sweep_heatmap
-from ssrob.reporting.figures.inputs import Inputs, inputs
 from ssrob.reporting.figures.pictures import adversarial_examples, in_norm
 from ssrob.reporting.figures.probes import probe_accuracies, probe_rows
-from ssrob.reporting.figures.style import eps_axis, looks, save
+from ssrob.reporting.figures.style import _apart, eps_axis, looks, save
 from ssrob.reporting.figures.trade_offs import at_reference, clean_against_robust, cost_against_robust
 from ssrob.reporting.figures.training import chance, pretraining_curves, pretraining_rows, training_curves
+from ssrob.reporting.verdicts import VERDICTS
 from tests import synthetic
 
 SMALL = {
@@ -43,24 +49,39 @@ SMALL = {
 }
 
 
-def _given(**changes: object) -> Inputs:
+AT, AT_SSL = "AT, l-inf", "AT, l-inf, from SSL pre-training"
+JOINT = "AT + rotation in attack and training, w 0.5, l-inf"
+JOINT_SSL = f"{JOINT}, from SSL pre-training"
+
+
+def _given(**changes: object) -> ReportData:
     study = synthetic.study(**{**SMALL, **changes})
-    return inputs(study, synthetic.tables(study), {})
+    return report_data(study, synthetic.tables(study), {})
 
 
 @pytest.fixture(scope="module")
-def given() -> Inputs:
+def given() -> ReportData:
     return _given()
 
 
 @pytest.fixture(scope="module")
-def large() -> Inputs:
+def large() -> ReportData:
     study = synthetic.large_study()
-    return inputs(study, synthetic.tables(study), {})
+    return report_data(study, synthetic.tables(study), {})
 
 
 def _titled(figure: Figure, title: str) -> Axes:
     return next(axes for axes in figure.axes if axes.get_title(loc="left") == title)
+
+
+def _drawn(figure: Figure | None) -> Figure:
+    assert figure is not None
+    return figure
+
+
+def _written(axes: Axes) -> list[str]:
+    """What stands at the ends of lines."""
+    return [text.get_text() for text in axes.texts if text.get_text() != "training eps"]
 
 
 def _labels(axes: Axes) -> list[str]:
@@ -74,30 +95,42 @@ def _legend(figure: Figure) -> list[str]:
 # Names, order, looks.
 
 
-def test_names_are_unique_but_for_the_seed_and_ordered(large: Inputs) -> None:
+def test_names_are_unique_but_for_the_seed_and_ordered(large: ReportData) -> None:
     arms = large.arms
     assert (arms.groupby("name")["seed"].nunique() == 3).all()
     names = list(dict.fromkeys(arms["name"]))
-    assert names[:5] == ["standard", "at linf x0.5", "at linf x0.75", "at linf", "at linf x1.25"]
-    assert names.index("at linf from ssl") > names.index("at_ssl_ensemble rotation w=0.5 linf")
+    assert names[:5] == ["standard training", f"{AT}, 0.5 × eps", f"{AT}, 0.75 × eps", AT, f"{AT}, 1.25 × eps"]
+    assert names.index(AT_SSL) > names.index("AT + rotation, ensemble of attacks, w 0.5, l-inf")
 
 
 def test_a_label_that_says_too_little_is_extended() -> None:
     study = synthetic.study(**SMALL)
-    arms = synthetic.tables(study)["arms"].assign(label="model")
-    named = arm_names.name_arms(arms)
+    named = arm_names.name_arms(synthetic.tables(study)["arms"].assign(label="model"), study)
     groups = named.drop_duplicates(arm_names.GROUP)
     assert groups["name"].is_unique
     assert any("ssl" in name for name in groups["name"])
 
 
-def test_results_of_an_unknown_arm_are_refused(given: Inputs) -> None:
+def test_labels_are_those_that_a_study_writes() -> None:
+    study = synthetic.study(**SMALL)
+    arms = synthetic.tables(study)["arms"]
+    assert list(arm_names.relabelled(arms, study)) == list(arms["label"])
+
+
+def test_short_names_leave_out_what_a_figure_says_once() -> None:
+    names = ["AT, l-inf", "AT + rotation, separate attacks, w 0.5, l-inf", "AT, l-inf (passes of AT)"]
+    assert list(arm_names.short_names(names).values()) == ["AT", "AT + rotation, separate attacks", "AT (passes of AT)"]
+    both = ["AT + rotation, w 0.5, l-inf", "AT + rotation, w 2, l2"]
+    assert list(arm_names.short_names(both).values()) == both
+
+
+def test_results_of_an_unknown_arm_are_refused(given: ReportData) -> None:
     rows = given.robustness.drop(columns=["label", "name"]).assign(arm="elsewhere")
     with pytest.raises(ValueError, match="elsewhere"):
         arm_names.with_names(rows, given.arms)
 
 
-def test_looks_tell_every_pair_of_arms_apart(large: Inputs) -> None:
+def test_looks_tell_every_pair_of_arms_apart(large: ReportData) -> None:
     for norm in ("linf", "l2"):
         found = looks(large.trained_on(norm).arms)
         points = [(look.colour, look.marker, look.fill, look.face, look.thin) for look in found.values()]
@@ -111,50 +144,45 @@ def test_controls_are_pale_and_two_budgets_differ() -> None:
     one, other = (look for name, look in found.items() if "passes" in name)
     assert one.face == other.face == (1, 1, 1)
     assert one.marker != other.marker
-    twins = [look for name, look in found.items() if name.startswith("at_ssl_clean")]
+    twins = [look for name, look in found.items() if name.startswith("AT + rotation on clean images")]
     assert twins[0].colour == twins[1].colour
     assert twins[0].face != twins[1].face
 
 
-def test_a_look_does_not_depend_on_the_other_ways_in_the_study(given: Inputs, large: Inputs) -> None:
-    for name in ("standard", "at linf", "at_ssl_joint rotation w=0.5 linf"):
+def test_a_look_does_not_depend_on_the_other_ways_in_the_study(given: ReportData, large: ReportData) -> None:
+    for name in ("standard training", AT, JOINT):
         assert given.looks[name] == large.looks[name]
 
 
-def test_a_larger_weight_is_darker(large: Inputs) -> None:
-    light = [
-        colorsys.rgb_to_hls(*large.looks[f"at_ssl_joint rotation w={w} linf"].colour)[1] for w in ("0.1", "0.5", "2")
-    ]
+def test_a_larger_weight_is_darker(large: ReportData) -> None:
+    light = [colorsys.rgb_to_hls(*large.looks[JOINT.replace("0.5", w)].colour)[1] for w in ("0.1", "0.5", "2")]
     assert light == sorted(light, reverse=True)
     assert len(set(light)) == 3
 
 
-def test_every_arm_stands_in_a_panel_and_the_baselines_in_each(large: Inputs) -> None:
-    panels = arm_names.panels(large.robustness)
-    assert set().union(*(part["name"] for _, part in panels)) == set(large.arms["name"])
-    assert [told for told, _ in panels[:4]] == [
-        "trained on l-inf · by way of training",
-        "trained on l-inf · by initialisation",
-        "trained on l-inf · by SSL weight",
-        "trained on l-inf · controls",
-    ]
-    for told, part in panels:
-        norm = "linf" if "l-inf" in told else "l2"
-        assert f"at {norm}" in set(part["name"])
-    assert all("standard" in set(part["name"]) for told, part in panels if told.endswith("by way of training"))
+def test_every_arm_answers_one_question(large: ReportData) -> None:
+    groups = arm_names.questions(large.arms)
+    names = [name for _, each in groups for name in each]
+    assert sorted(names) == sorted(set(large.arms["name"]))
+    titles = [title for title, _ in groups]
+    assert titles[0] == "Methods, trained on l-inf"
+    assert {"Controls, trained on l2", "SSL weight, trained on l-inf", "Without a perturbation"} < set(titles)
+    assert any("passes of" in name for name in dict(groups)["Controls, trained on l-inf"])
 
 
-def test_robust_accuracy_of_many_arms_shows_the_main_comparison_alone(large: Inputs) -> None:
-    figure = robust_accuracy(large.trained_on("linf").robustness, large.looks)
-    names = _legend(figure)
-    assert len(figure.axes) == 3
-    assert {"standard", "at linf", "at_ssl_joint rotation w=0.5 linf"} < set(names)
-    assert not any("w=2" in name or " from " in name or "passes" in name or "at_two" in name for name in names)
-    assert f"{large.trained_on('linf').arms['name'].nunique() - len(names)} other arms" in figure.get_supxlabel()
+def test_the_main_arms_are_few_and_the_usual_ones(large: ReportData) -> None:
+    found = arm_names.main_arms(large.trained_on("linf").robustness)
+    assert len(found) == 6
+    assert {"standard training", AT, JOINT} <= set(found)
+    assert not any("w 2" in name or " from " in name or "passes" in name or "TRADES" in name for name in found)
 
 
-def test_few_arms_need_one_panel(given: Inputs) -> None:
-    assert [told for told, _ in arm_names.panels(given.robustness)] == [""]
+def test_robust_accuracy_of_many_arms_shows_the_main_comparison_alone(large: ReportData) -> None:
+    part = large.trained_on("linf")
+    figure = _drawn(robust_accuracy(part))
+    assert len(figure.axes) == 2
+    assert len(_labels(figure.axes[0])) == 6
+    assert f"{part.arms['name'].nunique() - 6} other arms" in " ".join(figure.get_supxlabel().split())
 
 
 # Numbers.
@@ -187,9 +215,9 @@ def test_wilson_equals_scipy() -> None:
         assert (low[i], high[i]) == pytest.approx((expected.low, expected.high), abs=1e-7)  # Z has seven digits
 
 
-def test_differences_are_paired_by_seed_init_and_norm(given: Inputs) -> None:
+def test_differences_are_paired_by_seed_init_and_norm(given: ReportData) -> None:
     found = summary.differences_to_at(given.robustness, floor=0)
-    row = found[(found["name"] == "at_ssl_joint rotation w=0.5 linf from ssl") & (found["seed"] == 1)].iloc[3]
+    row = found[(found["name"] == JOINT_SSL) & (found["seed"] == 1)].iloc[3]
     same = given.robustness.query("variant == 'at' and init == 'ssl' and seed == 1 and eps_scale == 1")
     base = same[(same["eval_norm"] == row["eval_norm"]) & (same["eps"] == row["eps"])]["accuracy"].item()
     assert row["difference"] == pytest.approx(100 * (row["accuracy"] - base))
@@ -197,15 +225,15 @@ def test_differences_are_paired_by_seed_init_and_norm(given: Inputs) -> None:
     assert found["norm"].notna().all()
 
 
-def test_the_floor_leaves_out_where_at_is_lost(given: Inputs) -> None:
+def test_the_floor_leaves_out_where_at_is_lost(given: ReportData) -> None:
     found = summary.differences_to_at(given.robustness, floor=40)
     assert 0 < len(found) < len(summary.differences_to_at(given.robustness, floor=0))
     assert (found["base"] >= 0.4).all()
 
 
-def test_gain_from_pretraining_is_against_the_same_way(given: Inputs) -> None:
+def test_gain_from_pretraining_is_against_the_same_way(given: ReportData) -> None:
     found = summary.differences_to_random(given.robustness, floor=0)
-    assert set(found["name"]) == {"at linf from ssl", "at_ssl_joint rotation w=0.5 linf from ssl"}
+    assert set(found["name"]) == {AT_SSL, JOINT_SSL}
     row = found.iloc[0]
     twin = given.robustness.query(
         "init == 'random' and variant == @row.variant and seed == @row.seed and eps_scale == 1"
@@ -214,10 +242,10 @@ def test_gain_from_pretraining_is_against_the_same_way(given: Inputs) -> None:
     assert row["difference"] == pytest.approx(100 * (row["accuracy"] - twin["accuracy"].item()))
 
 
-def test_corruption_means_weigh_every_corruption_and_severity_the_same(given: Inputs) -> None:
+def test_corruption_means_weigh_every_corruption_and_severity_the_same(given: ReportData) -> None:
     means = corruption_means(given.corruptions)
-    row = means[(means["name"] == "at linf") & (means["seed"] == 2) & (means["group"] == "all")].iloc[0]
-    rows = given.corruptions[(given.corruptions["name"] == "at linf") & (given.corruptions["seed"] == 2)]
+    row = means[(means["name"] == AT) & (means["seed"] == 2) & (means["group"] == "all")].iloc[0]
+    rows = given.corruptions[(given.corruptions["name"] == AT) & (given.corruptions["seed"] == 2)]
     assert len(rows) == 15 * 5
     assert row["accuracy"] == pytest.approx(rows["accuracy"].mean())
     assert row["kinds"] == 15
@@ -226,43 +254,41 @@ def test_corruption_means_weigh_every_corruption_and_severity_the_same(given: In
 # Figures.
 
 
-def test_robust_accuracy_draws_each_arm_and_marks_eps_train(given: Inputs) -> None:
-    figure = robust_accuracy(given.robustness, given.looks)
-    names = arm_names.names_in(given.robustness, given.arms)
+def test_robust_accuracy_draws_each_arm_and_marks_eps_train(given: ReportData) -> None:
+    figure = _drawn(robust_accuracy(given))
     own, other = _titled(figure, "tested on l-inf"), _titled(figure, "tested on l2")
-    assert _labels(own) == _labels(other) == names == _legend(figure)
+    assert set(_labels(own)) == set(_labels(other)) == set(arm_names.main_arms(given.robustness))
+    short = arm_names.short_names(_labels(other))
+    assert sorted(_written(other)) == sorted(short.values()), "names stand at the lines"
     assert "1/255" in own.get_xlabel()
     assert [tick.get_text() for tick in own.get_xticklabels()] == ["0", "4", "8", "12", "16"]
-    assert own.yaxis.get_major_formatter()(0.25, 0) == "25 %"
+    assert [own.yaxis.get_major_formatter()(share, 0) for share in (0.25, 1.0, 1.1)] == ["25 %", "100 %", ""]
     assert [text.get_text() for text in own.texts] == ["training eps"]
-    assert [text.get_text() for text in other.texts] == []  # no arm was trained on l2
     marks = [line for line in own.lines if list(line.get_xdata()) == [1, 1]]
     assert len(marks) == 1
-    assert figure.get_suptitle().endswith("trained on l-inf")
+    assert figure.get_suptitle().startswith("At l-inf 8/255, ")
     assert "n = 1,000 test images; 3 seeds: mean and 95 % t interval" in figure.get_supxlabel()
 
 
-def test_robust_accuracy_shows_the_means(given: Inputs) -> None:
-    figure = robust_accuracy(given.robustness, given.looks)
-    line = next(line for line in _titled(figure, "tested on l2").lines if line.get_label() == "at linf")
-    rows = given.robustness.query("name == 'at linf' and eval_norm == 'l2'")
+def test_robust_accuracy_shows_the_means(given: ReportData) -> None:
+    figure = _drawn(robust_accuracy(given))
+    line = next(line for line in _titled(figure, "tested on l2").lines if line.get_label() == AT)
+    rows = given.robustness.query("name == @AT and eval_norm == 'l2'")
     np.testing.assert_allclose(line.get_ydata(), rows.groupby("eps_multiple")["accuracy"].mean())
 
 
 def test_one_seed_says_so_and_shows_the_noise_of_a_difference() -> None:
     given = _given(seeds=[0])
-    assert "one seed: 95 % binomial interval" in robust_accuracy(given.robustness, given.looks).get_supxlabel()
-    differences = summary.differences_to_at(given.robustness, 5)
-    figure = difference_to_at(differences, given.looks, 5)
+    assert "one seed: 95 % binomial interval" in _drawn(robust_accuracy(given)).get_supxlabel()
+    figure = _drawn(difference_to_at(given))
     assert "binomial noise" in figure.get_supxlabel()
     assert len(_titled(figure, "tested on l-inf").collections) == 1  # the grey zone, no bands
 
 
-def test_difference_figure_has_the_frontier_without_bands(given: Inputs) -> None:
-    differences = summary.differences_to_at(given.robustness, 5)
-    figure = difference_to_at(differences, given.looks, 5)
+def test_difference_figure_has_the_frontier_without_bands(given: ReportData) -> None:
+    figure = _drawn(difference_to_at(given))
     own = _titled(figure, "tested on l-inf")
-    frontier = [line for line in own.lines if str(line.get_label()).startswith("at linf x")]
+    frontier = [line for line in own.lines if "× eps" in str(line.get_label())]
     assert len(frontier) == 2
     assert all(line.get_linewidth() == 1 for line in frontier)
     assert len(own.collections) == 2  # a band for each of the two arms that are no frontier
@@ -270,20 +296,41 @@ def test_difference_figure_has_the_frontier_without_bands(given: Inputs) -> None
     assert "below 5 %" in figure.get_supxlabel()
 
 
-def test_crowded_panels_show_one_interval_in_place_of_bands(large: Inputs) -> None:
-    part = large.trained_on("linf")
-    figure = difference_to_at(summary.differences_to_at(part.robustness, 5), part.looks, 5)
-    crowded = _titled(figure, "tested on l-inf · by way of training")
-    assert "median interval" in [text.get_text() for text in crowded.texts]
+def test_the_title_of_differences_says_what_is_drawn(given: ReportData) -> None:
+    rows = summary.differences_to_at(given.robustness, 5)
+    at = rows[np.isclose(rows["eps_multiple"], 1) & (rows["eval_norm"] == "linf") & (rows["eps_scale"] == 1)]
+    means = at.groupby("name")["difference"].mean()
+    title = (
+        f"At l-inf 8/255, these 2 arms differ from plain AT by {signed(means.min())} to {signed(means.max())} points"
+    )
+    assert _drawn(difference_to_at(given)).get_suptitle() == title
 
 
-def test_gain_from_pretraining_has_a_line_per_pretrained_arm(given: Inputs) -> None:
-    figure = gain_from_pretraining(summary.differences_to_random(given.robustness, 5), given.looks, 5)
-    assert _legend(figure) == ["at linf from ssl", "at_ssl_joint rotation w=0.5 linf from ssl"]
+def test_more_arms_than_a_panel_holds_have_a_panel_each(large: ReportData, given: ReportData) -> None:
+    figure = _drawn(every_difference(large.trained_on("linf")))
+    shown = [axes for axes in figure.axes if axes.get_title(loc="left")]
+    assert len(shown) > 6
+    assert not any(axes.get_legend() for axes in figure.axes)
+    assert every_difference(given) is None, "few arms are all in the figure before"
+    alone = given.robustness[np.isclose(given.robustness["eps_multiple"], 1)]
+    assert difference_to_at(dataclasses.replace(given, robustness=alone)) is None, "no panel with one point"
 
 
-def test_sweep_heatmap_writes_every_value_in_per_cent(given: Inputs) -> None:
-    axes = _titled(sweep_heatmap(given.robustness, given.looks), "tested on l-inf")
+def test_names_at_lines_do_not_cover_each_other() -> None:
+    placed = _apart({"a": 0.1, "b": 0.11, "c": 0.5}, 0.1, 0, 1)
+    assert placed["c"] == pytest.approx(0.5)
+    assert placed["b"] - placed["a"] == pytest.approx(0.1)
+    assert (placed["a"] + placed["b"]) / 2 == pytest.approx(0.105)
+    assert _apart({"a": 0.99, "b": 1.0}, 0.1, 0, 1) == pytest.approx({"a": 0.9, "b": 1.0})
+
+
+def test_gain_from_pretraining_has_a_line_per_pretrained_arm(given: ReportData) -> None:
+    figure = _drawn(gain_from_pretraining(given))
+    assert _labels(_titled(figure, "tested on l-inf"))[-2:] == [AT_SSL, JOINT_SSL]
+
+
+def test_sweep_heatmap_writes_every_value_in_per_cent(given: ReportData) -> None:
+    axes = _titled(_drawn(sweep_heatmap(given)), "tested on l-inf")
     names = [tick.get_text() for tick in axes.get_yticklabels()]
     written = np.array([float(text.get_text()) for text in axes.texts]).reshape(len(names), -1)
     rows = given.robustness[given.robustness["eval_norm"] == "linf"]
@@ -293,14 +340,14 @@ def test_sweep_heatmap_writes_every_value_in_per_cent(given: Inputs) -> None:
     assert len(axes.patches) == 1  # the reference eps
 
 
-def test_corruption_heatmap_has_all_fifteen_by_family(given: Inputs) -> None:
-    axes = corruption_heatmap(given.corruptions, given.looks).axes[0]
+def test_corruption_heatmap_has_all_fifteen_by_family(given: ReportData) -> None:
+    axes = _drawn(corruption_heatmap(given)).axes[0]
     assert len(axes.get_xticklabels()) == 15
     assert {"noise", "blur", "weather", "digital"} <= {text.get_text() for text in axes.texts}
 
 
-def test_corruption_families_has_a_point_per_arm_and_family(given: Inputs) -> None:
-    figure = corruption_families(corruption_means(given.corruptions), given.looks)
+def test_corruption_families_has_a_point_per_arm_and_family(given: ReportData) -> None:
+    figure = _drawn(corruption_families(given))
     assert [axes.get_title(loc="left") for axes in figure.axes] == [
         "noise (3)",
         "blur (4)",
@@ -308,64 +355,76 @@ def test_corruption_families_has_a_point_per_arm_and_family(given: Inputs) -> No
         "digital (4)",
         "all 15",
     ]
-    assert all(len(axes.containers) == 7 for axes in figure.axes)
+    assert all(len(axes.containers) == 6 for axes in figure.axes)
 
 
-def test_training_curves_show_accuracies_and_losses(given: Inputs) -> None:
-    figure = training_curves(given.training, given.looks)
-    assert len(_labels(_titled(figure, "robust accuracy, each\nat its own training eps"))) == 7
-    assert len(_labels(_titled(figure, "supervised loss"))) == 7
+def test_training_curves_show_accuracies_and_losses(given: ReportData) -> None:
+    figure = _drawn(training_curves(given))
+    assert len(_labels(_titled(figure, "robust accuracy"))) == 6
+    assert len(_labels(_titled(figure, "supervised loss"))) == 6
     assert len(_labels(_titled(figure, "SSL loss"))) == 2
+    validated = given.training[given.training["metric"].str.startswith("validation/")]
+    part = _drawn(training_curves(dataclasses.replace(given, training=validated)))
+    assert len(part.axes) == 3, "no panel without a line"
+    assert training_curves(dataclasses.replace(given, training=validated[validated["epoch"] == 1])) is None
 
 
-def test_shared_pretraining_is_drawn_once(given: Inputs) -> None:
+def test_shared_pretraining_is_drawn_once(given: ReportData) -> None:
     rows = pretraining_rows(given.training)
     assert set(rows["pretraining"]) == {"ssl"}
     assert not rows.duplicated(["pretraining", "seed", "step", "metric"]).any()
-    axes = _titled(pretraining_curves(rows, {}), "clean rotation accuracy")
+    axes = _titled(_drawn(pretraining_curves(given)), "clean rotation accuracy")
     assert _labels(axes) == ["ssl"]
     assert any(list(line.get_ydata()) == [0.25, 0.25] for line in axes.lines)  # chance
 
 
-def test_scatters_leave_out_untrained_arms_and_say_so(given: Inputs) -> None:
+def test_scatters_leave_out_untrained_arms_and_say_so(given: ReportData) -> None:
     points = at_reference(given.robustness, given.arms)
     assert points["clean"].notna().all()
-    figure = clean_against_robust(points, given.looks)
+    figure = _drawn(clean_against_robust(given))
     names = [container.get_label() for container in figure.axes[0].containers]
     assert len(names) == 6
-    assert "standard" not in names
-    assert "standard 9" in figure.get_supxlabel()
-    cost = cost_against_robust(points, given.looks)
+    assert "standard training" not in names
+    assert "standard training 9" in figure.get_supxlabel()
+    assert " of 5 arms are above plain AT in both" in figure.get_suptitle()
+    cost = _drawn(cost_against_robust(given))
     assert "passes" in cost.axes[0].get_xlabel()
     assert "l-inf at reference eps" in cost.axes[0].get_ylabel()
-    places = [float(container.lines[0].get_xdata()[0]) for container in cost.axes[0].containers]
-    assert len(set(places)) == len(places), "marks of the same cost stand side by side"
 
 
-def test_passes_on_other_data_are_no_cost_to_compare(given: Inputs) -> None:
+def test_passes_on_other_data_are_no_cost_to_compare(given: ReportData) -> None:
     arms = given.arms.assign(passes=given.arms["passes"].where(given.arms["init"] == "random"))
-    figure = cost_against_robust(at_reference(given.robustness, arms), given.looks)
-    assert not any("from ssl" in name for name in _legend(figure))
+    figure = _drawn(cost_against_robust(dataclasses.replace(given, arms=arms)))
+    assert not any("from SSL" in name for name in _legend(figure))
     assert "pre-trained on other data" in " ".join(figure.get_supxlabel().split())
 
 
-def test_effects_shows_primary_cells_and_survives_missing_ones(given: Inputs) -> None:
+def test_effects_shows_primary_comparisons_that_have_a_result(given: ReportData) -> None:
     rows = given.findings.copy()
     rows.loc[0, ["effect", "low", "high"]] = np.nan
-    figure = effects(rows, 2.0, "99 %")
+    study = given.study.model_copy(update={"findings": given.study.findings.model_copy(update={"alpha": 0.01})})
+    figure = _drawn(effects(dataclasses.replace(given, findings=rows, study=study)))
     assert "Bars: 99 % intervals" in figure.get_supxlabel()
     axes = figure.axes[0]
-    written = [text.get_text() for text in axes.texts]
-    assert written == ["no result", "supported", "inconclusive", "contradicted", "supported"]
+    assert [text.get_text() for text in axes.texts] == ["supported", "inconclusive", "contradicted", "supported"]
+    assert (
+        figure.get_suptitle() == "Of 4 comparisons: 2 supported, 1 inconclusive, 1 contradicted; 2 intervals without 0"
+    )
     label = axes.get_yticklabels()[0].get_text()
-    assert label.startswith("C2")
+    assert label.startswith("C3")
     assert label.endswith("mean at 0.25, 0.5 x eps"), "C2 and C3 compare the same arms at other sizes"
+    assert effects(dataclasses.replace(given, findings=rows.assign(effect=np.nan))) is None
+
+
+def test_every_verdict_has_a_sign_and_a_colour_of_its_own() -> None:
+    for of in ("sign", "colour"):
+        assert len({getattr(verdict, of) for verdict in VERDICTS.values()}) == len(VERDICTS)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_pictures_show_clean_perturbation_and_result(channels: int) -> None:
-    samples = synthetic.samples(["at", "joint"], images=4, channels=channels)
-    figure = adversarial_examples(samples, ["zero", "one"])
+    given = _pictured(synthetic.samples([AT, JOINT], images=4, channels=channels))
+    figure = _drawn(adversarial_examples(given))
     shown = [axes for axes in figure.axes if axes.images]
     assert len(shown) == 4 + 2 * 4 * 2
     first = np.asarray(shown[4].images[0].get_array())  # a perturbation: grey is no change, stretched to 0..1
@@ -378,10 +437,14 @@ def test_pictures_show_clean_perturbation_and_result(channels: int) -> None:
 
 
 def test_pictures_of_different_images_are_refused() -> None:
-    samples = synthetic.samples(["at", "joint"], images=4)
-    samples["joint"]["label"] = samples["joint"]["label"][::-1]
-    with pytest.raises(ValueError, match="joint"):
-        adversarial_examples(samples)
+    samples = synthetic.samples([AT, JOINT], images=4)
+    samples[JOINT]["label"] = samples[JOINT]["label"][::-1]
+    with pytest.raises(ValueError, match="AT \\+ rotation"):
+        adversarial_examples(_pictured(samples))
+
+
+def _pictured(samples: dict[str, dict[str, Any]]) -> ReportData:
+    return dataclasses.replace(_given(), samples=samples, classes=["zero", "one"])
 
 
 def test_one_file_may_hold_the_attacks_of_both_norms() -> None:
@@ -396,19 +459,28 @@ def test_one_file_may_hold_the_attacks_of_both_norms() -> None:
     assert in_norm(flat, "linf") is not None
 
 
-def test_the_same_figure_gives_the_same_bytes(given: Inputs, tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        save(effects(given.findings, 2.0), tmp_path, name)
-    for kind in ("svg", "png"):
-        assert (tmp_path / f"one.{kind}").read_bytes() == (tmp_path / f"two.{kind}").read_bytes()
-    assert b"<dc:date>" not in (tmp_path / "one.svg").read_bytes()
+def test_the_same_figure_gives_the_same_bytes(given: ReportData, tmp_path: Path) -> None:
+    one, two = (save(_drawn(effects(given)), tmp_path, name) for name in ("one", "two"))
+    assert one.read_bytes() == two.read_bytes()
+    text = one.read_text()
+    assert "<dc:date>" not in text
+    assert "mean at 0.25, 0.5 x eps" in text, "numbers in words are not rounded with the coordinates"
 
 
-def test_drawing_leaves_matplotlib_as_it_was(given: Inputs) -> None:
+def test_a_large_figure_is_kept_as_a_bitmap_of_few_colours(
+    given: ReportData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(style, "LARGEST_SVG", 1000)
+    path = save(_drawn(effects(given)), tmp_path, "effects")
+    assert [file.name for file in tmp_path.iterdir()] == ["effects.png"] == [path.name]
+    assert Image.open(path).mode == "P"
+
+
+def test_drawing_leaves_matplotlib_as_it_was(given: ReportData) -> None:
     import matplotlib as mpl
 
     with mpl.rc_context({"font.size": 23.0, "axes.grid": False}):
-        effects(given.findings, 2.0)
+        effects(given)
         assert mpl.rcParams["font.size"] == 23.0
         assert mpl.rcParams["axes.grid"] is False
 
@@ -448,17 +520,15 @@ def test_no_two_ways_share_a_marker() -> None:
     assert len(set(markers)) == len(markers)
 
 
-def test_differences_by_weight_have_a_panel_per_way_and_darken_with_the_weight(large: Inputs) -> None:
-    rows = summary.differences_to_at(large.robustness, 5)
-    several = rows[(rows["variant"] == "at_ssl_joint") & (rows["init"] == "random") & rows["budget"].isna()]
-    shown = several[several["norm"] == "linf"]
-    figure = difference_by_weight(shown, large.looks, 5)
-    lines = {line.get_label(): line.get_color() for line in figure.axes[0].lines if "w=" in str(line.get_label())}
-    brightness = [sum(lines[f"at_ssl_joint rotation w={weight} linf"]) for weight in ("0.1", "0.5", "2")]
-    assert brightness == sorted(brightness, reverse=True)
+def test_differences_by_weight_have_a_panel_per_weight(large: ReportData) -> None:
+    figure = _drawn(difference_by_weight(large.trained_on("linf")))
+    titles = " ".join(axes.get_title(loc="left").replace("\n", " ") for axes in figure.axes)
+    assert all(f"w {weight}" in titles for weight in ("0.1", "0.5", "2"))
+    assert figure.get_suptitle().startswith("By SSL weight, mean difference to plain AT: ")
+    assert difference_by_weight(_given()) is None
 
 
-def test_accuracy_by_class_counts_what_no_attack_broke(large: Inputs) -> None:
+def test_accuracy_by_class_counts_what_no_attack_broke(large: ReportData) -> None:
     rows = pd.DataFrame(
         {
             "name": "at",
@@ -475,19 +545,19 @@ def test_accuracy_by_class_counts_what_no_attack_broke(large: Inputs) -> None:
     assert shown_classes(many) == [*range(10), *range(90, 100)]
 
 
-def test_a_diagnosis_has_a_row_per_model_and_head(large: Inputs) -> None:
-    rows = large.diagnostics[large.diagnostics["norm"] == "linf"]
-    figure = diagnosis(rows, large.looks)
+def test_a_diagnosis_has_a_row_per_model_and_head(large: ReportData) -> None:
+    figure = _drawn(diagnosis(large.trained_on("linf")))
     labels = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
-    assert "at linf" in labels
-    assert "at_ssl_joint rotation w=0.5 linf, own head" in labels
-    assert len(labels) == len(set(zip(rows["name"], rows["head"], strict=True)))
+    assert "AT" in labels
+    assert "AT + rotation in attack and training, own head" in labels
+    assert len(labels) == len(set(labels))
+    assert "mean cosine +0.05" in figure.get_suptitle()
 
 
-def test_probes_are_shown_by_pre_training_with_the_untrained_network(large: Inputs) -> None:
+def test_probes_are_shown_by_pre_training_with_the_untrained_network(large: ReportData) -> None:
     found = probe_rows(large.probes)
     assert set(found["features"]) == {"pretrained", "untrained"}
-    figure = probe_accuracies(large.probes)
+    figure = _drawn(probe_accuracies(large))
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == list(dict.fromkeys(found["pretraining"]))
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["clean", "attacked, l-inf", "attacked, l2"]
 

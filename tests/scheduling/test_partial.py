@@ -58,7 +58,8 @@ def test_the_report_says_what_was_not_run(unfinished: Plan) -> None:
     collect(part, store)
     page = build_report(part.folder, part.study, read_tables(part), samples(part, store)).read_text()
     assert "The study is not finished." in page
-    assert "<td>at_ssl_joint rotation w=0.5 linf</td><td>0</td><td>3 of 4</td>" in page
+    assert "AT + rotation in attack and training, w 0.5, l-inf (" in page
+    assert "seeds 0, 3 of 4 stages finished" in page
 
 
 def test_the_workflow_still_asks_for_everything(unfinished: Plan, finished: Finished, tmp_path: Path) -> None:

@@ -288,7 +288,10 @@ def test_both_can_be_turned_off(tmp_path: Path) -> None:
 def test_two_pre_trainings_of_one_name_are_two_arms_with_names_of_their_own(tmp_path: Path) -> None:
     arms = [{"variant": "at", "norm": "linf", "init": "ssl", "task": ["rotation", "jigsaw"]}]
     plan = make_plan(parse_study(tiny_config(tmp_path, arms=arms)))
-    assert list(collect.labels(plan).values()) == ["at linf from rotation ssl", "at linf from jigsaw ssl"]
+    assert list(collect.labels(plan).values()) == [
+        "AT, l-inf, from rotation pre-training",
+        "AT, l-inf, from jigsaw pre-training",
+    ]
     both = [{"variant": ["at", "at_ssl_joint"], "norm": "linf", "init": "ssl"}]
     told = list(collect.labels(make_plan(parse_study(tiny_config(tmp_path, arms=both)))).values())
     assert [name.partition("from")[2] for name in told] == [" ssl", " ssl"], (

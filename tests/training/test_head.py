@@ -19,7 +19,7 @@ from ssrob.planning.cost import Passes, step_passes, training_passes
 from ssrob.planning.plan import Plan, make_plan
 from ssrob.planning.specs import TrainSpec
 from ssrob.planning.stage import Stage
-from ssrob.reporting.figures.arms import is_plain_at, name_arms, panels, with_names
+from ssrob.reporting.figures.arms import is_plain_at, name_arms, questions, with_names
 from ssrob.reporting.figures.style import looks
 from ssrob.reporting.figures.summary import differences_to_at
 from ssrob.runtime import runner
@@ -132,8 +132,8 @@ def test_arms_carry_what_is_tuned_and_old_ones_keep_keys_and_study(tmp_path: Pat
     heads = [arm for arm in both.arms if arm.tune == "head"]
     assert [arm_columns(arm)["tune"] for arm in heads] == ["head", "head"]
     assert [labels(both)[arm.finetune] for arm in heads] == [
-        "standard from ssl head alone",
-        "at linf from ssl head alone",
+        "standard training, from SSL pre-training, linear fine-tuning",
+        "AT, l-inf, from SSL pre-training, linear fine-tuning",
     ]
     assert all("-head-" in arm.finetune for arm in heads)
     assert len({arm.pretrain for arm in both.arms}) == 1
@@ -183,14 +183,15 @@ def test_figures_and_findings_tell_the_head_alone_from_full_fine_tuning() -> Non
     ways = {"variant": ["at", "at_ssl_adv"], "norm": "linf", "init": ["random", "ssl"]}
     study = synthetic.study(seeds=[0, 1], arms=[ways, ways | {"tune": "head"}], evaluate={"eps": [0, 0.5, 1, 2]})
     made = synthetic.tables(study)
-    arms = name_arms(made["arms"])
+    arms = name_arms(made["arms"], study)
     assert arms["name"].nunique() == 8
     assert len(set(looks(arms).values())) == 8
     rows = with_names(made["robustness"], arms)
     assert rows.loc[is_plain_at(rows), "tune"].unique().tolist() == ["full"]
-    shown = panels(rows)
-    assert set().union(*(part["name"] for _, part in shown)) == set(arms["name"])
-    assert len(differences_to_at(rows, 0).query("name == 'at linf from ssl head alone'"))
+    groups = dict(questions(arms))
+    assert set().union(*groups.values()) == set(arms["name"])
+    assert len(groups["Linear fine-tuning"]) == 4
+    assert len(differences_to_at(rows, 0).query("name.str.endswith('linear fine-tuning')"))
     cells = from_tables(made["robustness"], pd.DataFrame(columns=list(tables.ALL_EXAMPLES)), made["arms"]).cells
     assert len(cells) == 4
     assert all(len(seeds) == 2 for seeds in cells.values()), "the head alone is not mistaken for another seed"

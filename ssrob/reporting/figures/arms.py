@@ -1,56 +1,59 @@
-"""Who is who in a figure: unique names of arms, their one order, and panels small enough to read."""
+"""Who is who in a figure: names of arms that are unique, their one order, and which of many a figure draws."""
 
+import re
 from typing import Any
 
 import pandas as pd
 
+from ssrob.config.study import Study
 from ssrob.formatting import NORMS
+from ssrob.planning.names import ArmColumns, arm_label
 from ssrob.storage.tables import ARM
 
 GROUP = [name for name in ARM if name not in ("arm", "seed")]  # what seeds of one arm share
-WAYS = (
-    "standard",
-    "ssl_standard",
-    "at",
-    "at_two",
-    "trades",
-    "at_ssl_clean",
-    "at_ssl_adv",
-    "at_ssl_attack_only",
-    "at_ssl_joint_clean",
-    "at_ssl_joint",
-    "at_ssl_separate",
-    "at_ssl_ensemble",
-    "trades_ssl_clean",
-    "trades_ssl_adv",
-    "trades_ssl_joint",
-)
-"""The order of the ways of training in every figure and table; ways of a study's own follow."""
-
-CONTROLS = ("at_two",)  # ways that are trained to be compared with, not for themselves
-CONTROL_SUFFIXES = ("_nograd", "_views")  # of the controls of a way: BatchNorm statistics alone, views as augmentation
-Panel = tuple[str, pd.DataFrame]  # what it shows, and its rows
-MOST_LINES = 8  # in one panel; more cannot be told apart
+CLAIMED = ("standard", "at", "at_ssl_clean", "at_ssl_adv", "at_ssl_joint")  # the variants that claims are about
+MOST_LINES = 6  # in one panel; more cannot be told apart
 
 
-def name_arms(arms: pd.DataFrame) -> pd.DataFrame:
-    """Return the arms in display order with a `name` for each, unique but for the seed; `arms` as `tables.ARMS`.
+def name_arms(arms: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Return the arms (`tables.ARMS`) in display order, with what figures need to know of each.
 
-    The name is the label, extended by what tells two arms of the same label apart.
+    Adds `name`, unique but for the seed: the label, extended by what tells two arms of the same label apart; and of
+    the variant `role`, `method` (itself, or what it is the control of) and `extends`.
     """
-    frame = arms.assign(name=arms["label"])
+    variants = study.variants
+    frame = arms.assign(name=arms["label"], role=arms["variant"].map(lambda name: variants[name].role))
+    frame["method"] = frame["variant"].map(lambda name: variants[name].control_of or name)
+    frame["extends"] = frame["method"].map(lambda name: variants[name].base or name)
     for column in ("init", "init_task", "norm", "task", "weight", "eps_scale", "budget"):
         groups = frame.drop_duplicates([*GROUP, "name"])
         twice = frame["name"].isin(groups.loc[groups["name"].duplicated(), "name"]) & frame[column].notna()
         frame.loc[twice, "name"] = frame["name"] + " · " + frame[column].map(_short)
-    return _in_order(frame).reset_index(drop=True)
+    return _in_order(frame, list(variants)).reset_index(drop=True)
+
+
+def relabelled(arms: pd.DataFrame, study: Study) -> pd.Series:
+    """Return the labels of arms from their columns, as `collect` writes them."""
+    several = len(set(arms["init_task"].dropna())) > 1
+    return pd.Series(
+        [
+            arm_label(
+                ArmColumns(**{name: None if pd.isna(row[name]) else row[name] for name in ArmColumns.model_fields}),
+                study,
+                init_task=row["init_task"] if several else None,
+            )
+            for row in arms.to_dict("records")
+        ],
+        index=arms.index,
+    )
 
 
 def with_names(frame: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
-    """Add `label` and `name` to the rows of a table that names arms by key; `arms` as `name_arms` returns them."""
+    """Add what `name_arms` knows to the rows of a table that names arms by key."""
     if unknown := sorted(set(frame["arm"]) - set(arms["arm"])):
         raise ValueError(f"arm {unknown[0]!r} is in a table of results but not in the table of arms")
-    return frame.merge(arms[["arm", "label", "name"]], on="arm", how="left", validate="many_to_one")
+    columns = ["arm", "label", "name", "role", "method", "extends"]
+    return frame.merge(arms[columns], on="arm", how="left", validate="many_to_one")
 
 
 def names_in(frame: pd.DataFrame, arms: pd.DataFrame) -> list[str]:
@@ -75,21 +78,23 @@ def _is_at(frame: pd.DataFrame) -> pd.Series:
 
 def is_control(frame: pd.DataFrame) -> pd.Series:
     """Tell which rows belong to controls: equal passes, no gradient, views alone, two supervised perturbations."""
-    variant = frame["variant"]
-    return frame["budget"].notna() | variant.str.endswith(CONTROL_SUFFIXES) | variant.isin(CONTROLS)
+    return frame["budget"].notna() | (frame["role"] != "method")
 
 
-def twin_of(variant: str) -> str:
-    """Return the way that a way is the control of, or itself."""
-    for suffix in CONTROL_SUFFIXES:
-        variant = variant.removesuffix(suffix)
-    return variant
+def short_names(names: list[str]) -> dict[str, str]:
+    """Leave norm and SSL weight out of names where all that have one share it: a figure says it once."""
+    short = {name: name for name in names}
+    for pattern in (rf", ({'|'.join(NORMS.values())})\b", r", w [\d.]+"):
+        if len({found[0] for name in names if (found := re.search(pattern, name))}) == 1:
+            without = {name: re.sub(pattern, "", text, count=1) for name, text in short.items()}
+            short = without if len(set(without.values())) == len(names) else short
+    return short
 
 
 def trained_on(frame: pd.DataFrame) -> str:
-    """Return ", trained on l2" for a title when the rows share one training norm, otherwise nothing."""
+    """Return "trained on l2" when the rows share one training norm, otherwise nothing."""
     norms = list(dict.fromkeys(frame["norm"].dropna()))
-    return f", trained on {NORMS[norms[0]]}" if len(norms) == 1 else ""
+    return f"trained on {NORMS[norms[0]]}" if len(norms) == 1 else ""
 
 
 def main_value(frame: pd.DataFrame, column: str) -> Any:
@@ -98,54 +103,58 @@ def main_value(frame: pd.DataFrame, column: str) -> Any:
     return None if arms.empty else arms.mode().iloc[0]
 
 
-def panels(frame: pd.DataFrame) -> list[Panel]:
-    """Split named rows into panels: one per training norm, and where that is too much to read, one per question.
+def main_arms(frame: pd.DataFrame, most: int = MOST_LINES) -> list[str]:
+    """Return the names of at most `most` arms that stand for the study: the methods in its usual setting.
 
-    The questions vary one thing at a time: the way of training, its base, the initialisation, the SSL task, its weight;
-    controls have a panel of their own. Arms trained without a perturbation stand beside every norm; every arm stands in
-    at least one panel, and the first has the study's main comparison.
+    Methods based on adversarial training come first, those that claims name before others; controls, TRADES, other
+    tasks, weights and initialisations follow only while there is room.
     """
-    return [(_join(told, question), rows) for told, part in _by_norm(frame) for question, rows in _questions(part)]
+    groups = frame.drop_duplicates("name")
+    usual = pd.concat([_usual(groups, name) for name in ("init", "task", "weight", "tune")], axis=1).all(axis=1)
+    order = pd.DataFrame(
+        {
+            "frontier": is_frontier(groups),
+            "control": is_control(groups),
+            "unusual": ~usual,
+            "other base": ~groups["extends"].isin(["at", "standard"]),
+            "standard with ssl": (groups["extends"] == "standard") & (groups["variant"] != "standard"),
+            "no claim": ~groups["variant"].isin(CLAIMED),
+        }
+    )
+    chosen = set(groups.loc[order.sort_values(list(order.columns), kind="stable").index[:most], "name"])
+    return [name for name in groups["name"] if name in chosen]
 
 
-def main_panels(frame: pd.DataFrame) -> list[Panel]:
-    """Return the first panel of each training norm: its main comparison, or all where that is not too much to read."""
-    firsts = [(told, _questions(part)[0]) for told, part in _by_norm(frame)]
-    return [(_join(told, question), rows) for told, (question, rows) in firsts]
+def questions(frame: pd.DataFrame) -> list[tuple[str, list[str]]]:
+    """Group arms by what they vary, each once: (question, names), by training norm where there are several.
 
-
-def _by_norm(frame: pd.DataFrame) -> list[Panel]:
-    norms = list(dict.fromkeys(frame["norm"].dropna()))
-    if len(norms) < 2:
-        return [("", frame)]
-    return [(f"trained on {NORMS[norm]}", frame[(frame["norm"] == norm) | frame["norm"].isna()]) for norm in norms]
-
-
-def _questions(frame: pd.DataFrame) -> list[Panel]:
-    frontier = is_frontier(frame)
-    if frame.loc[~frontier, "name"].nunique() <= MOST_LINES:
-        return [("", frame)]
-    usual = {column: _usual(frame, column) for column in ("init", "task", "weight", "tune")}
-    control, trades = is_control(frame), frame["variant"].str.startswith("trades_")
-    full = usual["tune"] & ~control
-    main = usual["init"] & usual["task"] & usual["weight"] & full
-    differs = {
-        "on TRADES": main & trades,
-        "by initialisation": ~usual["init"] & full,
-        "by SSL task": ~usual["task"] & full,
-        "by SSL weight": ~usual["weight"] & usual["init"] & usual["task"] & full,
-        "controls": control & usual["tune"],
+    The first group of a norm has the methods in the usual setting, with plain AT and its frontier.
+    """
+    groups = frame.drop_duplicates("name")
+    usual = {column: _usual(groups, column) for column in ("init", "task", "weight", "tune")}
+    tests = {
+        "Controls": is_control(groups),
+        "Linear fine-tuning": ~usual["tune"],
+        "Initialisation": ~usual["init"],
+        "SSL task": ~usual["task"],
+        "SSL weight": ~usual["weight"],
+        "TRADES": groups["extends"] == "trades",
+        "Plain AT, other eps": is_frontier(groups),
     }
-    found = [("by way of training", frame[main & ~trades])] if (main & ~trades).any() else []
-    for told, others in differs.items():
-        ways = {"at", *frame.loc[others, "variant"].map(twin_of)} | ({"trades"} if (others & trades).any() else set())
-        if others.any():
-            found.append((told, frame[main & frame["variant"].isin(ways) & ~frontier | others]))
-    heads = frame[~usual["tune"]]
-    if len(heads):
-        beside = usual["tune"] & frame["variant"].isin(set(heads["variant"])) & frame["init"].isin(set(heads["init"]))
-        found.append(("by what is fine-tuned", frame[beside & ~frontier | ~usual["tune"]]))
-    return found
+    kind = pd.Series("Methods", index=groups.index)
+    for title, test in reversed(tests.items()):
+        kind = kind.mask(test, title)
+    several = len(set(groups["norm"].dropna())) > 1
+    found: dict[str, list[str]] = {}
+    for norm in [*dict.fromkeys(groups["norm"].dropna()), None]:
+        own = groups["norm"].isna() if norm is None else groups["norm"] == norm
+        for title in ("Methods", *reversed(tests)):
+            names = list(groups.loc[own & (kind == title), "name"])
+            heading = "Without a perturbation" if norm is None else title
+            suffix = f", trained on {NORMS[norm]}" if several and norm else ""
+            if names:
+                found.setdefault(heading + suffix, []).extend(names)
+    return list(found.items())
 
 
 def _usual(frame: pd.DataFrame, column: str) -> pd.Series:
@@ -155,24 +164,19 @@ def _usual(frame: pd.DataFrame, column: str) -> pd.Series:
     return (frame[column] == main) | frame[column].isna()
 
 
-def _join(*parts: str) -> str:
-    return " · ".join(part for part in parts if part)
-
-
 def _short(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else NORMS.get(str(value), str(value))
 
 
-def _in_order(frame: pd.DataFrame) -> pd.DataFrame:
-    """Sort by norm, init (random first), way, eps, task and weight; seeds last."""
+def _in_order(frame: pd.DataFrame, variants: list[str]) -> pd.DataFrame:
+    """Sort by norm, init (random first), variant, eps, task and weight; seeds last."""
     inits = ["random", *(name for name in dict.fromkeys(frame["init"]) if name != "random")]
-    ways = [*WAYS, *(name for name in dict.fromkeys(frame["variant"]) if name not in WAYS)]
     rank = pd.DataFrame(
         {
             "norm": frame["norm"].map({"linf": 1, "l2": 2}).fillna(0),
             "init": frame["init"].map(inits.index),
             "init_task": frame["init_task"].fillna(""),
-            "variant": frame["variant"].map(ways.index),
+            "variant": frame["variant"].map(variants.index),
             "budget": frame["budget"].fillna(""),
             "eps_scale": frame["eps_scale"],
             "task": frame["task"].fillna(""),

@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ssrob.formatting import NORMS, eps_text
+from ssrob.formatting import NORMS, eps_text, percent
+from ssrob.reporting.data import ReportData
+from ssrob.reporting.figures.arms import is_frontier, main_arms, short_names
 from ssrob.reporting.figures.heatmaps import heatmap
-from ssrob.reporting.figures.style import Looks, new_figure, styled
+from ssrob.reporting.figures.style import new_figure, styled
 
 MOST_CLASSES = 20  # more columns cannot be read
 
@@ -34,31 +36,40 @@ def class_accuracies(examples: pd.DataFrame, eps: float) -> pd.DataFrame:
 
 
 @styled
-def per_class(accuracies: pd.DataFrame, looks: Looks, classes: Sequence[str], norm: str, eps: float) -> Figure:
-    """Draw a map of clean and one of robust accuracy, arms by classes; rows as `class_accuracies` returns them.
+def per_class(data: ReportData) -> Figure | None:
+    """Draw a map of clean and one of robust accuracy, arms by classes.
 
     With more than `MOST_CLASSES` classes, those of least and of most robust accuracy over all arms are drawn.
     """
-    names = [name for name in looks if name in set(accuracies["name"])]
+    arms = data.arms[~is_frontier(data.arms) & data.arms["budget"].isna()]
+    rows = data.examples[(data.examples["eval_norm"] == data.norm) & data.examples["arm"].isin(set(arms["arm"]))]
+    if rows.empty or rows["class"].nunique() < 2:
+        return None
+    accuracies, classes = class_accuracies(rows, data.eps), data.classes
+    names = main_arms(arms[arms["arm"].isin(set(rows["arm"]))])
     shown = shown_classes(accuracies)
-    titles = [classes[label] if label < len(classes) else str(label) for label in shown]
-    note = f"Mean over seeds, about {accuracies['n'].mean():.0f} test images per class and seed."
-    note += f" Robust: under every attack at {NORMS[norm]} eps = {eps_text(eps)}."
+    titles = [_name(label, classes) for label in shown]
+    note = f"Per cent, mean over seeds, about {accuracies['n'].mean():.0f} test images per class and seed."
+    note += f" Robust: under every attack at {NORMS[data.norm]} eps = {eps_text(data.eps)}."
     left_out = accuracies["class"].nunique() - len(shown)
     note += f" {left_out} classes between the least and the most robust ones are left out." if left_out else ""
     wide = 3.0 + 2 * 0.42 * len(shown)
-    figure = new_figure("Accuracy by class (per cent)", note, max(8.0, wide), 2.2 + 0.25 * len(names))
+    means = accuracies.groupby("class")["robust"].mean()
+    low, high = (_name(int(str(i)), classes) for i in (means.idxmin(), means.idxmax()))
+    title = f"Least robust class: {low} ({percent(means.min())} over all arms), most: {high} ({percent(means.max())})"
+    figure = new_figure(title, note, max(8.0, wide), 2.2 + 0.25 * len(names))
     axes = figure.subplots(1, 2, sharey=True)
     for ax, what in zip(axes, ("clean", "robust"), strict=True):
         cells = accuracies.pivot_table(index="name", columns="class", values=what).reindex(index=names, columns=shown)
-        heatmap(ax, cells)
-        ax.set_xticklabels(
-            titles,
-            rotation=40 if max(map(len, titles)) > 2 else 0,
-            ha="right" if max(map(len, titles)) > 2 else "center",
-        )
+        heatmap(ax, cells.rename(index=short_names(names)))
+        long = max(map(len, titles)) > 2
+        ax.set_xticks(range(len(titles)), titles, rotation=40 if long else 0, ha="right" if long else "center")
         ax.set_title(what)
     return figure
+
+
+def _name(label: int, classes: Sequence[str]) -> str:
+    return classes[label] if label < len(classes) else str(label)
 
 
 def shown_classes(accuracies: pd.DataFrame) -> list[int]:

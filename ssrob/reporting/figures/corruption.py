@@ -3,9 +3,13 @@
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
+from ssrob.formatting import percent
 from ssrob.registry.corruptions import BENCHMARK, families
-from ssrob.reporting.figures.style import Look, Looks, new_figure, per_cent, styled
+from ssrob.reporting.data import ReportData
+from ssrob.reporting.figures.arms import main_arms, short_names
+from ssrob.reporting.figures.style import Look, new_figure, per_cent, styled
 from ssrob.reporting.figures.summary import interval_words, over_seeds, wilson
 
 
@@ -24,25 +28,36 @@ def corruption_means(corruptions: pd.DataFrame) -> pd.DataFrame:
 
 
 @styled
-def corruption_families(means: pd.DataFrame, looks: Looks) -> Figure:
-    """Draw accuracy by arm for each family and for all; rows as `corruption_means` returns them."""
-    names = [name for name in looks if name in set(means["name"])]
+def corruption_families(data: ReportData) -> Figure | None:
+    """Draw accuracy of the study's main arms for each family and for all."""
+    rows = data.corruptions
+    means = rows if rows.empty else corruption_means(rows)
+    if means.empty:
+        return None
+    names = main_arms(rows)
     groups = [group for group in [*families(), "all"] if group in set(means["group"])]
     kinds = means.drop_duplicates("group").set_index("group")["kinds"]
     note = interval_words(means, ["name", "group"]) + " Mean over the corruptions of a family and their severities."
-    figure = new_figure("Accuracy on natural corruptions by family", note, 11.0, 1.7 + 0.25 * len(names))
+    figure = new_figure(_title(means, names), note, 11.0, 1.7 + 0.3 * len(names))
     axes = figure.subplots(1, len(groups), squeeze=False, sharex=True, sharey=True)[0]
     for group, ax in zip(groups, axes, strict=True):
         summary = over_seeds(means[means["group"] == group], ["name"]).set_index("name")
         for place, name in enumerate(names):
             if name in summary.index:
-                _dot(ax, summary.loc[[name]].iloc[0], place, looks[name])
+                _dot(ax, summary.loc[[name]].iloc[0], place, data.looks[name])
         ax.set_title(f"all {kinds[group]}" if group == "all" else f"{group} ({kinds[group]})", fontweight="bold")
         per_cent(ax.xaxis)
+        ax.xaxis.set_major_locator(MaxNLocator(3))
         ax.tick_params(axis="y", length=0)
-    axes[0].set_yticks(range(len(names)), names)
+    short = short_names(names)
+    axes[0].set_yticks(range(len(names)), [short[name] for name in names])
     axes[0].set_ylim(len(names) - 0.5, -0.5)
     return figure
+
+
+def _title(means: pd.DataFrame, names: list[str]) -> str:
+    overall = means[(means["group"] == "all") & means["name"].isin(names)].groupby("name")["accuracy"].mean()
+    return f"On corrupted images {overall.idxmax()} is right most often: {percent(overall.max())}"
 
 
 def _dot(ax: Axes, summary: pd.Series, place: int, look: Look) -> None:

@@ -8,8 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ssrob.formatting import NORMS
-from ssrob.reporting.figures.arms import trained_on
+from ssrob.formatting import NORMS, signed
+from ssrob.reporting.data import ReportData
+from ssrob.reporting.figures.arms import is_frontier, main_arms, short_names
 from ssrob.reporting.figures.style import FAINT, INK, MUTED, Look, Looks, new_figure, per_cent, styled
 
 QUANTILES = [f"cosine_q{q:02d}" for q in (5, 25, 50, 75, 95)]
@@ -22,14 +23,18 @@ ATTACKS = {  # image set -> what it is called, marker, colour
 
 
 @styled
-def diagnosis(diagnostics: pd.DataFrame, looks: Looks) -> Figure:
-    """Draw cosines and transfer, a block per SSL task; rows as `tables.DIAGNOSTICS` with names."""
+def diagnosis(data: ReportData) -> Figure | None:
+    """Draw cosines and transfer of the study's main arms, a block per SSL task."""
+    rows, looks = data.diagnostics, data.looks
+    rows = rows[~is_frontier(rows) & rows["budget"].isna()]
+    if rows.empty:
+        return None
+    diagnostics = rows[rows["name"].isin(main_arms(rows))]
     tasks = sorted(set(diagnostics["ssl_task"]))
     parts = [in_rows(diagnostics[diagnostics["ssl_task"] == task], looks) for task in tasks]
     heights = [0.9 + 0.27 * len(part) for part in parts]
-    figure = new_figure(
-        f"What both losses share{trained_on(diagnostics)}", _note(diagnostics), 11.0, 1.6 + sum(heights)
-    )
+    figure = new_figure(_title(diagnostics), _note(diagnostics), 11.0, 1.6 + sum(heights))
+    short = short_names(list(dict.fromkeys(diagnostics["name"])))
     grid = figure.subplots(len(tasks), 4, squeeze=False, sharey="row", height_ratios=heights)
     for task, part, axes in zip(tasks, parts, grid, strict=True):
         rows = diagnostics[diagnostics["ssl_task"] == task]
@@ -40,11 +45,22 @@ def diagnosis(diagnostics: pd.DataFrame, looks: Looks) -> Figure:
         axes[2].set_title("class accuracy")
         _transfer(axes[3], rows, part, "ssl_accuracy")
         axes[3].set_title(f"{task} accuracy")
-        axes[0].set_yticks(range(len(part)), [f"{name}, own head" if head == "own" else name for name, head in part])
+        axes[0].set_yticks(
+            range(len(part)), [short[name] + (", own head" if head == "own" else "") for name, head in part]
+        )
         axes[0].set_ylim(len(part) - 0.5, -0.5)
     handles = [Line2D([], [], label=told, **_marker(mark, colour)) for told, mark, colour in ATTACKS.values()]
-    figure.legend(handles=handles, loc="outside upper right", ncols=4, fontsize=8)
+    figure.legend(handles=handles, loc="outside right upper", fontsize=8)
     return figure
+
+
+def _title(rows: pd.DataFrame) -> str:
+    """Say how alike the gradients of both losses are on clean images."""
+    clean = rows[(rows["images"] == "clean") & (rows["head"] == "fitted")].groupby("ssl_task")["cosine"].mean()
+    if clean.empty:
+        return "What both losses share"
+    span = " to ".join(dict.fromkeys((signed(clean.min(), 2), signed(clean.max(), 2))))
+    return f"Gradients of the SSL loss and of cross-entropy: mean cosine {span}"
 
 
 def in_rows(part: pd.DataFrame, looks: Looks) -> list[tuple[str, str]]:

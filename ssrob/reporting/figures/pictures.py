@@ -10,8 +10,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ssrob.formatting import NORMS, eps_text
+from ssrob.reporting.data import ReportData
+from ssrob.reporting.figures.arms import is_frontier, main_arms, short_names
 from ssrob.reporting.figures.style import INK, MUTED, new_figure, styled
 
+MOST_IMAGES = 6
 RIGHT, WRONG = "#00795a", "#b84600"  # the palette's green and vermilion, darkened for small text
 Sample = Mapping[str, Any]
 
@@ -30,22 +33,28 @@ def in_norm(arrays: Mapping[str, Any], norm: str) -> dict[str, Any] | None:
 
 
 @styled
-def adversarial_examples(samples: Mapping[str, Sample], classes: Sequence[str] = (), most: int = 6) -> Figure:
-    """Draw the first `most` images: a row of clean ones, then per arm perturbations and adversarial images.
+def adversarial_examples(data: ReportData) -> Figure | None:
+    """Draw a few images: a row of clean ones, then per main arm perturbations and adversarial images.
 
-    samples: arm name -> clean, adversarial (M, C, H, W) in [0, 1], C in {1, 3}; label, predicted_clean,
+    `data.samples`: arm label -> clean, adversarial (M, C, H, W) in [0, 1], C in {1, 3}; label, predicted_clean,
     predicted_adversarial (M,); eps ([0, 1] pixel units), norm. classes: their names, if known.
     Perturbations are drawn as 0.5 + d / (2 max |d|).
     """
+    arms = data.arms[~is_frontier(data.arms) & data.arms["budget"].isna()]
+    arms = arms[((arms["norm"] == data.norm) | arms["norm"].isna()) & arms["label"].isin(set(data.samples))]
+    labels = dict(zip(arms["name"], arms["label"], strict=True))
+    found = {name: in_norm(data.samples[labels[name]], data.norm) for name in main_arms(arms)} if len(arms) else {}
+    samples, classes = {name: each for name, each in found.items() if each is not None}, data.classes
+    if not samples:
+        return None
     first = next(iter(samples.values()))
-    count = min(most, len(first["label"]))
+    count = min(MOST_IMAGES, len(first["label"]))
     note = "Perturbations are scaled to be seen: grey is no change, and each is stretched to its own largest change."
     note += " Grey all over: no perturbation within eps changed the class, or it was wrong without one. Below each:"
     note += " ✓ still right, → the class it is taken for, or ✗ what it is taken for without a perturbation, too."
     note += " The attacks are those of the preset `fast`, whatever the sweeps were made with."
-    figure = new_figure(
-        "What the attack adds, and what the models then see", note, 11.0, 1.1 + 1.0 * (len(samples) + 1)
-    )
+    figure = new_figure(_title(samples), note, 11.0, 1.1 + 1.0 * (len(samples) + 1))
+    short = short_names(list(samples))
     pairs = figure.subplots(len(samples) + 1, 3 * count - 1, squeeze=False, width_ratios=([1, 1, 0.12] * count)[:-1])
     for gap in pairs[:, 2::3].ravel():
         gap.axis("off")
@@ -57,8 +66,15 @@ def adversarial_examples(samples: Mapping[str, Sample], classes: Sequence[str] =
     for (name, sample), axes in zip(samples.items(), grid[1:], strict=True):
         if not np.array_equal(sample["label"][:count], first["label"][:count]):
             raise ValueError(f"example images of {name!r} are not those of {next(iter(samples))!r}")
-        _arm_row(axes, name, sample, classes, count)
+        _arm_row(axes, short[name], sample, classes, count)
     return figure
+
+
+def _title(samples: Mapping[str, Sample]) -> str:
+    """Count the images that are still recognised under attack."""
+    right = [int(np.sum(each["predicted_adversarial"] == each["label"])) for each in samples.values()]
+    total = len(next(iter(samples.values()))["label"])
+    return f"What the attack adds: of {total} images, {min(right)} to {max(right)} are still recognised"
 
 
 def _class(label: Any, classes: Sequence[str]) -> str:

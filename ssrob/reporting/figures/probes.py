@@ -4,7 +4,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ssrob.formatting import NORMS
+from ssrob.formatting import NORMS, percent
+from ssrob.reporting.data import ReportData
 from ssrob.reporting.figures.style import FAINT, INK, new_figure, per_cent, styled
 from ssrob.reporting.figures.training import name_pretrainings
 
@@ -22,16 +23,25 @@ def probe_rows(probes: pd.DataFrame) -> pd.DataFrame:
     return grouped.agg(**told, seeds=("seed", "nunique"), n=("n", "min")).reset_index()
 
 
+def _title(rows: pd.DataFrame) -> str:
+    """Say what the linear probe reads from pre-trained and from untrained features of clean images."""
+    linear = rows[(rows["probe"] == "linear") & (rows["eval_norm"] == "")].groupby("features")["accuracy"].mean()
+    before, after = (percent(linear.get(name)) for name in ("untrained", "pretrained"))
+    return f"Linear probe on clean images: {after} after pre-training, {before} untrained"
+
+
 @styled
-def probe_accuracies(probes: pd.DataFrame) -> Figure:
-    """Draw both probes by pre-training; hollow: the same network before any training; rows as `tables.PROBES`."""
-    rows = probe_rows(probes)
+def probe_accuracies(data: ReportData) -> Figure | None:
+    """Draw both probes by pre-training; hollow: the same network before any training."""
+    if data.probes.empty:
+        return None
+    rows = probe_rows(data.probes)
     names = list(dict.fromkeys(rows["pretraining"]))
     norms = [norm for norm in ("", *NORMS) if norm in set(rows["eval_norm"])]
     note = f"n = {int(rows['n'].min())} validation images; mean over seeds, line: range. Hollow: the same network,"
     note += " untrained."
     note += " Attacked: right where neither PGD on the linear probe nor on kNN misleads, at the reference eps."
-    figure = new_figure("What the pre-trained features hold", note, 11.0, 1.7 + 0.5 * len(names))
+    figure = new_figure(_title(rows), note, 11.0, 1.7 + 0.5 * len(names))
     axes = figure.subplots(1, len(norms), squeeze=False, sharey=True)[0]
     for norm, ax in zip(norms, axes, strict=True):
         for row in rows[rows["eval_norm"] == norm].to_dict("records"):
@@ -51,5 +61,5 @@ def probe_accuracies(probes: pd.DataFrame) -> Figure:
     axes[0].set_ylim(len(names) - 0.5, -0.5)
     handles = [Line2D([], [], color=c, marker=m, linestyle="none", label=told) for m, c, told in MARKS.values()]
     handles.append(Line2D([], [], color=INK, marker="o", linestyle="none", markerfacecolor="white", label="untrained"))
-    figure.legend(handles=handles, loc="outside upper right", ncols=3, fontsize=8.5)
+    figure.legend(handles=handles, loc="outside right upper", fontsize=8.5)
     return figure

@@ -4,14 +4,17 @@ Colours: Okabe & Ito (2008) with the yellow darkened for white paper, then Tol's
 """
 
 import functools
+import io
+import re
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
@@ -19,11 +22,16 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
+from PIL import Image
+from scipy.optimize import isotonic_regression
 
 from ssrob.formatting import NORMS, eps_text
-from ssrob.reporting.figures.arms import is_control, is_frontier, main_value, twin_of
+from ssrob.reporting.figures.arms import is_control, is_frontier, main_value, short_names
 
 INK, MUTED, FAINT = "#1f2328", "#5f6670", "#d9dce1"
+LARGEST_SVG = 150_000  # characters; a larger figure is kept as a bitmap
+_TAG = re.compile(r"<[^>]+>")
+_NUMBER = re.compile(r"(?<![\w#.])-?\d+\.\d{2,}")  # drawn at 72 per inch: a tenth is not seen
 Colour = tuple[float, float, float]
 Dashes = tuple[int, tuple[float, ...]]
 
@@ -84,7 +92,8 @@ _RC: dict[Any, Any] = {
     "figure.titleweight": "bold",
     "savefig.dpi": 150,
     "svg.hashsalt": "ssrob",  # the same figure gives the same bytes
-    "svg.fonttype": "path",  # looks the same where a font is missing
+    "svg.fonttype": "none",  # text stays text: small, to be searched, and drawn in the reader's font
+    "font.family": ["DejaVu Sans"],
 }
 
 
@@ -119,49 +128,49 @@ class Look:
 
 
 Looks = dict[str, Look]
+T = TypeVar("T")
 
 
 def looks(arms: pd.DataFrame) -> Looks:
     """Give every arm its look by name; `arms` as `arms.name_arms` returns them.
 
-    The way of training gives colour and marker; init, task and what was fine-tuned the dashes and the marker's filling;
-    a smaller or larger weight than usual a lighter or darker shade. Controls are pale, with dashes of their own.
+    The method gives colour and marker; init, task and what was fine-tuned the dashes and the marker's filling; a
+    smaller or larger weight than usual a lighter or darker shade. Controls are pale, with dashes of their own.
     """
     groups = arms.drop_duplicates("name")
     tasks = groups["task"].fillna(groups["init_task"]).fillna(main_value(groups, "task"))
     kinds = list(dict.fromkeys(zip(groups["init"], tasks, groups["tune"], strict=True)))
     kinds.sort(key=lambda kind: (kind[2] != "full", kind[0] != "random", kind[1] != main_value(groups, "task")))
     budgets = list(dict.fromkeys(groups["budget"].dropna()))
-    own = [name for name in dict.fromkeys(groups["variant"]) if _core(name) not in _COLOURS]
+    unknown = [name for name in dict.fromkeys(groups["method"]) if _core(name) not in _COLOURS]
     found = {}
     for row, task, thin, control in zip(
         groups.to_dict("records"), tasks, is_frontier(groups), is_control(groups), strict=True
     ):
-        variant = str(row["variant"])
-        colour, marker = _COLOURS.get(_core(variant)) or _SPARE[own.index(variant) % len(_SPARE)]
+        method = str(row["method"])
+        colour, marker = _COLOURS.get(_core(method)) or _SPARE[unknown.index(method) % len(_SPARE)]
         kind = min(kinds.index((row["init"], task, row["tune"])), len(_DASHES) - 1)
         budget = budgets.index(row["budget"]) if isinstance(row["budget"], str) else 0
         shade = 0.2 + 0.4 * float(row["eps_scale"]) if thin else _shade(groups, row["weight"])
         shaded = _shaded(colour, min(shade, 0.75))
-        look = Look(
+        found[str(row["name"])] = Look(
             colour=shaded,
             dashes=_CONTROL_DASHES if control else _DASHES[kind],
             marker=_BUDGETS[(budget - 1) % len(_BUDGETS)] if budget else marker,
-            fill="full" if variant.startswith("trades") else _FILLS[kind],
-            face=_face(variant, shaded, control=bool(control), kind=kind),
+            fill="full" if row["extends"] == "trades" else _FILLS[kind],
+            face=_face(row, shaded, control=bool(control), kind=kind),
             thin=bool(thin),
         )
-        found[str(row["name"])] = look
     return found
 
 
-def _face(variant: str, colour: Colour, *, control: bool, kind: int) -> Colour:
+def _face(row: Mapping[Any, Any], colour: Colour, *, control: bool, kind: int) -> Colour:
     """Return what fills a marker; what has no filling left of its own, as of a sixth init or task, is pale, too."""
-    if variant.startswith("trades"):
+    if row["extends"] == "trades":
         return to_rgb("white")
-    if variant.endswith("_nograd") or kind == len(_FILLS) - 1:
+    if row["role"] == "no_gradient" or kind == len(_FILLS) - 1:
         return _shaded(colour, 0.65)
-    if variant.endswith("_views"):
+    if row["role"] == "views":
         return to_rgb(FAINT)
     return to_rgb("white") if control else colour
 
@@ -175,11 +184,11 @@ def context() -> Iterator[None]:
         yield
 
 
-def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+def styled(draw: Callable[..., T]) -> Callable[..., T]:
     """Draw a figure in the project's style."""
 
     @functools.wraps(draw)
-    def wrapper(*args: Any, **kwargs: Any) -> Figure:
+    def wrapper(*args: Any, **kwargs: Any) -> T:
         with context():
             return draw(*args, **kwargs)
 
@@ -196,8 +205,14 @@ def new_figure(title: str, note: str, width: float, height: float) -> Figure:
 
 
 def per_cent(axis: Any) -> None:
-    """Write an axis of shares 0..1 in per cent."""
-    axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.4g} %"))
+    """Write an axis of shares 0..1 in per cent, with no tick outside."""
+    axis.set_major_formatter(
+        FuncFormatter(lambda share, _: f"{100 * share:.4g} %" if -1e-9 <= share <= 1 + 1e-9 else "")
+    )
+
+
+def _per_cent_label(share: float, _: object) -> str:
+    return f"{100 * share:.4g} %" if -1e-9 <= share <= 1 + 1e-9 else ""
 
 
 def eps_axis(axes: Axes, norm: str, multiples: list[float], reference: float) -> None:
@@ -212,35 +227,75 @@ def eps_axis(axes: Axes, norm: str, multiples: list[float], reference: float) ->
     axes.set_xlabel(f"{NORMS[norm]} perturbation eps ({unit})")
 
 
-def legend_beside(axes: Axes, entries: Looks, title: str = "", *, points: bool = False) -> None:
-    """Write a legend of lines or points into an empty axes of its own, so that it covers no data."""
+def legend_beside(axes: Axes, entries: Looks, *, points: bool = False) -> None:
+    """Write a legend of a few lines or points into an empty axes of its own, so that it covers no data."""
     axes.axis("off")
-    handles = [
-        Line2D([], [], label=name, **(look.point() if points else look.line())) for name, look in entries.items()
-    ]
-    if handles:
-        axes.legend(handles=handles, loc="center left", borderaxespad=0, handlelength=3, title=title, alignment="left")
+    short = short_names(list(entries))
+    drawn = [(short[name], look.point() if points else look.line()) for name, look in entries.items()]
+    handles = [Line2D([], [], label=textwrap.fill(name, 30), **look) for name, look in drawn]
+    axes.legend(handles=handles, loc="center left", borderaxespad=0, handlelength=1 if points else 3)
 
 
-def save(figure: Figure, folder: Path, name: str) -> dict[str, Path]:
-    """Write a figure as SVG and PNG, with the same bytes for the same figure; returns the paths by format."""
+def label_lines(axes: Axes, ends: Mapping[str, float], entries: Looks) -> None:
+    """Write names at the right ends of lines, `ends` their heights, moved apart so that none covers another."""
+    short = short_names(list(ends))
+    low, high = axes.get_ylim()
+    inches = axes.bbox.height / axes.figure.dpi * 0.8  # about the height of the axes: the layout is not settled yet
+    gap = 0.17 / inches * (high - low)
+    for name, y in _apart(dict(sorted(ends.items(), key=lambda item: item[1])), gap, low, high).items():
+        axes.annotate(
+            short[name],
+            (1.0, (ends[name] - low) / (high - low)),
+            (14, (y - low) / (high - low)),
+            xycoords="axes fraction",
+            textcoords=("offset points", "axes fraction"),
+            va="center",
+            fontsize=8.5,
+            color=_shaded(entries[name].colour, -0.25),
+            arrowprops={"arrowstyle": "-", "color": entries[name].colour, "linewidth": 0.7, "relpos": (0, 0.5)},
+            annotation_clip=False,
+        )
+
+
+def _apart(ends: dict[str, float], gap: float, low: float, high: float) -> dict[str, float]:
+    """Move heights in ascending order apart by at least `gap`, as little as possible, within low and high."""
+    steps = gap * np.arange(len(ends))
+    places = isotonic_regression(np.array(list(ends.values())) - steps).x
+    places = np.clip(places, low, max(low, high - steps[-1])) + steps
+    return dict(zip(ends, map(float, places), strict=True))
+
+
+def save(figure: Figure, folder: Path, name: str) -> Path:
+    """Write a figure as SVG with the same bytes for the same figure, as a bitmap where that is smaller; the path."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = {"svg": folder / f"{name}.svg", "png": folder / f"{name}.png"}
-    with context():
-        figure.draw_without_rendering()
-        figure.set_layout_engine(
-            "none"
-        )  # the layout is settled; finding it again for each format takes most of the time
-        figure.savefig(paths["svg"], metadata={"Date": None, "Creator": None})
-        figure.savefig(paths["png"], metadata={"Software": None})
-    return paths
+    vector, bitmap = folder / f"{name}.svg", folder / f"{name}.png"
+    vector.unlink(missing_ok=True)
+    bitmap.unlink(missing_ok=True)
+    with context(), io.StringIO() as text:
+        engine = figure.get_layout_engine()
+        assert engine is not None
+        engine.execute(figure)
+        figure.set_layout_engine("none")  # the layout is settled; finding it again takes most of the time
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+        small = _TAG.sub(lambda tag: _NUMBER.sub(_rounded, tag[0]), text.getvalue())
+        if len(small) <= LARGEST_SVG:
+            vector.write_text(small, encoding="utf-8")
+            return vector
+        figure.savefig(bitmap, metadata={"Software": None})
+    few = Image.open(bitmap).convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few.save(bitmap, optimize=True)  # a third of the size; thin lines keep their colours
+    return bitmap
 
 
-def _core(variant: str) -> str:
-    """Return the part of a way's name that decides its colour: without the base and a control's suffix."""
-    variant = twin_of(variant)
-    stripped = variant.removeprefix("at_").removeprefix("trades_")
-    return stripped if stripped.startswith("ssl_") and not variant.startswith("ssl_") else variant
+def _rounded(found: re.Match[str]) -> str:
+    value = float(found[0])
+    return f"{value:.2f}" if abs(value) < 1 else f"{value:.1f}".removesuffix(".0")
+
+
+def _core(method: str) -> str:
+    """Return the part of a method's name that decides its colour: without what it is based on."""
+    stripped = method.removeprefix("at_").removeprefix("trades_")
+    return stripped if stripped.startswith("ssl_") and not method.startswith("ssl_") else method
 
 
 def _shade(groups: pd.DataFrame, weight: float | None) -> float:

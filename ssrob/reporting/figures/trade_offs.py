@@ -5,9 +5,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ssrob.formatting import NORMS
-from ssrob.reporting.figures.arms import is_frontier, is_plain_at
-from ssrob.reporting.figures.style import MUTED, Looks, legend_beside, new_figure, per_cent, styled
+from ssrob.formatting import NORMS, percent
+from ssrob.reporting.data import ReportData
+from ssrob.reporting.figures.arms import is_frontier, is_plain_at, main_arms
+from ssrob.reporting.figures.style import FAINT, MUTED, Looks, legend_beside, new_figure, per_cent, styled
 from ssrob.reporting.figures.summary import interval_words, over_seeds
 
 SHORTEST = 0.05  # of an axis of accuracies: less would draw two alike models far apart
@@ -26,34 +27,46 @@ def at_reference(robustness: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
 
 
 @styled
-def clean_against_robust(points: pd.DataFrame, looks: Looks) -> Figure:
-    """Draw robust over clean accuracy; rows as `at_reference` returns them."""
-    return _scatter(points, looks, "clean", "Clean against robust accuracy", "plain AT trained with another eps")
+def clean_against_robust(data: ReportData) -> Figure | None:
+    """Draw robust over clean accuracy at the reference eps, of the arms trained on the norm of the test."""
+    return _scatter(data, "clean", "Clean against robust accuracy", "plain AT trained with another eps")
 
 
 @styled
-def cost_against_robust(points: pd.DataFrame, looks: Looks) -> Figure:
-    """Draw robust accuracy over training cost; rows as `at_reference` returns them."""
-    line = "plain AT with more passes. Arms of the same cost stand side by side"
-    return _scatter(points, looks, "passes", "Robust accuracy against the cost of training", line)
+def cost_against_robust(data: ReportData) -> Figure | None:
+    """Draw robust accuracy over training cost."""
+    return _scatter(data, "passes", "Robust accuracy against the cost of training", "plain AT with more passes")
 
 
-def _scatter(points: pd.DataFrame, looks: Looks, x: str, title: str, line: str) -> Figure:
-    """Draw one row per norm, of the arms trained on it; a grey line joins what plain AT alone can reach."""
-    trained = points[(points["norm"] == points["eval_norm"]) & points[x].notna()]
-    norms = [norm for norm in NORMS if norm in set(trained["norm"])]
-    shown = [trained[trained["norm"] == norm] for norm in norms]
-    heights = [max(3.4, 0.8 + 0.2 * part["name"].nunique()) for part in shown]
+def _scatter(data: ReportData, x: str, title: str, line: str) -> Figure | None:
+    """Draw the main arms with their names, the others in grey; a grey line joins what plain AT alone can reach."""
+    rows = data.robustness
+    points = rows if rows.empty else at_reference(rows, data.arms)
+    trained = points[(points["norm"] == points["eval_norm"]) & points[x].notna()] if len(points) else points
+    if trained.empty or trained["name"].nunique() < 2:
+        return None
     note = f"{interval_words(trained, ['name', 'eval_norm'])} Grey line: {line}.{_left_out(points, x)}"
-    figure = new_figure(title, note, 9.5, 1.0 + sum(heights))
-    shape = {"width_ratios": [1, 0.62], "height_ratios": heights}
-    grid = figure.subplots(len(norms), 2, squeeze=False, gridspec_kw=shape)
-    for norm, part, axes in zip(norms, shown, grid, strict=True):
-        _points(axes[0], part, looks, x)
-        axes[0].set_ylabel(f"robust accuracy, {NORMS[norm]} at reference eps")
-        names = set(part["name"])
-        legend_beside(axes[1], {name: look for name, look in looks.items() if name in names}, points=True)
+    chosen = main_arms(trained)
+    if others := trained["name"].nunique() - len(chosen):
+        note += f" Grey: {others} other arms."
+    figure = new_figure(f"{title}: {_ahead(trained)}" if x == "clean" else title, note, 11.0, 4.4)
+    axes = figure.subplots(1, 2, width_ratios=[1, 0.36])
+    ax = axes[0]
+    _points(ax, trained, data.looks, x, chosen)
+    ax.set_ylabel(f"robust accuracy, {NORMS[data.norm]} at reference eps")
+    legend_beside(axes[1], {name: data.looks[name] for name in chosen}, points=True)
     return figure
+
+
+def _ahead(trained: pd.DataFrame) -> str:
+    """Count the arms that are better than plain AT in both accuracies."""
+    means = trained.groupby("name")[["clean", "accuracy"]].mean()
+    plain = trained.loc[is_plain_at(trained) & (trained["init"] == "random"), "name"].unique()
+    if len(plain) != 1:
+        return f"{len(means)} arms"
+    others = means[~means.index.isin(plain)]
+    ahead = int((others > means.loc[plain[0]]).all(axis=1).sum())
+    return f"{ahead} of {len(others)} arms are above plain AT in both"
 
 
 def _left_out(points: pd.DataFrame, x: str) -> str:
@@ -61,7 +74,7 @@ def _left_out(points: pd.DataFrame, x: str) -> str:
     rows = points[points["norm"].isna()]
     means = rows.groupby(["name", "eval_norm"], sort=False)[["clean", "accuracy"]].mean()
     told = [
-        f"{row['name']} {row['clean']:.1%} clean, {row['accuracy']:.1%} at {NORMS[row['eval_norm']]}"
+        f"{row['name']} {percent(row['clean'])} clean, {percent(row['accuracy'])} at {NORMS[row['eval_norm']]}"
         for row in means.reset_index().to_dict("records")
     ]
     words = f" Not drawn, trained without a perturbation: {'; '.join(told)}." if told else ""
@@ -69,19 +82,19 @@ def _left_out(points: pd.DataFrame, x: str) -> str:
     return words + (" Nor are arms pre-trained on other data, whose passes do not add up." if other else "")
 
 
-def _points(ax: Axes, part: pd.DataFrame, looks: Looks, x: str) -> None:
+def _points(ax: Axes, part: pd.DataFrame, looks: Looks, x: str, chosen: list[str]) -> None:
     middle = part.groupby("name")[x].mean()
     ends = over_seeds(part, ["name", "eps_scale"]).set_index("name").assign(x=middle)
-    aside = _side_by_side(ends["x"]) if x == "passes" else ends["x"]
     plain = part[(part["init"] == "random") & (part["variant"] == "at")]
     joined = plain[is_frontier(plain) | is_plain_at(plain)] if x == "clean" else plain[plain["eps_scale"] == 1]
     line = ends.loc[list(dict.fromkeys(joined["name"]))].sort_values("eps_scale" if x == "clean" else "x")
     ax.plot(line["x"], line["mean"], color=MUTED, linewidth=1, alpha=0.6, zorder=1)
-    for name, look in looks.items():
-        if name in ends.index:
-            row = ends.loc[name]
-            reach = [[row["mean"] - row["low"]], [row["high"] - row["mean"]]]
-            ax.errorbar([aside[name]], [row["mean"]], yerr=reach, elinewidth=1, label=name, **look.point())
+    others = ends.drop(index=chosen)
+    ax.plot(others["x"], others["mean"], "o", color=FAINT, markeredgecolor=MUTED, markersize=4, zorder=1.5)
+    for name in chosen:
+        row = ends.loc[name]
+        reach = [[row["mean"] - row["low"]], [row["high"] - row["mean"]]]
+        ax.errorbar([row["x"]], [row["mean"]], yerr=reach, elinewidth=1, label=name, **looks[name].point())
     per_cent(ax.yaxis)
     if x == "clean":
         spare = max(0.0, SHORTEST - float(np.ptp(ax.get_xlim()))) / 2
@@ -91,11 +104,3 @@ def _points(ax: Axes, part: pd.DataFrame, looks: Looks, x: str) -> None:
     else:
         ax.set_xlim(0, None)
         ax.set_xlabel("training cost: network passes per training image, pre-training included")
-
-
-def _side_by_side(x: pd.Series) -> pd.Series:
-    """Move marks of the same x apart, by a hundredth of the axis each: arms of one way cost the same."""
-    place = x.groupby(x.round(6)).cumcount()
-    count = x.groupby(x.round(6)).transform("count")
-    moved: pd.Series = x + 0.01 * x.max() * (place - (count - 1) / 2)
-    return moved

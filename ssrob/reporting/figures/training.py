@@ -8,9 +8,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from ssrob.formatting import number, percent
 from ssrob.registry.losses import LOSSES, Arguments, loss_row
-from ssrob.reporting.figures.arms import panels, trained_on
+from ssrob.reporting.data import ReportData
+from ssrob.reporting.figures.arms import is_plain_at, main_arms
 from ssrob.reporting.figures.style import MUTED, Looks, legend_beside, new_figure, per_cent, styled
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#857a00", "#56b4e9", "#e69f00", "#1f2328")  # Okabe & Ito
 
 
 def chance(task: str, arguments: Mapping[str, Arguments]) -> float | None:
@@ -23,28 +27,37 @@ def chance(task: str, arguments: Mapping[str, Arguments]) -> float | None:
 
 
 @styled
-def training_curves(training: pd.DataFrame, looks: Looks) -> Figure:
-    """Draw fine-tuning: validation accuracies, supervised and SSL losses; rows as `tables.TRAINING` with names."""
-    rows = _per_epoch(training[training["stage"] == "finetune"])
-    parts = panels(rows)
-    heights = [max(2.6, 0.7 + 0.2 * part["name"].nunique()) for _, part in parts]
-    note = (
-        "Mean over seeds. Accuracies on validation images, which are held out of the training split; robust: attacked"
-    )
-    note += " at the training eps. Losses (nats): means over an epoch and over the image sets that they are trained on."
-    figure = new_figure(f"Fine-tuning over epochs{trained_on(rows)}", note, 11.0, 1.1 + sum(heights))
-    shape = {"width_ratios": [1, 1, 1, 1, 0.9], "height_ratios": heights}
-    grid = figure.subplots(len(parts), 5, squeeze=False, gridspec_kw=shape)
-    for (told, part), axes in zip(parts, grid, strict=True):
-        for ax, (title, metrics) in zip(axes, _panels_of(part), strict=False):
-            _draw(ax, part[part["metric"].isin(metrics)], looks)
-            ax.set_title(title)
-            ax.set_xlabel("epoch")
-            if "accuracy" in title:
-                per_cent(ax.yaxis)
-        names = set(part["name"])
-        legend_beside(axes[-1], {name: look for name, look in looks.items() if name in names}, told)
+def training_curves(data: ReportData) -> Figure | None:
+    """Draw the fine-tuning of the study's main arms: validation accuracies, supervised and SSL losses."""
+    rows = data.training[data.training["stage"] == "finetune"]
+    if rows.empty:
+        return None
+    rows = _per_epoch(rows[rows["name"].isin(main_arms(rows))])
+    if rows["epoch"].nunique() < 2:
+        return None
+    note = "Mean over seeds. Accuracies on validation images, held out of the training split; robust: attacked at the"
+    note += " training eps. Losses (nats): means over an epoch and over the image sets that they are trained on."
+    figure = new_figure(_title(data), note, 11.0, 3.4)
+    panels = [panel for panel in _panels_of(rows) if rows["metric"].isin(panel[1]).any()]
+    axes = figure.subplots(1, len(panels) + 1, width_ratios=[*[1.0] * len(panels), 0.9])
+    for ax, (title, metrics) in zip(axes, panels, strict=False):
+        _draw(ax, rows[rows["metric"].isin(metrics)], data.looks)
+        ax.set_title(title)
+        ax.set_xlabel("epoch")
+        if "accuracy" in title:
+            per_cent(ax.yaxis)
+    names = set(rows["name"])
+    legend_beside(axes[-1], {name: look for name, look in data.looks.items() if name in names})
     return figure
+
+
+def _title(data: ReportData) -> str:
+    """Say how much robust validation accuracy plain AT loses from its best epoch to the last."""
+    gaps = data.arms.loc[is_plain_at(data.arms) & (data.arms["init"] == "random"), "overfitting"].dropna()
+    if gaps.empty:
+        return "Fine-tuning over epochs"
+    lost = number(100 * float(gaps.mean()))
+    return f"From its best epoch to the last, plain AT loses {lost} points of robust validation accuracy"
 
 
 def pretraining_rows(training: pd.DataFrame) -> pd.DataFrame:
@@ -67,23 +80,23 @@ def name_pretrainings(rows: pd.DataFrame) -> pd.Series:
 
 
 @styled
-def pretraining_curves(rows: pd.DataFrame, arguments: Mapping[str, Arguments]) -> Figure:
-    """Draw pre-training: the SSL tasks' validation accuracies and losses; rows as `pretraining_rows` returns them.
-
-    arguments: of the losses, as for `chance`.
-    """
-    import seaborn as sns
-
-    means = _per_epoch(rows.assign(name=rows["pretraining"], metric=rows["metric"].map(_title)))
-    known = [name for name in set(means["metric"]) if name.endswith((" accuracy", " loss"))]
+def pretraining_curves(data: ReportData) -> Figure | None:
+    """Draw pre-training: the SSL tasks' validation accuracies and losses."""
+    rows, arguments = pretraining_rows(data.training), data.study.losses
+    if rows.empty:
+        return None
+    means = _per_epoch(rows.assign(name=rows["pretraining"], metric=rows["metric"].map(_metric_title)))
+    epochs = means.groupby("metric")["epoch"].nunique()
+    known = [name for name in epochs.index if name.endswith((" accuracy", " loss")) and epochs[name] > 1]
     shown = sorted(known, key=lambda title: (not title.endswith("accuracy"), title))
+    if not shown:
+        return None
     note = "Mean and range over seeds. Robust: attacked at the pre-training's own eps. Dotted: chance."
     columns = min(4, len(shown))
     lines = -(-len(shown) // columns)
-    figure = new_figure("Pre-training over epochs", note, 3.0 * columns + 1.6, 1.0 + 2.6 * lines)
+    figure = new_figure(_pretraining_title(means, shown[0]), note, 3.0 * columns + 1.6, 1.0 + 2.6 * lines)
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
-    names = list(dict.fromkeys(rows["pretraining"]))
-    colours = dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))
+    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(dict.fromkeys(rows["pretraining"]))}
     for ax, title in zip(axes, shown, strict=False):
         _plain_lines(ax, means[means["metric"] == title], colours)
         ax.set_title(title)
@@ -100,13 +113,20 @@ def pretraining_curves(rows: pd.DataFrame, arguments: Mapping[str, Arguments]) -
     return figure
 
 
+def _pretraining_title(means: pd.DataFrame, metric: str) -> str:
+    """Say where the first metric ends."""
+    last = means[means["metric"] == metric].sort_values("epoch").groupby(["name", "seed"])["value"].last()
+    ends = [percent(value) if metric.endswith("accuracy") else number(value, 2) for value in (last.min(), last.max())]
+    return f"Pre-training ends at a {metric} of {' to '.join(dict.fromkeys(ends))}"
+
+
 def _panels_of(part: pd.DataFrame) -> list[tuple[str, list[str]]]:
     """Return the titles of the four panels and the metrics that each shows."""
     losses = [metric for metric in set(part["metric"]) if metric.startswith("loss/") and metric != "loss/total"]
     supervised = [name for name in losses if not _is_ssl(name)]
     return [
         ("clean accuracy", ["validation/clean_accuracy"]),
-        ("robust accuracy, each\nat its own training eps", ["validation/robust_accuracy"]),
+        ("robust accuracy", ["validation/robust_accuracy"]),
         ("supervised loss", supervised),
         ("SSL loss", [name for name in losses if _is_ssl(name)]),
     ]
@@ -131,18 +151,16 @@ def _draw(ax: Axes, rows: pd.DataFrame, looks: Looks) -> None:
             line = means.loc[name]
             few = {"markevery": max(1, len(line) // 6), "linewidth": 1.0 if look.thin else 1.3}
             ax.plot(line.index, line.to_numpy(), label=name, **(look.line() | few))
-    if rows.empty:
-        ax.text(0.5, 0.5, "none", transform=ax.transAxes, ha="center", color=MUTED)
 
 
-def _plain_lines(ax: Axes, means: pd.DataFrame, colours: dict[str, tuple[float, float, float]]) -> None:
+def _plain_lines(ax: Axes, means: pd.DataFrame, colours: dict[str, str]) -> None:
     for name, colour in colours.items():
         line = means[means["name"] == name].groupby("epoch", sort=True)["value"].agg(["mean", "min", "max"])
         ax.plot(line.index, line["mean"], color=colour, label=name)
         ax.fill_between(line.index, line["min"], line["max"], color=colour, alpha=0.13, linewidth=0)
 
 
-def _title(metric: str) -> str:
+def _metric_title(metric: str) -> str:
     """Name a panel of pre-training: ``validation/clean_rotation_accuracy`` or ``loss/adv/rotation``."""
     kind, _, rest = metric.partition("/")
     if kind == "loss" and rest != "total":

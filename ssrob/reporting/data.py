@@ -1,4 +1,4 @@
-"""What the figures of a report are drawn from: a study's tables, with names and looks for the arms."""
+"""What the figures and tables of a report are made from: a study's tables, with names and looks for the arms."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -11,12 +11,15 @@ from ssrob.config.study import Study
 from ssrob.reporting.figures.arms import name_arms, with_names
 from ssrob.reporting.figures.style import Looks, looks
 from ssrob.storage.tables import (
+    ALL_CHECKS,
     ALL_EXAMPLES,
     CORRUPTIONS,
     DIAGNOSTICS,
     FINDINGS,
+    NOT_RUN,
     PROBES,
     ROBUSTNESS,
+    STAGES,
     TRAINING,
     Columns,
 )
@@ -26,33 +29,39 @@ Samples = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """What figures are drawn from: a study's tables at its headline checkpoint, with the arms' names and looks."""
+class ReportData:
+    """A study's tables at its headline checkpoint, with the arms' names and looks; absent tables are empty."""
 
     study: Study
     arms: pd.DataFrame
     looks: Looks
     robustness: pd.DataFrame
+    all_robustness: pd.DataFrame  # of every checkpoint
     corruptions: pd.DataFrame
     training: pd.DataFrame
     findings: pd.DataFrame
     examples: pd.DataFrame
     probes: pd.DataFrame
     diagnostics: pd.DataFrame
+    checks: pd.DataFrame
+    stages: pd.DataFrame
+    not_run: pd.DataFrame
     samples: Samples
     classes: Sequence[str]
     norm: str
 
-    def trained_on(self, norm: str) -> "Inputs":
+    def trained_on(self, norm: str) -> "ReportData":
         """Return the same with the arms trained on one norm alone, and those trained on none."""
+        arms = _of_norm(self.arms, norm)
+        examples = self.examples[self.examples["arm"].isin(set(arms["arm"]))]
         return dataclasses.replace(
             self,
             norm=norm,
-            arms=_of_norm(self.arms, norm),
+            arms=arms,
             robustness=_of_norm(self.robustness, norm),
             corruptions=_of_norm(self.corruptions, norm),
             training=_of_norm(self.training, norm),
-            examples=self.examples[self.examples["arm"].isin(set(_of_norm(self.arms, norm)["arm"]))],
+            examples=examples,
             diagnostics=_of_norm(self.diagnostics, norm),
         )
 
@@ -63,29 +72,48 @@ class Inputs:
         found = list(dict.fromkeys(self.arms["norm"].dropna()))
         return sorted(found, key=lambda norm: norm != primary) or [self.norm]
 
+    @property
+    def primary(self) -> pd.DataFrame:
+        """The findings on which verdicts are given."""
+        return self.findings[self.findings["primary"].astype(bool)]
 
-def inputs(study: Study, tables: Tables, samples: Samples, classes: Sequence[str] = ()) -> Inputs:
+    @property
+    def eps(self) -> float:
+        """The reference eps of the norm, [0, 1] pixel units."""
+        return self.study.threat[self.norm].eps if self.norm in self.study.threat else 0.0
+
+
+def report_data(study: Study, tables: Tables, samples: Samples, classes: Sequence[str] = ()) -> ReportData:
     """Name the arms and take the rows of the headline checkpoint; tables by name as collected, absent ones empty."""
-    arms = name_arms(tables["arms"])
+    arms = name_arms(tables["arms"], study)
     checkpoint = headline_checkpoint(study)
 
-    def named(name: str, columns: Columns) -> pd.DataFrame:
-        rows = tables.get(name, pd.DataFrame(columns=list(columns)))
-        frame = with_names(rows.rename(columns={"label": "class"}), arms)  # `label` is the arm's, in every figure
-        tested = "checkpoint" in columns and name != "diagnostics"  # which has one checkpoint alone
-        return frame[frame["checkpoint"] == checkpoint] if tested else frame
+    def plain(name: str, columns: Columns) -> pd.DataFrame:
+        frame = tables.get(name)
+        return pd.DataFrame(columns=list(columns)) if frame is None or frame.empty else frame
 
-    return Inputs(
+    def named(name: str, columns: Columns) -> pd.DataFrame:
+        return with_names(plain(name, columns).rename(columns={"label": "class"}), arms)  # `label` is the arm's
+
+    def tested(name: str, columns: Columns) -> pd.DataFrame:
+        rows = named(name, columns)
+        return rows[rows["checkpoint"] == checkpoint]
+
+    return ReportData(
         study=study,
         arms=arms,
         looks=looks(arms),
-        robustness=named("robustness", ROBUSTNESS),
-        corruptions=named("corruptions", CORRUPTIONS),
+        robustness=tested("robustness", ROBUSTNESS),
+        all_robustness=named("robustness", ROBUSTNESS),
+        corruptions=tested("corruptions", CORRUPTIONS),
         training=named("training", TRAINING),
-        findings=tables.get("findings", pd.DataFrame(columns=list(FINDINGS))),
-        examples=named("examples", ALL_EXAMPLES),
-        probes=tables.get("probes", pd.DataFrame(columns=list(PROBES))),
+        findings=plain("findings", FINDINGS),
+        examples=tested("examples", ALL_EXAMPLES),
+        probes=plain("probes", PROBES),
         diagnostics=named("diagnostics", DIAGNOSTICS),
+        checks=named("checks", ALL_CHECKS),
+        stages=plain("stages", STAGES),
+        not_run=plain("not_run", NOT_RUN),
         samples=samples,
         classes=classes,
         norm=study.findings.primary.norm if study.findings.primary.norm in study.threat else next(iter(study.threat)),

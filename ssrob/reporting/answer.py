@@ -1,0 +1,115 @@
+"""The answer that a report opens with: a sentence on what was found and how sure it is, and the verdicts as a list."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from ssrob.config.findings import Findings
+from ssrob.formatting import NORMS, eps_text, interval, number, signed
+from ssrob.reporting.data import ReportData
+from ssrob.reporting.verdicts import DECIDED
+
+
+@dataclass(frozen=True)
+class Line:
+    """One verdict: the claim in words, what was compared, the effect with its interval, seeds and images."""
+
+    claim: str
+    sentence: str
+    compared: str
+    verdict: str
+    effect: str
+    interval: str
+    sizes: str
+
+
+def claim_sentence(claim: str, settings: Findings) -> str:
+    """Return a claim as a sentence."""
+    known = settings.all_claims
+    text = known[claim].words() if claim in known else claim
+    return text[:1].upper() + text[1:]
+
+
+def verdict_lines(data: ReportData) -> list[Line]:
+    """Return the verdicts of the primary comparisons that have a result, decided ones first."""
+    rows = data.primary[data.primary["effect"].notna()]
+    order = rows["verdict"].map(lambda word: word not in DECIDED).sort_values(kind="stable").index
+    return [_line(row, data.study.findings) for row in rows.loc[order].to_dict("records")]
+
+
+def _line(row: dict[Any, Any], settings: Findings) -> Line:
+    compared = str(row["cell"]).partition(" | ")[0]
+    limits = interval(row["low"], row["high"], sign=True)
+    sizes = f"{row['seeds']} × {row['n']}"
+    sentence = claim_sentence(row["claim"], settings)
+    return Line(row["claim"], sentence, compared, row["verdict"], signed(row["effect"]), limits, sizes)
+
+
+def untested(data: ReportData) -> list[str]:
+    """Return the claims that the study has no result on."""
+    tested = set(data.primary.loc[data.primary["effect"].notna(), "claim"])
+    return [claim for claim in data.study.findings.all_claims if claim not in tested]
+
+
+def headline(data: ReportData) -> str:
+    """Say in one sentence what was found and how sure it is."""
+    rows = data.primary[data.primary["effect"].notna()]
+    if rows.empty:
+        return "No claim was tested: the arms that the claims compare were not trained."
+    claims = list(dict.fromkeys(rows["claim"]))
+    decided = rows[rows["verdict"].isin(DECIDED)]
+    if decided.empty:
+        return f"None of the {_count(len(claims), 'claim')} tested is supported or contradicted{_because(rows)}."
+    told = [_found(row, data.study.findings) for row in decided.to_dict("records")]
+    open_claims = [claim for claim in claims if claim not in set(decided["claim"])]
+    rest = f" Open: {', '.join(open_claims)}." if open_claims else ""
+    return f"{'; '.join(told)}.{rest}"
+
+
+def too_small(data: ReportData) -> str:
+    """Say that a study is too small to answer, and for what; empty where no comparison is underpowered."""
+    rows = data.primary[data.primary["effect"].notna()]
+    weak = rows[rows["verdict"] == "underpowered"]
+    if weak.empty:
+        return ""
+    sizes = weak["detectable"].dropna()
+    if sizes.empty:
+        could = "with so few seeds it is not known which effects could have been found"
+    else:
+        span = " to ".join(dict.fromkeys((number(sizes.min()), number(sizes.max()))))
+        could = f"only effects of {span} points could have been found (asked for: {data.study.findings.detectable:g})"
+    which = "all" if len(weak) == len(rows) else f"{len(weak)} of"
+    return f"Too small to answer {which} {_count(len(rows), 'comparison')}: {could}."
+
+
+def what_was_run(data: ReportData) -> str:
+    """Say in one line what was trained and tested."""
+    study, arms = data.study, data.arms
+    seeds, images = arms["seed"].nunique(), sorted(set(data.robustness["n"]))
+    threats = " and ".join(f"{NORMS[norm]} {eps_text(threat.eps)}" for norm, threat in study.threat.items())
+    text = f"{_count(len(arms), 'network')} ({study.model.name}) on {study.data.name}: "
+    text += f"{_count(arms['name'].nunique(), 'arm')}, {_count(seeds, 'seed')}; eps {threats}"
+    text += f"; {' to '.join(f'{n:,}' for n in images)} test images" if images else ""
+    kinds = data.corruptions["corruption"].nunique()
+    return text + (f"; {_count(kinds, 'corruption')}" if kinds else "")
+
+
+def _found(row: dict[Any, Any], settings: Findings) -> str:
+    """Write a decided comparison: claim, verdict, effect, interval, sizes."""
+    limits = interval(row["low"], row["high"], sign=True)
+    sizes = f"{_count(row['seeds'], 'seed')} × {row['n']:,} images"
+    effect = f"{signed(row['effect'])} points, {settings.level} interval {limits}, {sizes}"
+    return f"{claim_sentence(row['claim'], settings)} ({row['claim']}): {row['verdict']} ({effect})"
+
+
+def _because(rows: pd.DataFrame) -> str:
+    weak = int((rows["verdict"] == "underpowered").sum())
+    largest = rows.sort_values("effect", key=abs).iloc[-1]
+    limits = interval(largest["low"], largest["high"], sign=True)
+    seen = f"the largest difference is {signed(largest['effect'])} points" + (f" ({limits})" if limits else "")
+    return f"; {seen}" + (", and the study is too small to tell it from chance" if weak == len(rows) else "")
+
+
+def _count(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"

@@ -1,0 +1,221 @@
+"""What a report shows, in its order: one row per section, per table and per figure; the page loops over them.
+
+To add a figure: a function from `ReportData` to a figure (None where there is nothing to draw), and its row here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+
+from ssrob.reporting import glossary, insights, tables
+from ssrob.reporting.data import ReportData
+from ssrob.reporting.figures.classes import per_class
+from ssrob.reporting.figures.corruption import corruption_families
+from ssrob.reporting.figures.curves import (
+    difference_by_weight,
+    difference_to_at,
+    every_difference,
+    gain_from_pretraining,
+    robust_accuracy,
+)
+from ssrob.reporting.figures.diagnosis import diagnosis
+from ssrob.reporting.figures.effects import effects
+from ssrob.reporting.figures.heatmaps import corruption_heatmap, sweep_heatmap
+from ssrob.reporting.figures.pictures import adversarial_examples
+from ssrob.reporting.figures.probes import probe_accuracies
+from ssrob.reporting.figures.trade_offs import clean_against_robust, cost_against_robust
+from ssrob.reporting.figures.training import pretraining_curves, training_curves
+
+
+def no_notes(data: ReportData) -> list[str]:
+    """Say nothing before a section's tables and figures."""
+    return []
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: its address, its heading, and sentences before its tables and figures."""
+
+    id: str
+    title: str
+    notes: Callable[[ReportData], list[str]] = no_notes
+
+
+@dataclass(frozen=True)
+class FigureRow:
+    """A figure: its section, its function, how it is read, and the table it is drawn from."""
+
+    section: str
+    draw: Callable[[ReportData], Figure | None]
+    caption: str
+    source: str
+    per_norm: bool = True  # one figure for each norm that arms were trained on
+    folded: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name of its file."""
+        return self.draw.__name__
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A table: its section, its function, what it holds, and whether its numbers are files of their own, too."""
+
+    section: str
+    make: Callable[[ReportData], tables.Table | None]
+    caption: str
+    folded: bool = False
+    saved: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name of its files."""
+        return self.make.__name__
+
+
+SECTIONS = (
+    Section("evidence", "Evidence for each verdict"),
+    Section("against-at", "Against plain adversarial training"),
+    Section("robust", "Robust accuracy"),
+    Section("numbers", "Main numbers"),
+    Section("corruptions", "Natural corruptions", insights.corruption_notes),
+    Section("pretraining", "Pre-training", insights.pretraining_warnings),
+    Section("diagnosis", "Gradients and transfer", insights.diagnosis_words),
+    Section("training", "Training"),
+    Section("examples", "Example images"),
+    Section("checks", "Checks", tables.check_notes),
+    Section("cost", "Cost"),
+    Section("names", "Methods and words"),
+    Section("run", "How it was run", tables.provenance_notes),
+)
+
+ITEMS: tuple[FigureRow | TableRow, ...] = (
+    FigureRow(
+        "evidence",
+        effects,
+        "Each claim's effect with its interval. An interval that reaches over zero is compatible with no effect; one "
+        "inside the grey zone with no effect that matters here.",
+        "findings",
+        per_norm=False,
+    ),
+    TableRow(
+        "evidence",
+        tables.verdicts,
+        "Comparisons were fixed in the config before anything ran. Effects are percentage points of accuracy.",
+        saved=True,
+    ),
+    TableRow("evidence", tables.exploratory, "Exploratory comparisons, without verdicts", folded=True),
+    FigureRow(
+        "against-at",
+        difference_to_at,
+        "Above zero: more robust than plain adversarial training (AT). A gain at small eps with a loss at large eps is "
+        "also what plain AT with a smaller eps gives: compare with the thin grey lines.",
+        "robustness",
+    ),
+    FigureRow("against-at", every_difference, "The same for every arm, a panel each.", "robustness", folded=True),
+    FigureRow("against-at", difference_by_weight, "The same by the weight of the SSL loss.", "robustness", folded=True),
+    FigureRow(
+        "robust",
+        robust_accuracy,
+        "Share of test images that stay correctly classified under every attack, by size of the perturbation; eps = 0 "
+        "is clean accuracy.",
+        "robustness",
+    ),
+    FigureRow("robust", sweep_heatmap, "Robust accuracy of every arm in per cent.", "robustness", folded=True),
+    FigureRow(
+        "robust",
+        clean_against_robust,
+        "Up and to the right is better. Beyond the grey line: more than plain AT reaches by the choice of its eps.",
+        "robustness",
+    ),
+    FigureRow("robust", per_class, "Robustness that rests on a few easy classes shows here.", "examples", folded=True),
+    TableRow(
+        "numbers",
+        tables.main,
+        "Accuracy in per cent on test images, mean over seeds, with the difference to plain AT in points beside it and "
+        "the interval that figures show below it. Bold: the best of a column.",
+        saved=True,
+    ),
+    TableRow("numbers", tables.checkpoints, "Checkpoints, at the reference eps of the training norm", folded=True),
+    FigureRow(
+        "corruptions",
+        corruption_families,
+        "Accuracy on corrupted test images, the mean over severities. Nothing was trained or chosen on them.",
+        "corruptions",
+    ),
+    TableRow("corruptions", insights.corruptions_by_family, "By family, in per cent", folded=True, saved=True),
+    FigureRow(
+        "corruptions", corruption_heatmap, "Accuracy of every arm on each corruption.", "corruptions", folded=True
+    ),
+    TableRow(
+        "pretraining",
+        insights.pretraining,
+        "Accuracies in per cent of probes on frozen features, clean and attacked at the reference eps, on validation "
+        "images, mean over seeds; “untrained” is the same network before pre-training.",
+        saved=True,
+    ),
+    FigureRow(
+        "pretraining",
+        probe_accuracies,
+        "Filled marks no better than hollow ones: what was pre-trained is worth no more than a random start.",
+        "probes",
+        per_norm=False,
+    ),
+    FigureRow(
+        "pretraining",
+        gain_from_pretraining,
+        "Above zero: more robust than the same training from random weights, which took fewer passes.",
+        "robustness",
+    ),
+    FigureRow(
+        "pretraining",
+        pretraining_curves,
+        "Whether the self-supervised task was learnt. Accuracy that stays near chance: the pre-training failed.",
+        "training",
+        per_norm=False,
+        folded=True,
+    ),
+    FigureRow(
+        "diagnosis",
+        diagnosis,
+        "Cosine 1: both losses ask for the same perturbation. Near 0: they are as good as unrelated, and a "
+        "perturbation of one should do no more to the other than noise does. No verdict rests on it.",
+        "diagnostics",
+    ),
+    TableRow("diagnosis", insights.diagnosis, "The numbers, for every arm", folded=True, saved=True),
+    FigureRow(
+        "training",
+        training_curves,
+        "A robust accuracy that falls late in training is robust overfitting. The best checkpoint is chosen on these "
+        "validation images.",
+        "training",
+    ),
+    FigureRow(
+        "examples",
+        adversarial_examples,
+        "A few test images attacked at the reference eps.",
+        "robustness",
+        per_norm=False,
+    ),
+    TableRow("checks", tables.failed_checks, "Checks that did not pass"),
+    TableRow("checks", tables.checked_for, "What each check would find", folded=True),
+    FigureRow(
+        "cost",
+        cost_against_robust,
+        "One pass is one forward of one image; a backward to the input counts one, a full backward two.",
+        "robustness",
+        per_norm=False,
+        folded=True,
+    ),
+    TableRow(
+        "cost",
+        tables.costs,
+        "Training cost per arm, mean over seeds; passes are counted from the objective, per training image",
+        folded=True,
+    ),
+    TableRow("names", glossary.terms, "Words", folded=True),
+    TableRow("names", glossary.methods, "What each method does", folded=True),
+    TableRow("run", tables.stages, "Stages", folded=True),
+)
