@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from ssrob.attacks.frozen import frozen
 from ssrob.attacks.lp_ball import GEOMETRIES
-from ssrob.attacks.pgd import pgd
+from ssrob.attacks.steppers.pgd import pgd
 from ssrob.attacks.sweep import attack_sweep
 from ssrob.models.serialization import load_network
 from ssrob.registry.presets import AttackConfig, AttackPlan

@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits
 from ssrob.attacks.base import LossAt, build, loss_and_gradient, select
 from ssrob.attacks.frozen import frozen
 from ssrob.attacks.lp_ball import GEOMETRIES, Geometry
-from ssrob.attacks.pgd import pgd
+from ssrob.attacks.steppers.pgd import pgd
 from ssrob.registry.presets import AttackConfig
 from ssrob.seeding import generator
 from torch import Tensor, nn

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ssrob.attacks.frozen import borrowed
 from ssrob.attacks.input_checks import check_data, check_eps, check_logits, float32_below
 from ssrob.attacks.lp_ball import GEOMETRIES
-from ssrob.attacks.sweep import Outcome, Store, SweepResult, borrowed, count_classes, digest, merged
+from ssrob.attacks.sweep import Outcome, Store, SweepResult, count_classes, digest, merged
 from ssrob.attacks.verify import confirmed
 from ssrob.hardware.device import exact_float32
 from ssrob.registry.attacks import REFERENCE, SEARCHES
@@ -55,11 +56,11 @@ def autoattack_sweep(
     check_data(images, labels, None, batch_size, block)
     device = next(model.parameters(), images).device if device is None else torch.device(device)
     total, outcomes = len(images), []
-    with exact_float32(device), borrowed(model), _generators_kept():
-        classes = count_classes(model, images[:1].to(device))
+    with exact_float32(device), borrowed(model, images[:1].to(device)) as lent, _generators_kept():
+        classes = count_classes(lent, images[:1].to(device))
         if classes < 4:
             raise ValueError(f"AutoAttack's targeted DLR loss needs >= 4 classes, found {classes}")
-        reference = _Reference(model, norm, seed, batch_size, classes, tuple(attacks), device, search)
+        reference = _Reference(lent, norm, seed, batch_size, classes, tuple(attacks), device, search)
         for first in range(0, total, block):
             x, y = images[first : first + block], labels[first : first + block]
 

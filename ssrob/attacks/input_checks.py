@@ -1,4 +1,4 @@
-"""What a sweep refuses at the door: one ValueError naming what was found and what is allowed."""
+"""What attacks accept: arrays, numbers such as "8/255"; the rest is one ValueError, with found and allowed."""
 
 import math
 from collections.abc import Sequence
@@ -8,15 +8,38 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssrob.config.fields import parse_number
 from ssrob.registry.attacks import GRADIENT_DTYPES, NORMS, REFERENCE
 from ssrob.registry.lookup import check_choice
 from ssrob.registry.presets import PRESETS, AttackPlan
 
 
-def check_eps(eps: Sequence[float], norm: str) -> list[float]:
+def as_tensor(what: str, given: object) -> Tensor:
+    """Return tensors as they are, arrays as tensors that share their memory where that can be."""
+    if isinstance(given, Tensor):
+        return given
+    if isinstance(given, np.ndarray | Sequence) and not isinstance(given, str):
+        try:
+            return torch.as_tensor(given)
+        except (TypeError, ValueError, RuntimeError):
+            pass
+    raise ValueError(f"{what} must be a tensor or an array of numbers, found {type(given).__name__}")
+
+
+def parse_eps(eps: object) -> list[float]:
+    """Return one or more eps as floats, given as numbers, as "8/255", or as a list, an array or a tensor of these."""
+    many = eps.tolist() if isinstance(eps, Tensor | np.ndarray) else eps
+    values = list(many) if isinstance(many, Sequence) and not isinstance(many, str) else [many]
+    try:
+        return [float(parse_number(value)) for value in values]  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise ValueError(f'eps must be numbers such as 8/255, 0.03 or "8/255", found {eps!r}') from None
+
+
+def check_eps(eps: object, norm: str) -> list[float]:
     """Return the budgets as floats; they must be finite, >= 0 and strictly ascending."""
     check_choice("norm", norm, NORMS)
-    values = [float(value) for value in eps]
+    values = parse_eps(eps)
     if not values or not all(math.isfinite(value) and value >= 0 for value in values):
         raise ValueError(f"eps must be one or more finite numbers >= 0, found {values}")
     if any(after <= before for before, after in pairwise(values)):
@@ -72,15 +95,24 @@ def check_data(images: Tensor, labels: Tensor, index: Tensor | None, batch_size:
 
 
 def check_logits(logits: Tensor, labels: Tensor) -> None:
-    """Refuse what cannot be judged: a wrong shape, fewer classes than the labels use, NaN."""
+    """Refuse what cannot be judged: no tensor, a wrong shape, fewer classes than the labels use, NaN."""
+    if not isinstance(logits, Tensor):
+        raise ValueError(f"the model must return logits (B, K) as a tensor, found {type(logits).__name__}")
     if logits.ndim != 2 or len(logits) != len(labels) or logits.shape[1] < 2:
+        remedy = {1: "for two classes return cat([-z, z], 1)", 4: "flatten them"}.get(
+            1 if logits.ndim == 2 and logits.shape[1] == 1 else logits.ndim, ""
+        )
         raise ValueError(
             f"the model must return logits ({len(labels)}, classes >= 2), found shape {tuple(logits.shape)}"
+            + (f"; {remedy}" if remedy else "")
         )
     if int(labels.max()) >= logits.shape[1]:
         raise ValueError(f"labels must be 0..{logits.shape[1] - 1}, found {int(labels.max())}")
-    if bool(logits.isnan().any()):
-        raise ValueError("the model returned NaN logits for images in [0, 1]")
+    rows = logits.isnan().any(1).nonzero().squeeze(1).tolist()
+    if rows:
+        raise ValueError(
+            f"the model returns NaN logits for {len(rows)} of {len(logits)} images, first at row {rows[0]}"
+        )
 
 
 def _check_numbers(what: str, found: Tensor, count: int) -> None:

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from ssrob.attacks.engine import Block, Data
+from ssrob.attacks.frozen import borrowed
 from ssrob.attacks.input_checks import check_eps, find_plan, float32_below
 from ssrob.attacks.lp_ball import GEOMETRIES
 from ssrob.attacks.run_order import Setting
-from ssrob.attacks.sweep import borrowed, count_classes, laid_out
+from ssrob.attacks.sweep import count_classes, laid_out
 from ssrob.registry.presets import AttackPlan
 
 ROWS = 1024  # (image, eps) pairs held at once, as the images of a sweep's block
@@ -33,12 +34,12 @@ def attack_apart(
     if not len(data[0]):
         return torch.ones((len(eps), 0), dtype=torch.bool)
     budgets = float32_below(check_eps(eps, norm))
-    with borrowed(model), laid_out(model, "channels_last", data[0][:1]):
-        plan = find_plan(preset).for_classes(count_classes(model, data[0][:1]))
+    with borrowed(model, data[0][:1]) as lent, laid_out(lent, "channels_last", data[0][:1]):
+        plan = find_plan(preset).for_classes(count_classes(lent, data[0][:1]))
         setting = Setting(GEOMETRIES[norm], budgets, plan.attacks, seed, batch_size, torch.float32, "ascending")
         per_block = max(1, ROWS // len(budgets))
         parts = zip(*(torch.split(part, per_block) for part in data), strict=True)
-        return torch.cat([_robust(model, setting, (x, labels, index)) for x, labels, index in parts], dim=1)
+        return torch.cat([_robust(lent, setting, (x, labels, index)) for x, labels, index in parts], dim=1)
 
 
 def _robust(model: nn.Module, setting: Setting, data: Data) -> Tensor:

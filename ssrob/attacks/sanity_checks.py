@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ssrob.attacks.frozen import frozen
+from ssrob.attacks.frozen import frozen, guarded
 from ssrob.attacks.gradient_masking import Flag, model_flags
 from ssrob.attacks.input_checks import find_plan
 from ssrob.attacks.per_eps import attack_apart
@@ -70,6 +70,7 @@ def check(
     device = next(model.parameters(), images).device
     with frozen(model):
         x, y = images[rows].to(device), labels[rows].to(device)
+        model = guarded(model, x[:1])
         subset, before = _Audit(model, x, y, rows, result, find_plan(preset), seed), _state(model)
         flags = [
             *model_flags(model, x, y),

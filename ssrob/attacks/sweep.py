@@ -5,11 +5,12 @@ its norm; so only the smallest norm found is kept per example, and the curve is 
 """
 
 import hashlib
-import warnings
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+import html
+from collections.abc import Callable, MutableMapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +18,9 @@ from torch import Tensor, nn
 from ssrob.attacks.auto_batch import batch_for
 from ssrob.attacks.base import select
 from ssrob.attacks.engine import Block, Data
-from ssrob.attacks.frozen import channels_last, frozen, memory_format
+from ssrob.attacks.frozen import borrowed, channels_last, memory_format
 from ssrob.attacks.input_checks import (
+    as_tensor,
     check_data,
     check_eps,
     check_logits,
@@ -34,8 +36,12 @@ from ssrob.registry.attacks import LAYOUTS, SEARCHES
 from ssrob.registry.lookup import check_choice
 from ssrob.registry.presets import AttackPlan
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 Outcome = dict[str, Tensor]  # what is known of one block when it is finished
 Store = MutableMapping[str, Outcome]
+Eps = float | str | Sequence[float | str] | Tensor
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,44 @@ class SweepResult:
         """Robust accuracy at each eps, (E,) float64 in [0, 1]."""
         return self.robust.double().mean(1)
 
+    def to_frame(self) -> "pd.DataFrame":
+        """Return eps, accuracy and its 95 % interval (Wilson 1927), one row per eps; shares 0..1."""
+        import pandas as pd
+        from statsmodels.stats.proportion import proportion_confint
+
+        counts = self.robust.sum(1).numpy()
+        low, high = proportion_confint(counts, len(self.distance), method="wilson")
+        return pd.DataFrame({"eps": self.eps.numpy(), "accuracy": self.accuracy.numpy(), "low": low, "high": high})
+
+    def plot(self, axes: Any = None) -> Any:
+        """Draw accuracy over eps with its 95 % interval onto matplotlib axes (default: new ones); return the axes."""
+        import matplotlib.pyplot as plt
+
+        axes, frame = axes or plt.subplots()[1], 100 * self.to_frame()
+        axes.plot(self.eps, frame["accuracy"], marker="o")
+        axes.fill_between(self.eps, frame["low"], frame["high"], alpha=0.2)
+        axes.set(xlabel=f"{self.norm} eps", ylabel="robust accuracy (%)", ylim=(0, 100))
+        return axes
+
+    def __str__(self) -> str:
+        """Five lines: what was attacked by what, the clean accuracy and the curve."""
+        clean, shares = float(self.clean_correct.double().mean()), self.accuracy.tolist()
+        odd = int((~self.confirmed).sum())
+        lines = [
+            f"{self.norm} sweep of {len(self.distance)} images, {100 * clean:.1f} % of them classified right",
+            "eps        " + " ".join(f"{eps:7.4f}" for eps in self.eps.tolist()),
+            "accuracy % " + " ".join(f"{100 * share:7.1f}" for share in shares),
+            f"attacks: {', '.join(self.attacks)}",
+            f"{self.gradients} gradients, {self.forwards} forwards; "
+            + (f"{odd} perturbations NOT confirmed" if odd else "all perturbations confirmed"),
+        ]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        head, *_, attacks, spent = map(html.escape, str(self).splitlines())
+        table = self.to_frame().to_html(index=False, float_format="{:.4f}".format)
+        return f"<p>{head}</p>{table}<p>{attacks}<br>{spent}</p>"
+
 
 def attack_sweep(
     model: nn.Module,
@@ -70,7 +114,7 @@ def attack_sweep(
     labels: Tensor,
     *,
     norm: str = "linf",
-    eps: Sequence[float],
+    eps: Eps,
     preset: str | AttackPlan = "standard",
     seed: int = 0,
     batch_size: int | None = None,
@@ -84,12 +128,12 @@ def attack_sweep(
     store: Store | None = None,
     block: int = 1024,
 ) -> SweepResult:
-    """Attack every example at every eps (ascending, [0, 1] pixel units, 0 allowed), sharing the work.
+    """Attack every example at every eps (ascending, [0, 1] pixel units, 0 allowed; also "8/255"), sharing the work.
 
     model: images (B, C, H, W) float in [0, 1] -> logits (B, K), given back as it was; labels (N,) int64;
-    index (N,) int64: the example numbers that random draws depend on (default 0..N-1). `gradients_in`
-    "bfloat16" takes gradients under autocast; success is always decided by a float32 forward. `layout` is that of
-    weights and images during the sweep: "channels_last" where the model can take it, or "model", its own.
+    arrays are taken as well; index (N,) int64: the example numbers that random draws depend on (default 0..N-1).
+    `gradients_in` "bfloat16" takes gradients under autocast; success is always decided by a float32 forward. `layout`
+    is that of weights and images during the sweep: "channels_last" where the model can take it, or "model", its own.
     `search`: "bracket" looks for the largest eps that an image withstands (`run_order.RunOrder`) and takes it as robust
     at every smaller one; "ascending" attacks at every eps from the smallest on, at 2.5 times the gradients.
     progress(done, total) counts examples.
@@ -100,14 +144,17 @@ def attack_sweep(
     with the same weights, data and settings; the result then equals that of an uninterrupted call.
     """
     budgets, plan = check_eps(eps, norm), find_plan(preset)
+    images, labels = as_tensor("images", images), as_tensor("labels", labels)
+    index = None if index is None else as_tensor("index", index)
     dtype, search = gradient_dtype(gradients_in), check_choice("search", search, SEARCHES)
     index = check_data(images, labels, index, 1 if batch_size is None else batch_size, block)
     device = next(model.parameters(), images).device if device is None else torch.device(device)
-    with exact_float32(device), borrowed(model), laid_out(model, layout, images[:1].to(device)):
-        plan = plan.for_classes(count_classes(model, images[:1].to(device)))
-        batch_size = batch_size or batch_for(model, images[:1].to(device))
+    image = images[:1].to(device)
+    with exact_float32(device), borrowed(model, image) as lent, laid_out(lent, layout, image):
+        plan = plan.for_classes(count_classes(lent, image))
+        batch_size = batch_size or batch_for(lent, image)
         setting = Setting(GEOMETRIES[norm], float32_below(budgets), plan.attacks, seed, batch_size, dtype, search)
-        job = _Job(model, setting, device, keep_adversarial, store)
+        job = _Job(lent, setting, device, keep_adversarial, store)
         outcomes = []
         for first in range(0, len(images), block):
             part = slice(first, first + block)
@@ -177,15 +224,6 @@ def merged(norm: str, eps: list[float], attacks: Sequence[str], outcomes: list[O
         forwards=int(whole["spent"][1::2].sum()),
         adversarial=whole.get("adversarial"),
     )
-
-
-@contextmanager
-def borrowed(model: nn.Module) -> Iterator[None]:
-    """Hold the model frozen and in eval mode; a model in train mode is a mistake to point out."""
-    if any(module.training for module in model.modules()):
-        warnings.warn("the model is in train mode: attacked in eval mode, its mode is restored", stacklevel=4)
-    with frozen(model):
-        yield
 
 
 def laid_out(model: nn.Module, layout: str, image: Tensor) -> AbstractContextManager[None]:

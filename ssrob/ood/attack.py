@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ssrob.attacks.lp_ball import GEOMETRIES
-from ssrob.attacks.pgd import pgd
+from ssrob.attacks.steppers.pgd import pgd
 from ssrob.registry.attacks import STEP_RATIO
 
 

@@ -47,9 +47,9 @@ class Attack:
 
 
 ATTACKS: dict[str, Attack] = {
-    "pgd": Attack("ssrob.attacks.pgd:stepper"),
-    "apgd": Attack("ssrob.attacks.apgd:stepper"),
-    "fmn": Attack("ssrob.attacks.fmn:stepper", minimises_norm=True),
-    "square": Attack("ssrob.attacks.square:stepper", uses_gradient=False),
+    "pgd": Attack("ssrob.attacks.steppers.pgd:stepper"),
+    "apgd": Attack("ssrob.attacks.steppers.apgd:stepper"),
+    "fmn": Attack("ssrob.attacks.steppers.fmn:stepper", minimises_norm=True),
+    "square": Attack("ssrob.attacks.steppers.square:stepper", uses_gradient=False),
 }
 """By the kind that a plan names; plugins add rows."""

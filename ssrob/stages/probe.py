@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ssrob.attacks.frozen import frozen
 from ssrob.attacks.lp_ball import GEOMETRIES
-from ssrob.attacks.pgd import pgd
+from ssrob.attacks.steppers.pgd import pgd
 from ssrob.config.study import Norm
 from ssrob.data.loader import as_tensor, unit
 from ssrob.data.prepared import Prepared

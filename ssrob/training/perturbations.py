@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ssrob.attacks.frozen import frozen
 from ssrob.attacks.lp_ball import GEOMETRIES
-from ssrob.attacks.pgd import pgd
+from ssrob.attacks.steppers.pgd import pgd
 from ssrob.losses.batch import Batch, task_at, views_at
 from ssrob.models.feature_cache import FeatureCache
 from ssrob.models.network import Network

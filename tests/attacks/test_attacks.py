@@ -10,7 +10,7 @@ from ssrob import seeding
 from ssrob.attacks import logit_losses
 from ssrob.attacks.frozen import frozen
 from ssrob.attacks.lp_ball import GEOMETRIES, Geometry
-from ssrob.attacks.pgd import pgd
+from ssrob.attacks.steppers.pgd import pgd
 from ssrob.registry import attacks
 from ssrob.registry.presets import AttackConfig, AttackPlan
 from ssrob.seeding import generator

@@ -5,6 +5,7 @@ import warnings
 from itertools import pairwise
 
 import foolbox
+import numpy as np
 import pytest
 import torch
 from ssrob.attacks.lp_ball import GEOMETRIES
@@ -316,7 +317,7 @@ def test_finished_blocks_are_found_again():
     calls.clear()
     attack_sweep(model, x, y, eps=eps, preset="fast", block=20, store=store)
     hook.remove()
-    assert calls == [1, 1]  # whether channels can come last; how many classes there are
+    assert calls == [1, 1, 1]  # does it write into images, can channels come last, how many classes are there
     for changed in ({"eps": [0.0, 0.1]}, {"seed": 1}, {"norm": "l2"}, {"batch_size": 10}, {"search": "ascending"}):
         attack_sweep(model, x, y, **{"eps": eps, **changed}, preset="fast", block=20, store=store)
     assert len(store) == 3 * 6
@@ -343,6 +344,13 @@ class Broken(nn.Module):
         return self.logits.expand(len(x), *self.logits.shape)
 
 
+class Tuple(nn.Module):
+    """Returns logits with something beside them."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.zeros(len(x), 10), x
+
+
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
@@ -356,8 +364,13 @@ class Broken(nn.Module):
         ({"labels": torch.full((4,), -1)}, "labels must be >= 0"),
         ({"labels": torch.full((4,), 10)}, r"labels must be 0..9, found 10"),
         ({"index": torch.arange(5)}, r"index must be int64 of shape \(4,\)"),
-        ({"model": Broken(torch.full((10,), torch.nan)).eval()}, "NaN logits"),
+        ({"model": Broken(torch.full((10,), torch.nan)).eval()}, "NaN logits for 1 of 1 images, first at row 0"),
         ({"model": Broken(torch.zeros(())).eval()}, "must return logits"),
+        ({"model": Broken(torch.zeros(1)).eval()}, r"for two classes return cat\(\[-z, z\], 1\)"),
+        ({"model": Broken(torch.zeros(10, 1, 1)).eval()}, r"found shape \(1, 10, 1, 1\); flatten them"),
+        ({"model": Tuple().eval()}, "as a tensor, found tuple"),
+        ({"images": "digits.npy"}, "images must be a tensor or an array of numbers, found str"),
+        ({"eps": "8 levels"}, "eps must be numbers such as 8/255, 0.03 or \"8/255\", found '8 levels'"),
         ({"eps": []}, "one or more finite numbers"),
         ({"eps": [0.1, torch.nan]}, "finite numbers >= 0"),
         ({"eps": [-0.1, 0.1]}, "finite numbers >= 0"),
@@ -433,3 +446,50 @@ def test_gradients_in_bfloat16_are_not_much_weaker():
         for dtype in ("float32", "bfloat16")
     )
     assert (coarse - precise).abs().max() <= 0.04  # three images of 80; measured 0.025
+
+
+@pytest.mark.parametrize("search", ["bracket", "ascending"])
+@pytest.mark.parametrize("behind_autograd", [False, True])
+def test_a_model_that_writes_into_its_images_harms_nobody(search: str, behind_autograd: bool):
+    class Dimming(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = robust_cnn()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x * 0.5)
+
+    class Writing(Dimming):
+        def forward(self, x: Tensor) -> Tensor:
+            (x.data if behind_autograd else x).mul_(0.5)
+            return self.inner(x)
+
+    x, y = digits_test(30)
+    before, settings = x.clone(), {"eps": [0.0, 0.05, 0.1], "preset": "fast", "search": search}
+    known = attack_sweep(Dimming().eval(), x, y, **settings)
+    found = attack_sweep(Writing().eval(), x, y, **settings)
+    assert x.equal(before)
+    assert found.clean_correct.equal(known.clean_correct)
+    assert found.confirmed.all()
+    assert (found.robust != known.robust).double().mean() < 0.05  # behind autograd, twice the gradient
+
+
+def test_arrays_and_fractions_are_understood():
+    x, y = digits_test(20)
+    plain = attack_sweep(robust_cnn(), x, y, eps=[0.1], preset="fast")
+    for eps in (0.1, "0.1", "1/10", ["1/10"], np.array([0.1]), torch.tensor([0.1], dtype=torch.float64)):
+        assert attack_sweep(robust_cnn(), x.numpy(), y.numpy(), eps=eps, preset="fast").distance.equal(plain.distance)
+
+
+def test_a_result_is_five_lines_a_table_and_a_figure():
+    x, y = digits_test(40)
+    result = attack_sweep(robust_cnn(), x, y, eps=[0.0, 0.1, 0.2], preset="fast")
+    lines = str(result).splitlines()
+    assert len(lines) == 5
+    assert lines[0].startswith("linf sweep of 40 images")
+    assert [float(share) for share in lines[2].split()[2:]] == pytest.approx((100 * result.accuracy).tolist(), abs=0.05)
+    frame = result.to_frame()
+    assert list(frame.columns) == ["eps", "accuracy", "low", "high"]
+    assert ((frame["low"] <= frame["accuracy"]) & (frame["accuracy"] <= frame["high"])).all()
+    assert list(result.plot().lines[0].get_ydata()) == pytest.approx((100 * result.accuracy).tolist())
+    assert result._repr_html_().count("<td>") == 12
