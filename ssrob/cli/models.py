@@ -1,4 +1,4 @@
-"""Commands about single stages and models: run one, evaluate any, carry them elsewhere."""
+"""Commands about models: evaluate any, carry them elsewhere."""
 
 import os
 import sys
@@ -10,20 +10,6 @@ import typer
 from ssrob.cli.common import Device, Overrides, plan_and_store, say
 
 app = typer.Typer()
-
-
-@app.command()
-def run(
-    stage: Annotated[str, typer.Option(help="The stage as JSON, the way a workflow rule passes it.")],
-    results: Annotated[Path, typer.Option(help="The results folder.")] = Path("results"),
-    device: Device = "auto",
-) -> None:
-    """Run one stage (what the workflow's rules call)."""
-    from ssrob.planning.stage import Stage
-    from ssrob.runtime import job
-    from ssrob.storage.store import Store
-
-    sys.exit(job.run(Stage.from_json(stage), Store(results), device, say))
 
 
 @app.command()

@@ -1,0 +1,104 @@
+"""Commands about one stage: run it, and say why it is run or is not."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ssrob.cli.common import Device, Overrides, plan_and_store, say
+from ssrob.config.study import ConfigError
+
+if TYPE_CHECKING:
+    from ssrob.planning.stage import Stage
+    from ssrob.storage.store import Store
+
+app = typer.Typer()
+NAMED = "KIND/KEY, or as much of it as means one stage."
+Results = Annotated[Path, typer.Option(help="The results folder, without a config.")]
+
+
+@app.command()
+def run(
+    *,
+    config: Annotated[str | None, typer.Argument(help="A study's YAML file.", metavar="CONFIG")] = None,
+    name: Annotated[str | None, typer.Argument(help=NAMED, metavar="STAGE")] = None,
+    stage: Annotated[str | None, typer.Option(help="The stage as JSON, the way a workflow rule passes it.")] = None,
+    results: Results = Path("results"),
+    override: Overrides = None,
+    device: Device = "auto",
+) -> None:
+    """Run one stage of a study.
+
+    The workflow's rules pass it as JSON.
+    """
+    from ssrob.planning.stage import Stage
+    from ssrob.runtime import job
+    from ssrob.storage.store import Store
+
+    if stage and not config:
+        sys.exit(job.run(Stage.from_json(stage), Store(results), device, say))
+    if not config or not name or stage:
+        raise ConfigError("run: expected a config and a stage, or --stage")
+    chosen, store = _ready(config, name, override)
+    sys.exit(job.run(chosen, store, device, say))
+
+
+def _ready(config: str, name: str, override: list[str] | None) -> "tuple[Stage, Store]":
+    """Return a stage of a study that can be run now."""
+    from ssrob.scheduling import preflight
+    from ssrob.scheduling.explain import find_stage
+
+    plan, store = plan_and_store(config, override)
+    preflight.check(plan, starts=False)
+    stage = find_stage(name, plan.stages)
+    if missing := [path for path in stage.parents.values() if not store.done(path)]:
+        raise ConfigError(f"{stage.path} is made from {', '.join(missing)}; run that first")
+    return stage, store
+
+
+@app.command()
+def explain(
+    name: Annotated[str, typer.Argument(help=NAMED, metavar="STAGE")],
+    config: Annotated[str | None, typer.Argument(help="The study's YAML file.", metavar="CONFIG")] = None,
+    results: Results = Path("results"),
+    override: Overrides = None,
+) -> None:
+    """Say why a stage is run again, or is not.
+
+    What its key is made of, how the nearest other stage differs, and what made it.
+    """
+    from ssrob.scheduling import explain as of
+    from ssrob.storage.store import Store
+
+    plan, store = plan_and_store(config, override) if config else (None, Store(results))
+    stages = of.known_stages(plan, store)
+    stage = of.find_stage(name, stages)
+    again = of.reasons_to_run(stage, plan, store)
+    typer.echo(f"{stage.path}: {'finished' if store.done(stage.path) else 'not finished'}")
+    typer.echo("\n".join(["", "What decides its result, and its key:", *_identity(stage)]))
+    if other := of.nearest(stage, stages, store):
+        rows = [f"  {name}: {here} here, {there} there" for name, (here, there) in other.differences.items()]
+        state = "finished" if other.done else "not finished"
+        typer.echo("\n".join(["", f"The nearest other one is {other.path} ({state}):", *(rows or ["  no difference"])]))
+    if store.done(stage.path):
+        typer.echo("\n".join(["", "What made it:", *_maker(stage, store)]))
+    typer.echo(
+        "\n".join(["", "What makes it run:" if again else "Nothing makes it run again.", *map("  {}".format, again)])
+    )
+
+
+def _identity(stage: "Stage") -> list[str]:
+    from ssrob.registry.stages import revision
+    from ssrob.scheduling.explain import identity
+
+    lines = [f"  revision of {stage.kind}: {revision(stage.kind)}"]
+    lines += [f"  {name}: {value}" for name, value in identity(stage, {}).items()]
+    return lines
+
+
+def _maker(stage: "Stage", store: "Store") -> list[str]:
+    facts = store.provenance(stage.path)
+    versions = ", ".join(f"{name} {version}" for name, version in facts.get("versions", {}).items() if version)
+    rows = {"commit": facts.get("commit"), "on": facts.get("device"), "at": facts.get("started"), "with": versions}
+    return [f"  {name}: {value}" for name, value in rows.items() if value]
