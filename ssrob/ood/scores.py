@@ -35,7 +35,7 @@ def nearest_neighbour(features: Tensor, bank: Tensor, k: int) -> Tensor:
         raise ValueError(f"k must be 1..{len(bank)} (the features in the bank), found {k}")
     similarity = F.normalize(features, dim=1) @ F.normalize(bank, dim=1).T
     kth = similarity.topk(k, dim=1).values[:, -1]
-    return -(2 - 2 * kth).clamp(min=1e-12).sqrt()  # no gradient, not an infinite one, at a training image
+    return -(2 - 2 * kth).clamp(min=0).sqrt()
 
 
 def rotation_loss(turned: Tensor) -> Tensor:

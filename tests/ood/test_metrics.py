@@ -35,9 +35,9 @@ def test_separated_sets_and_equal_ones():
 
 def test_intervals_cover_the_truth_as_often_as_they_say():
     truth = 0.7602499389065233  # P(N(1, 1) > N(0, 1)) = Phi(1 / sqrt 2)
-    found = [detection(*scores(seed, 150, 150), resamples=200, level=0.9).auroc for seed in range(200)]
+    found = [detection(*scores(seed, 150, 150), resamples=200, level=0.5).auroc for seed in range(200)]
     covered = np.mean([interval.low <= truth <= interval.high for interval in found])
-    assert 0.82 < covered < 0.97  # 0.9 within 3.5 standard errors of 200 draws, and the bootstrap's own error
+    assert 0.38 < covered < 0.62  # one half within 3.5 standard errors of 200 draws
     assert all(interval.low < interval.value < interval.high for interval in found)
 
 

@@ -56,3 +56,9 @@ def test_scores_rise_with_confidence_and_have_gradients():
         high, low = score(sure)
         assert high > low
         assert torch.autograd.grad(low, sure)[0][1, 0] > 0
+
+
+def test_a_training_image_has_a_finite_gradient():
+    features = torch.tensor([[1.0, 0.0]], requires_grad=True)
+    score = scores.nearest_neighbour(features, torch.tensor([[2.0, 0.0], [0.0, 1.0]]), 1)
+    assert torch.autograd.grad(score.sum(), features)[0].isfinite().all()
