@@ -5,6 +5,7 @@ SNAKEMAKE_ARGS ?=
 PYTHON ?= python3
 WHEELS ?= annotated-types numpy pydantic pydantic-core typing-extensions typing-inspection
 WHEELS_FOR ?= 3.12
+NUMERIC := $(addprefix tests/,attacks corruptions data hardware losses models ood stages training test_seeding.py)
 VENV := .venv
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -21,10 +22,10 @@ SSROB_DATA := --set $(OVERRIDE)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help there study gpu-study test test-slurm check format lock schema docs ui wheels clean
+.PHONY: help there study gpu-study test test-avx2 test-slurm check format lock schema docs ui wheels clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 	@echo "  variables: CONFIG=config/....yaml  DATA=folder of parquet files  SNAKEMAKE_ARGS='-n'  BUDGET=8m  JOBS=1  PYTHON=python3.12"
 
 study: there $(READY) ## Run a study (CONFIG=config/quickstart.yaml) and say where its report is
@@ -46,6 +47,9 @@ ui: there $(READY) ## Open the MLflow UI of a study on 127.0.0.1
 
 test: $(READY) ## Run the tests
 	pytest -n auto --dist loadgroup
+
+test-avx2: $(READY) ## Run the numeric tests as on a processor without AVX-512 and bfloat16
+	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 pytest -n auto --dist loadgroup $(NUMERIC)
 
 test-slurm: $(READY) ## Run a small study on a private SLURM: as root, on a Debian machine to throw away
 	python -c "import snakemake_executor_plugin_slurm" 2>/dev/null || pip install --quiet --editable ".[slurm]"

@@ -3,6 +3,8 @@
 import os
 import shlex
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from ssrob.config.loader import load_study
@@ -46,3 +48,25 @@ def test_data_of_the_environment_are_no_images() -> None:
 def test_a_config_s_path_may_have_a_space(target: str) -> None:
     words = commands("CONFIG=my configs/a.yaml", target=target)[-1]
     assert "my configs/a.yaml" in words
+
+
+def test_the_numeric_tests_run_again_with_the_instruction_set_held_down() -> None:
+    """Every folder of tests that computes with torch kernels, or is named here with its reason."""
+    assert "make test-avx2" in (ROOT / ".ci" / "run").read_text()
+    (command,) = commands(target="test-avx2")
+    folders = {Path(word).name for word in command if word.startswith("tests/")}
+    assert all((ROOT / "tests" / name).exists() for name in folders)
+    no_kernels = {"analysis", "cli", "config", "planning", "reporting", "scheduling", "storage", "tracking"}
+    whole_studies = {"external", "runtime", "slurm", "workflow"}  # the same kernels once more, in minutes
+    others = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and not path.name.startswith("_")}
+    assert others <= folders | no_kernels | whole_studies, "neither among the numeric tests nor among the others"
+
+
+def test_torch_obeys_what_holds_the_instruction_set_down() -> None:
+    (command,) = commands(target="test-avx2")
+    held = dict(word.split("=") for word in command[: command.index("pytest")])
+    code = "import torch; print(torch.backends.cpu.get_cpu_capability(), torch.ops.mkldnn._is_mkldnn_bf16_supported())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | held
+    )
+    assert done.stdout == "AVX2 False\n"
