@@ -60,15 +60,13 @@ def portion(
     The central comparison comes first; call it again to go on.
     """
     from ssrob.cli import plan_view
-    from ssrob.config.loader import load_config
     from ssrob.runtime import time_budget
     from ssrob.runtime.process_pool import Workers
-    from ssrob.scheduling.preflight import open_study
-    from ssrob.storage.store import Store
+    from ssrob.scheduling import preflight
 
     seconds = time_budget.parse_budget(budget)
-    plan = open_study(load_config(Path(config), override), config, starts=False)  # the disk need not hold all of it
-    store = Store(plan.study.results)
+    plan, store = plan_and_store(config, override)
+    preflight.check(plan, starts=False)  # the disk need not hold all of it
     workers = Workers(store.root, device, quiet=jobs > 1)
     found = time_budget.run_portion(plan, store, workers, budget=seconds, jobs=jobs, say=say)
     typer.echo(plan_view.portion_text(plan, store, found))

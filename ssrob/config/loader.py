@@ -3,6 +3,8 @@
 import difflib
 import importlib
 import itertools
+import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -103,6 +105,19 @@ def import_plugins(names: Any, where: str = "config") -> None:
             raise ConfigError(f"{where}: plugins: cannot import {name!r}: {error}") from None
 
 
+def find_plugins_beside(path: Path, names: Any) -> None:
+    """Let modules that lie beside a config be imported, here and in the processes that this one starts."""
+    folder = path.resolve().parent
+    for name in names if isinstance(names, list) else [names]:
+        top = folder / str(name).partition(".")[0]
+        if top.is_dir() or top.with_suffix(".py").is_file():
+            if str(folder) not in sys.path:
+                sys.path.append(str(folder))
+            places = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+            if str(folder) not in places:
+                os.environ["PYTHONPATH"] = os.pathsep.join([*filter(None, places), str(folder)])
+
+
 def load_config(path: Path, overrides: list[str] | None = None) -> dict[str, Any]:
     """Read a YAML config and apply overrides such as ``data.path=/somewhere``."""
     try:
@@ -153,4 +168,6 @@ def _merge(config: dict[str, Any], changes: Mapping[str, Any]) -> None:
 
 def load_study(path: Path, overrides: list[str] | None = None) -> Study:
     """Read and check a config file."""
-    return parse_study(load_config(path, overrides), str(path))
+    config = load_config(path, overrides)
+    find_plugins_beside(path, config.get("plugins") or [])
+    return parse_study(config, str(path))

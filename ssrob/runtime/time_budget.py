@@ -39,8 +39,10 @@ class Portion:
 
 
 def parse_budget(text: str) -> float:
-    """Read a time such as ``8m``, ``90s``, ``1h30m`` or plain seconds; returns seconds."""
+    """Read a time such as ``8m``, ``90s``, ``1h30m``; returns seconds."""
     match = re.fullmatch(r"(?=.)(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s?)?", text.strip())
+    if re.fullmatch(r"[\d.]+", text.strip()):
+        raise ConfigError(f"budget: a time needs its unit, such as {text.strip()}m or {text.strip()}s; found {text!r}")
     try:
         given = zip(match.groups() if match else (), UNITS.values(), strict=False)
         seconds = sum(float(number) * unit for number, unit in given if number)

@@ -2,10 +2,11 @@
 # progress bars of jobs that run side by side would spoil each other on one terminal.
 import json
 import sys
+from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from ssrob.config.loader import load_config
+from ssrob.config.loader import find_plugins_beside, load_config
 from ssrob.runtime import fork_server
 from ssrob.scheduling.preflight import open_study
 from ssrob.registry.stages import STAGES
@@ -14,7 +15,7 @@ from ssrob.storage.store import Store, StoreError
 try:
     # Refuses a key that is given twice; Snakemake's own reader takes the last.
     for file in workflow.configfiles:
-        load_config(file)
+        find_plugins_beside(Path(file), load_config(file).get("plugins") or [])
     PLAN = open_study(config, starts=workflow.is_main_process)
 except (ValueError, StoreError) as error:
     raise WorkflowError(str(error)) from None

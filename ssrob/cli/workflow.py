@@ -1,0 +1,78 @@
+"""Commands for a folder of one's own: a config to start from, and the packaged workflow that runs it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ssrob.cli.common import Overrides, say
+from ssrob.cli.study import where
+
+app = typer.Typer()
+
+
+def shipped(name: str) -> Path:
+    """Return a file or folder that ships with the package; in a checkout, the one at its top."""
+    package = Path(__file__).parents[1]
+    packaged = package / "shipped" / name
+    return packaged if packaged.exists() else package.parent / name
+
+
+@app.command()
+def init(
+    to: Annotated[Path, typer.Argument(help="The YAML file to write.")] = Path("study.yaml"),
+    like: Annotated[str, typer.Option("--from", help="The shipped config to start from.")] = "quickstart",
+) -> None:
+    """Write a config to start from.
+
+    It is a copy of a shipped one, with the schema beside it from which editors complete.
+    """
+    from ssrob.registry.lookup import check_choice
+
+    there = {path.stem: path for path in sorted(shipped("config").glob("*.yaml"))}
+    source = there[check_choice("shipped config", like, there)]
+    if to.exists():
+        raise ValueError(f"{to}: is there already; name another file, or remove it first")
+    to.parent.mkdir(parents=True, exist_ok=True)
+    text = source.read_text().replace(f"study: {like}\n", f"study: {to.stem}\n", 1)
+    to.write_text(text)
+    shutil.copyfile(shipped("config") / "schema.json", to.parent / "schema.json")
+    say(f"{to}: a copy of {like}. Next: ssrob plan {to}; ssrob study {to}")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def study(
+    context: typer.Context,
+    config: Annotated[Path, typer.Argument(help="A study's YAML file.")],
+    override: Overrides = None,
+) -> None:
+    """Run a study in this folder with Snakemake.
+
+    What follows is handed to Snakemake, such as --cores 2 or --dry-run. Called again it goes on with what is left.
+    """
+    from ssrob.config.loader import load_study
+
+    load_study(config, override)  # a mistake is answered at once
+    snakefile = shipped("Snakefile")
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), "--configfile", str(config)]
+    command += ["--config", *map(_nested, override)] if override else []
+    if not any(argument.startswith(("--workflow-profile", "--profile")) for argument in context.args):
+        command += ["--workflow-profile", str(shipped("workflow") / "profiles" / "default")]
+    environment = {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"} | os.environ
+    done = subprocess.run([*command, *context.args], check=False, env=environment)
+    if done.returncode == 0 and not {"-n", "--dry-run", "--dryrun"} & {*context.args}:
+        where(str(config), override)
+    sys.exit(done.returncode)
+
+
+def _nested(override: str) -> str:
+    """Write an override such as ``data.path=/data`` as Snakemake reads it: ``data={path: /data}``."""
+    key, _, value = override.partition("=")
+    first, *rest = key.split(".")
+    for part in reversed(rest):
+        value = f"{{{part}: {value}}}"
+    return f"{first}={value}"
