@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from rich.table import Table
 
 from ssrob.config.study import ConfigError
-from ssrob.formatting import duration, eps_text
+from ssrob.formatting import duration
 from ssrob.planning.cost import training_passes
+from ssrob.planning.names import arm_label
 from ssrob.planning.plan import Plan
 from ssrob.planning.specs import TrainSpec
 from ssrob.registry.lookup import check_choice
@@ -177,16 +178,12 @@ def _blocks(plan: Plan, store: Store, work: Work, speed: Speeds) -> Table:
 
 def _arms(plan: Plan, store: Store) -> Table:
     """List the first arms: what each is, what it costs with its pre-training, and whether it is trained."""
-    table = Table("arm", "init", "norm", "eps", "w", "seed", "passes per image", "trained", box=None)
+    table = Table("arm", "seed", "passes per image", "trained", box=None)
     for arm in plan.arms[:LISTED]:
         trained = [plan.stages[path].spec for path in (arm.pretrain, arm.finetune) if path]
         cost = sum(training_passes(TrainSpec.model_validate(spec)) for spec in trained)
         table.add_row(
-            f"{arm.variant} {arm.task or ''}".strip() + (f" ({arm.budget})" if arm.budget else ""),
-            arm.init + (", head alone" if arm.tune == "head" else ""),
-            arm.norm or "-",
-            "-" if arm.eps_train is None else eps_text(arm.eps_train),
-            "-" if arm.weight is None else f"{arm.weight:g}",
+            arm_label(arm, plan.study, init_task=arm.init_task, eps=True),
             str(arm.seed),
             f"{cost:,.0f}",
             "yes" if store.done(arm.finetune) else "no",

@@ -9,6 +9,7 @@ import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
 from ssrob.formatting import NORMS, eps_text, with_interval
+from ssrob.planning.names import arm_label
 from ssrob.planning.specs import TrainSpec
 from ssrob.registry.corruptions import BENCHMARK
 from ssrob.storage.store import Store, prepared_facts
@@ -38,7 +39,7 @@ def card(path: str, store: Store, tested: Iterable[Tested]) -> str:
     """Write the card of the model that the stage `path` trained, in Markdown."""
     stage, architecture = store.manifest(path), json.loads(store.output(path, "model.json").read_text())
     spec, facts = TrainSpec.model_validate(stage["spec"]), store.provenance(path)
-    parts = [f"# {stage['key']}", _sentence(spec, architecture, facts), *_usage(stage, architecture)]
+    parts = [f"# {stage['key']}", _sentence(stage, store, architecture, facts), *_usage(stage, architecture)]
     for test in tested:
         if test.kind == "evaluate":
             parts += _robustness(test, store)
@@ -47,18 +48,14 @@ def card(path: str, store: Store, tested: Iterable[Tested]) -> str:
     return "\n\n".join([*parts, *_training(stage, spec, facts, store)]) + "\n"
 
 
-def _sentence(spec: TrainSpec, architecture: dict[str, Any], facts: dict[str, Any]) -> str:
+def _sentence(stage: dict[str, Any], store: Store, architecture: dict[str, Any], facts: dict[str, Any]) -> str:
+    spec, init = TrainSpec.model_validate(stage["spec"]), stage["parents"].get("init")
     settings = ", ".join(f"{name} {value}" for name, value in architecture["arguments"].items())
     network = f"{architecture['backbone']} ({settings})" if settings else architecture["backbone"]
-    way = " ".join(part for part in (spec.variant, spec.task) if part)
-    attack = (
-        f" against {NORMS[spec.norm]} perturbations of {eps_text(spec.eps_train)}"
-        if spec.norm and spec.eps_train
-        else ""
-    )
-    start = "random weights" if spec.init == "random" else f"the pre-training `{spec.init}`"
-    size = f", {facts['parameters']:,} parameters" if "parameters" in facts else ""
-    return f"A {network} network{size}, trained with `{way}`{attack} on `{spec.data}`, from {start}, seed {spec.seed}."
+    size = f" of {facts['parameters']:,} parameters" if "parameters" in facts else ""
+    init_task = store.manifest(init)["spec"].get("task") if init and store.done(init) else None
+    how = arm_label(spec, init_task=init_task, eps=True) + (", from random weights" if spec.init == "random" else "")
+    return f"{how} (`{spec.variant}`), seed {spec.seed}: a {network} network{size}, trained on `{spec.data}`."
 
 
 def _usage(stage: dict[str, Any], architecture: dict[str, Any]) -> Iterator[str]:

@@ -4,32 +4,31 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from ssrob.config.study import Strict
-from ssrob.formatting import eps_text
+from ssrob.planning.names import ArmColumns, arm_label
 from ssrob.planning.plan import Plan
+from ssrob.planning.specs import TrainSpec
 from ssrob.planning.stage import OPERATIONAL, Stage
 from ssrob.registry.lookup import load
 from ssrob.registry.stages import STAGES
 
 ARM_TAGS = ("variant", "init", "task", "norm", "seed")
-ARM_PARAMS = (*ARM_TAGS, "weight", "eps_train", "tune", "budget")
+ARM_PARAMS = tuple(ArmColumns.model_fields)
 
 
 def run_name(plan: Plan, stage: Stage) -> str:
-    """Return a name for people, e.g. ``at_ssl_joint rotation w0.5 linf 0.15 s0``."""
+    """Return a name for people, e.g. ``AT + rotation in attack and training, w 0.5, l-inf 0.15, seed 0``."""
     if stage.kind == "data":
         return f"data {stage.spec['name']}"
     model = model_of(plan, stage)
-    name = _training_name(model)
-    if "init" in model.parents:
-        name += f" from {_training_name(plan.stages[model.parents['init']], seed=False)}"
-    elif model.spec.get("init", "random") != "random":
-        name += f" from {model.spec['init']}"
+    spec = TrainSpec.model_validate(model.spec)
+    init = plan.stages[model.parents["init"]].spec if "init" in model.parents else {}
+    name = f"{arm_label(spec, plan.study, init_task=init.get('task'), eps=True)}, seed {spec.seed}"
     if stage.kind == "finetune":
         return name
     about = [
         str(stage.spec[field]) for field in ("task", "checkpoint") if field in stage.spec and "model" in stage.parents
     ]
-    return " ".join([stage.kind, name, *about])
+    return ", ".join([f"{stage.kind}: {name}", *about])
 
 
 def run_tags(plan: Plan, stage: Stage) -> dict[str, str]:
@@ -72,17 +71,6 @@ def resolved(stage: Stage) -> dict[str, Any]:
     spec = kind.model_validate(stage.spec | own)
     loaded: dict[str, Any] = spec.model_dump(mode="json", exclude=OPERATIONAL if own else None)
     return loaded
-
-
-def _training_name(stage: Stage, *, seed: bool = True) -> str:
-    spec = resolved(stage)
-    parts = [spec["variant"], spec["task"]]
-    parts += [f"w{spec['weight']:g}"] if spec["weight"] is not None else []
-    parts += [spec["norm"], eps_text(spec["eps_train"])] if spec["eps_train"] else []
-    parts += ["head alone"] if spec["tune"] == "head" else []
-    parts += ["long"] if spec["budget"] else []
-    parts += [f"s{spec['seed']}"] if seed else []
-    return " ".join(part for part in parts if part)
 
 
 def _data_name(plan: Plan, stage: Stage) -> str:

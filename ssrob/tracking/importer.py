@@ -21,7 +21,7 @@ from ssrob.tracking.model import dataset, final_weights, model_name, write_model
 from ssrob.tracking.points import measured_points, told, training_points
 from ssrob.tracking.view import VIEW_TAG, view_tag
 
-LAYOUT = "2"  # raised when what is logged of a finished stage changes, so that it is looked at again
+LAYOUT = "3"  # raised when what is logged of a finished stage changes, so that it is looked at again
 MAX_ARTIFACT_BYTES = 16 * 2**20  # larger files stay in the results folder alone; weights are logged as models
 ARTIFACT_SUFFIXES = {".json", ".parquet", ".png", ".svg", ".html", ".log", ".txt"}
 MARKER = "tracked.json"  # written after an import, for the workflow: no part of what is imported

@@ -16,6 +16,8 @@ def test_a_study_in_words(tmp_path: Path) -> None:
     plan = make_plan(parse_study(tiny_config(tmp_path, threat=threat, arms=arms)))
     text = plan_text(plan, Store(plan.study.results), {})
     assert text.startswith("tiny: 2 models (1 seed), 2 still to train, results in ")
-    rows = re.findall(r"^ at +(random|ssl) +linf +8/255 +- +0 +(\d+) +no", text, re.MULTILINE)
+    rows = re.findall(r"^ AT, l-inf 8/255(.*?) +0 +(\d+) +no", text, re.MULTILINE)
     at = 2 * 2 + 3  # forward and input gradient of two steps; forward and parameter gradient
-    assert rows == [("random", str(at)), ("ssl", str(at + 3))], "pre-training on clean images is counted"
+    assert rows == [("", str(at)), (", from rotation pre-training", str(at + 3))], (
+        "pre-training on clean images is counted"
+    )

@@ -16,11 +16,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from ssrob.config.fields import Strict
 from ssrob.config.loader import load_study
 from ssrob.models.network import Architecture, build
 from ssrob.models.serialization import load_network, save_architecture, save_weights
 from ssrob.planning.plan import Plan, make_plan
 from ssrob.planning.stage import Stage
+from ssrob.registry.stages import STAGES, StageKind
 from ssrob.storage.metrics_log import Records
 from ssrob.storage.store import Store, sha256, write_json
 from ssrob.storage.tables import CORRUPTED, DIAGNOSED, EXAMPLES, PROBED, RECORDS, read_table, write_table
@@ -267,9 +269,9 @@ def test_runs_are_nested_by_study_and_model(tracked: tuple[Plan, Store]) -> None
 def test_names_tags_and_params_say_what_a_run_is(tracked: tuple[Plan, Store]) -> None:
     plan, _ = tracked
     names = [run_name(plan, stage) for stage in plan.stages.values()]
-    assert "at_ssl_joint rotation w0.5 linf 0.15 s0" in names
-    assert "at linf 0.15 s0 from ssl rotation" in names
-    assert "evaluate at_ssl_joint rotation w0.5 linf 0.15 s0 best" in names
+    assert "AT + rotation in attack and training, w 0.5, l-inf 0.15, seed 0" in names
+    assert "AT, l-inf 0.15, from rotation pre-training, seed 0" in names
+    assert "evaluate: AT + rotation in attack and training, w 0.5, l-inf 0.15, seed 0, best" in names
     assert len(set(names)) == len(names)
     train = plan.stages[plan.arms[0].finetune]
     tags, params = run_tags(plan, train), run_params(plan, train)
@@ -456,7 +458,15 @@ def test_every_training_has_one_model_with_its_accuracies(tracked: tuple[Plan, S
     }
 
 
-def test_a_kind_of_stage_that_the_import_does_not_know(root: Path) -> None:
+class Measured(Strict):
+    """The spec of a kind of stage that a plugin adds."""
+
+    eps: float
+    names: list[str]
+
+
+def test_a_kind_of_stage_that_the_import_does_not_know(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STAGES, "measure", StageKind("nowhere:stage", revision=1, spec=f"{__name__}:Measured"))
     plan, store = make_study(root)
     train = plan.stages[plan.arms[0].finetune]
     probe = Stage("measure", "digits-measure-0", {"eps": 0.1, "names": ["a"]}, train.parents | {"model": train.path})
@@ -467,7 +477,7 @@ def test_a_kind_of_stage_that_the_import_does_not_know(root: Path) -> None:
     (store.work(probe.path) / "out" / "measured.txt").write_text("something")
     store.publish(probe, store.work(probe.path) / "out", {"started": "2026-01-05T10:00:00+00:00", "seconds": 1.0})
     assert track(plan, store).runs == 4
-    assert run_value(root, probe.path, "name") == f"measure {run_name(plan, train)}"
+    assert run_value(root, probe.path, "name") == f"measure: {run_name(plan, train)}"
     assert run_params(plan, probe)["test.eps"] == "0.1"
 
 
