@@ -70,3 +70,8 @@ def duration(seconds: float) -> str:
 def file_size(count: float) -> str:
     """Write a number of bytes: 60 bytes, 1.5 kB, 3.0 MB."""
     return decimal(round(count))
+
+
+def first_line(error: BaseException) -> str:
+    """Write the first line of an error's message, of at most 200 characters; the error's name where it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

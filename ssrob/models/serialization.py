@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ssrob.config.variants import MAIN
+from ssrob.formatting import first_line
 from ssrob.models.network import Architecture, Network, build
 
 _BRANCH = re.compile(r"\.branches\.[^.]+(?=\.[^.]+$)")  # in the name of a BatchNorm tensor
@@ -49,7 +50,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         told = "expected tensors alone, as torch.save(model.state_dict(), FILE) writes; pickled code is never run"
         raise ValueError(f"{path}: not a file of weights that can be loaded safely ({told})") from None
     except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
-        raise ValueError(f"{path}: not a file of weights that can be loaded safely ({_first_line(error)})") from None
+        raise ValueError(f"{path}: not a file of weights that can be loaded safely ({first_line(error)})") from None
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
@@ -90,7 +91,3 @@ def load_backbone(network: Network, weights: dict[str, Tensor]) -> None:
         if name.startswith("heads.") and name in target and value.shape == target[name].shape
     }
     network.load_state_dict(found | heads, strict=False)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]

@@ -57,8 +57,8 @@ def save(state: dict[str, Any], path: Path) -> None:
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """Read a checkpoint after verifying its checksum; raises DamagedCheckpoint. Pickled code is refused, never run."""
-    told, _, payload = path.read_bytes().partition(b"\n")
-    if hashlib.sha256(payload).hexdigest().encode() != told:
+    written, _, payload = path.read_bytes().partition(b"\n")
+    if hashlib.sha256(payload).hexdigest().encode() != written:
         raise DamagedCheckpoint(f"{path}: truncated or altered")
     try:
         state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from ssrob.formatting import first_line
 from ssrob.planning.stage import Stage
 from ssrob.registry.stages import STAGES
 from ssrob.runtime import checkpoint
@@ -19,14 +20,14 @@ DISK = {
 }
 
 
-def told(error: BaseException, stage: Stage, work: Path) -> str:
+def describe(error: BaseException, stage: Stage, work: Path) -> str:
     """Return the error in words, with the advice that helps; `work` is the stage's folder of unfinished things."""
     if isinstance(error, OSError) and error.errno in DISK:
         return f"{error.filename or work}: {DISK[error.errno]}"
     if isinstance(error, torch.OutOfMemoryError):
         less = STAGES[stage.kind].less_memory
         others = "`nvidia-smi` shows whether other jobs use the same GPU; if it is full without them, what helps is"
-        return f"the GPU has too little free memory. {others} {less}. ({_first_line(error)})"
+        return f"the GPU has too little free memory. {others} {less}. ({first_line(error)})"
     if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
         return f"the machine has too little memory; run fewer jobs at once (`--jobs`, `--cores`) and {GOES_ON}"
     if isinstance(error, ArithmeticError):
@@ -40,7 +41,3 @@ def _last_checkpoint(work: Path) -> str:
         return f"the last good checkpoint is of step {checkpoint.load(file)['step']}: {file}"
     except (OSError, checkpoint.DamagedCheckpoint, KeyError):
         return "there is no checkpoint of before"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -22,7 +22,7 @@ def run(stage: Stage, store: Store, device: str, say: Callable[[str], object]) -
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with contextlib.ExitStack() as held:
         try:
-            held.enter_context(claimed(store.work(stage.path), lambda told: say(f"{stage.path} {told}")))
+            held.enter_context(claimed(store.work(stage.path), lambda message: say(f"{stage.path} {message}")))
             asked = stage.settings.get("device", "auto") if device == "auto" else device
             wanted = stage.gpus if asked in ("auto", "cuda") else 0  # cpu wants none, cuda:N that one
             taken = held.enter_context(
@@ -36,7 +36,7 @@ def run(stage: Stage, store: Store, device: str, say: Callable[[str], object]) -
 
             log = store.folder(stage.path) / "log.txt"
             more = f"\n  more in {log}" if log.is_file() else ""
-            say(f"{stage.path}: {error_messages.told(error, stage, store.work(stage.path))}{more}")
+            say(f"{stage.path}: {error_messages.describe(error, stage, store.work(stage.path))}{more}")
             return 1
 
 

@@ -58,8 +58,8 @@ class Workers:
     def start(self, stage: Stage) -> Running:
         """Start a stage."""
         answer, theirs = self._context.Pipe(duplex=False)
-        told = (stage.to_json(), self.results, self.device, self.quiet, theirs)
-        process = self._context.Process(target=_child, args=told)
+        arguments = (stage.to_json(), self.results, self.device, self.quiet, theirs)
+        process = self._context.Process(target=_child, args=arguments)
         process.start()
         theirs.close()
         return Running(stage, process, answer)

@@ -187,8 +187,8 @@ def commit(folder: Path = Path(__file__).parents[1]) -> str:
     """
 
     def git(*command: str) -> str:
-        told = ["git", "--no-optional-locks", "-C", str(folder), *command]
-        return subprocess.run(told, capture_output=True, text=True, check=True).stdout.strip()
+        command_line = ["git", "--no-optional-locks", "-C", str(folder), *command]
+        return subprocess.run(command_line, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
         git("ls-files", "--error-unmatch", "--", "__init__.py")

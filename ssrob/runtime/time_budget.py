@@ -22,8 +22,8 @@ from ssrob.scheduling.priority import blocks
 from ssrob.storage import heartbeat
 from ssrob.storage.store import Store, StoreError
 
-GRACE = 120.0  # seconds that a stage has to write its checkpoint before it is killed
-LOOK = 0.2  # seconds between two looks at signals and the clock
+GRACE_SECONDS = 120.0  # seconds that a stage has to write its checkpoint before it is killed
+POLL_SECONDS = 0.2  # seconds between two looks at signals and the clock
 UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 
 
@@ -70,7 +70,7 @@ def run_portion(
                 queue.running.append(workers.start(stage))
             if not queue.running and not queue.waits:
                 break
-            wait([each.process.sentinel for each in queue.running], timeout=LOOK)
+            wait([each.process.sentinel for each in queue.running], timeout=POLL_SECONDS)
             queue.collect()
         queue.stop()
     queue.found.signal, queue.found.seconds = received[0] if received else 0, time.monotonic() - began
@@ -109,7 +109,7 @@ class _Queue:
 
     def stop(self) -> None:
         """Ask the stages at work to stop, and kill those that do not."""
-        until = time.monotonic() + GRACE
+        until = time.monotonic() + GRACE_SECONDS
         for each in self.running:
             each.stop()
         for each in self.running:

@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 FILE = "running.json"
 SPENT = "spent.json"  # seconds of the attempts before
-EVERY = 5.0  # seconds between two signs
-SILENCE = 60.0  # seconds after which a stage counts as dead; a shared disk may be late by half of that
+BEAT_SECONDS = 5.0  # seconds between two signs
+SILENCE_SECONDS = 60.0  # seconds after which a stage counts as dead; a shared disk may be late by half of that
 
 
 class Bar(tqdm):  # type: ignore[type-arg]  # generic for the type checker alone
@@ -60,7 +60,7 @@ class Progress:
 
 
 @contextlib.contextmanager
-def beating(file: Path, progress: Progress, every: float = EVERY) -> Iterator[None]:
+def beating(file: Path, progress: Progress, every: float = BEAT_SECONDS) -> Iterator[None]:
     """Keep a stage's sign of life up to date in a thread of its own, and take it away at the end."""
     stop = threading.Event()
     who = {"pid": os.getpid(), "host": socket.gethostname()}
@@ -89,7 +89,7 @@ def read(file: Path, now: float) -> dict[str, Any] | None:
     It runs if its last sign is fresh and, on this machine, if there is such a process.
     """
     try:
-        fresh = now - file.stat().st_mtime < SILENCE
+        fresh = now - file.stat().st_mtime < SILENCE_SECONDS
         sign: dict[str, Any] = json.loads(file.read_text())
     except (OSError, ValueError):
         return None

@@ -15,7 +15,7 @@ from pathlib import Path
 from ssrob.storage import heartbeat
 
 LOCK = "lock"  # in the stage's work folder
-EVERY = 1.0  # seconds between two looks where the disk has no locks
+POLL_SECONDS = 1.0  # seconds between two looks where the disk has no locks
 
 
 @contextlib.contextmanager
@@ -56,7 +56,7 @@ def _lock(handle: int, work: Path, say: Callable[[str], object]) -> None:
         if heartbeat.read(work / heartbeat.FILE, time.time()) is not None:
             say("is run by another process; waiting until it is done")
         while heartbeat.read(work / heartbeat.FILE, time.time()) is not None:
-            time.sleep(EVERY)
+            time.sleep(POLL_SECONDS)
 
 
 def _still_there(handle: int, work: Path) -> bool:

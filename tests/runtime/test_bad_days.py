@@ -338,7 +338,7 @@ def test_a_disk_without_locks_goes_by_the_sign_of_life(tmp_path: Path, monkeypat
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr("fcntl.flock", none)
-    monkeypatch.setattr("ssrob.storage.lock.EVERY", 0.01)
+    monkeypatch.setattr("ssrob.storage.lock.POLL_SECONDS", 0.01)
     alive = iter([{"pid": 1}, {"pid": 1}, None])
     monkeypatch.setattr(heartbeat, "read", lambda *_: next(alive))
     said: list[str] = []
@@ -357,10 +357,10 @@ def test_a_stage_that_vanished_is_told_with_how_far_it_was(prepared: Study, tmp_
     store.work(stage.path).mkdir(parents=True)
     file = store.work(stage.path) / heartbeat.FILE
     file.write_text(json.dumps(sign))
-    found = standing(stage, store, 1.0, file.stat().st_mtime + 2 * heartbeat.SILENCE)
+    found = standing(stage, store, 1.0, file.stat().st_mtime + 2 * heartbeat.SILENCE_SECONDS)
     assert found.state == "stopped"
     expected = rf"process {gone.pid} on here ended without a word after .* at 40 of 100 steps: killed, out of memory"
-    assert re.match(expected, found.told)
+    assert re.match(expected, found.message)
     assert run(stage, store) == (0, [])
     assert re.search(expected, (store.folder(stage.path) / "log.txt").read_text())
 
