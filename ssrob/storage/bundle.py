@@ -1,6 +1,7 @@
 """Files that belong together, as a folder, a tar or a zip. Unpacking runs nothing and writes nothing outside."""
 
 import contextlib
+import functools
 import shutil
 import tarfile
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 from ssrob.storage.store import StoreError
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
+MODE = 0o644  # readable by others: a stage's own files may not be
 LEVEL = 3  # of gzip: weights hardly shrink, and a higher level takes many times longer
 
 Files = Mapping[str, Path | str]  # place in the bundle -> a file, or a text
@@ -57,6 +59,7 @@ def _copy(files: Files, folder: Path) -> None:
             (folder / place).write_text(content)
         else:
             shutil.copy2(content, folder / place)
+        (folder / place).chmod(MODE)
 
 
 def _pack(files: Files, archive: Path, text: Path) -> None:
@@ -67,13 +70,20 @@ def _pack(files: Files, archive: Path, text: Path) -> None:
         if archive.name.endswith(".zip"):
             add = stack.enter_context(zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED)).write
         elif archive.name.endswith("gz"):
-            add = stack.enter_context(tarfile.open(archive, "w:gz", compresslevel=LEVEL)).add
+            add = functools.partial(
+                stack.enter_context(tarfile.open(archive, "w:gz", compresslevel=LEVEL)).add, filter=_readable
+            )
         else:
-            add = stack.enter_context(tarfile.open(archive, "w")).add
+            add = functools.partial(stack.enter_context(tarfile.open(archive, "w")).add, filter=_readable)
         for place, content in files.items():
             if isinstance(content, str):
                 text.write_text(content)
             add(text if isinstance(content, str) else content, f"{inside}/{place}")
+
+
+def _readable(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.mode = MODE
+    return member
 
 
 def _unpack(archive: Path, folder: Path) -> None:

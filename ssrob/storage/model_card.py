@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+import yaml
 from statsmodels.stats.proportion import proportion_confint
 
 from ssrob.formatting import NORMS, eps_text, with_interval
@@ -39,13 +40,22 @@ def card(path: str, store: Store, tested: Iterable[Tested]) -> str:
     """Write the card of the model that the stage `path` trained, in Markdown."""
     stage, architecture = store.manifest(path), json.loads(store.output(path, "model.json").read_text())
     spec, facts = TrainSpec.model_validate(stage["spec"]), store.provenance(path)
-    parts = [f"# {stage['key']}", _sentence(stage, store, architecture, facts), *_usage(stage, architecture)]
+    title = [_front_matter(architecture), f"# {stage['key']}"]
+    parts = [*title, _sentence(stage, store, architecture, facts), *_usage(stage, architecture)]
     for test in tested:
         if test.kind == "evaluate":
             parts += _robustness(test, store)
         elif test.kind == "corrupt":
             parts += _corruptions(test, store)
     return "\n\n".join([*parts, *_training(stage, spec, facts, store)]) + "\n"
+
+
+def _front_matter(architecture: dict[str, Any]) -> str:
+    """Return what model hubs read: the library and what the model is for."""
+    about: dict[str, Any] = {"library_name": "ssrob"}
+    about |= {"pipeline_tag": "image-classification"} if "class" in architecture["heads"] else {}
+    about["tags"] = ["pytorch", "safetensors", "adversarial-robustness", "self-supervised-learning"]
+    return f"---\n{yaml.safe_dump(about, sort_keys=False)}---"
 
 
 def _sentence(stage: dict[str, Any], store: Store, architecture: dict[str, Any], facts: dict[str, Any]) -> str:

@@ -20,9 +20,7 @@ def run_name(plan: Plan, stage: Stage) -> str:
     if stage.kind == "data":
         return f"data {stage.spec['name']}"
     model = model_of(plan, stage)
-    spec = TrainSpec.model_validate(model.spec)
-    init = plan.stages[model.parents["init"]].spec if "init" in model.parents else {}
-    name = f"{arm_label(spec, plan.study, init_task=init.get('task'), eps=True)}, seed {spec.seed}"
+    name = f"{arm_name(plan, model)}, seed {TrainSpec.model_validate(model.spec).seed}"
     if stage.kind == "finetune":
         return name
     about = [
@@ -31,12 +29,19 @@ def run_name(plan: Plan, stage: Stage) -> str:
     return ", ".join([f"{stage.kind}: {name}", *about])
 
 
+def arm_name(plan: Plan, model: Stage) -> str:
+    """Return the name for people of what a training stage trains, the same for all its seeds."""
+    init = plan.stages[model.parents["init"]].spec if "init" in model.parents else {}
+    return arm_label(TrainSpec.model_validate(model.spec), plan.study, init_task=init.get("task"), eps=True)
+
+
 def run_tags(plan: Plan, stage: Stage) -> dict[str, str]:
-    """Return what to filter by: kind, study, the arm's columns, and the stage's parents by role."""
+    """Return what to filter and group by: kind, study, the arm and its columns, and the stage's parents by role."""
     tags = {"kind": stage.kind, "study": plan.study.study, "data": _data_name(plan, stage)}
     if stage.kind != "data":
         spec = resolved(model_of(plan, stage))
         tags |= {name: _text(spec[name]) for name in ARM_TAGS if spec[name] is not None}
+        tags["arm"] = arm_name(plan, model_of(plan, stage))
     if "checkpoint" in stage.spec:
         tags["checkpoint"] = stage.spec["checkpoint"]
     return tags | {f"ssrob.parent.{role}": path for role, path in stage.parents.items()}

@@ -19,6 +19,7 @@ from ssrob.tracking.client import BATCH, Experiment, LoggedRun, Point, default_u
 from ssrob.tracking.describe import model_of, provenance_tags, run_name, run_params, run_tags
 from ssrob.tracking.model import dataset, final_weights, model_name, write_model
 from ssrob.tracking.points import measured_points, told, training_points
+from ssrob.tracking.study import description, effect_points, read_study, verdict_params
 from ssrob.tracking.view import VIEW_TAG, view_tag
 
 LAYOUT = "3"  # raised when what is logged of a finished stage changes, so that it is looked at again
@@ -93,10 +94,22 @@ class _Import:
             for file in files:
                 inside = file.parent.relative_to(folder).as_posix()
                 self._log_file(run, file, "" if inside == "." else inside)
+            self._log_answer(run)
             self.experiment.log(run, tags={SEAL: seal})
         if files and len(self.done) == len(self.plan.stages) and run.status != "FINISHED":
             ends = [_end_ms(self.store.provenance(stage.path)) for stage in self.done]
             self.experiment.finish(run, max(ends))
+
+    def _log_answer(self, run: LoggedRun) -> None:
+        """Log what the study has found; verdicts are parameters, which cannot change, once everything is done."""
+        data = read_study(self.plan)
+        if data is None:
+            return
+        points = [point for point in effect_points(data) if run.metrics.get(point[0]) != point[2]]
+        complete = len(self.done) == len(self.plan.stages)
+        params = verdict_params(data) if complete else {}
+        self.experiment.log(run, points, params=params, tags={"mlflow.note.content": description(data)})
+        self.wrote["points"] += len(points)
 
     def _import_stage(self, stage: Stage, study: LoggedRun) -> None:
         model = self._model_run(stage)

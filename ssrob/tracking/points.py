@@ -36,8 +36,8 @@ def told(points: list[Point]) -> bytes:
 def measured_points(store: Store, stage: Stage) -> list[Point]:
     """Return a finished test's accuracies, 0..1, under the names that every run of a study uses.
 
-    ``..._by_eps`` and ``..._by_severity`` are curves: their step is the eps in per cent of the norm's reference eps,
-    or the severity. What belongs to the last checkpoint, not to the best one, is prefixed with ``last/``.
+    ``..._by_eps_percent`` and ``..._by_severity`` are curves: their step is the eps in per cent of the
+    norm's reference eps, or the severity. What belongs to the last checkpoint, not to the best one, is prefixed with ``last/``.
     """
     if stage.kind == "evaluate":
         points = robust_points(read_table(store.output(stage.path, "robustness.parquet")), stage.spec)
@@ -60,7 +60,7 @@ def robust_points(examples: pd.DataFrame, spec: dict[str, Any]) -> list[Point]:
         for eps in spec["eps"][norm]:
             multiple = eps / spec["reference"][norm]
             accuracy = float((rows.first_failed > eps).mean())
-            points.append((f"robust_accuracy_by_eps/{norm}", round(100 * multiple), accuracy))
+            points.append((f"robust_accuracy_by_eps_percent/{norm}", round(100 * multiple), accuracy))
             if eps > 0:
                 points.append((f"robust_accuracy/{norm}/x{_two_decimals(multiple)}", 0, accuracy))
     return points

@@ -20,7 +20,7 @@ def view_tag(norms: list[str]) -> str:
     columns = ["clean_accuracy", *robust, "corruption_accuracy/mean", "cost/passes"]
     selected = [f"metrics.`{name}`" for name in columns]
     widths = {"attributes.`Run Name`": 290} | dict.fromkeys(selected, 190)
-    curves = [f"robust_accuracy_by_eps/{norm}" for norm in norms]
+    curves = [f"robust_accuracy_by_eps_percent/{norm}" for norm in norms]
     curves += ["corruption_accuracy_by_severity/mean", *TRAINING_CURVES]
     charts = [_scatter("clean_accuracy", name) for name in robust] + [_line(name) for name in curves]
     section = {"uuid": SECTION, "name": "Trained models", "display": True, "isReordered": True, "isGenerated": False}
@@ -37,6 +37,7 @@ def view_tag(norms: list[str]) -> str:
         "columnWidths": widths,
         "compareRunCharts": charts,
         "compareRunSections": [section],
+        "runsHiddenMode": "SHOWALL",  # the default draws the first ten runs alone
         "isAccordionReordered": True,  # the section stays before those that the UI adds
     }
     return json.dumps(view, separators=(",", ":"))
@@ -50,12 +51,13 @@ def view_path(experiment: str, *, charts: bool = False) -> str:
 
 def _scatter(x: str, y: str) -> dict[str, Any]:
     axes = {"xaxis": {"key": x, "type": "METRIC"}, "yaxis": {"key": y, "type": "METRIC"}}
-    return _card("SCATTER", y) | axes | {"runsCountToCompare": 100}
+    return _card("SCATTER", y) | axes
 
 
 def _line(metric: str) -> dict[str, Any]:
     return _card("LINE", metric) | {
         "metricKey": metric,
+        "displayName": _title(metric),
         "selectedMetricKeys": [metric],
         "xAxisKey": "step",
         "yAxisKey": "metric",
@@ -69,6 +71,13 @@ def _line(metric: str) -> dict[str, Any]:
     }
 
 
+def _title(metric: str) -> str:
+    """Say what a curve's step is, which the axis calls a step."""
+    if "_by_eps_percent/" in metric:
+        return f"robust accuracy, {metric.partition('/')[2]}; step: eps in % of the reference eps"
+    return "corruption accuracy; step: severity" if "_by_severity" in metric else f"{metric}; step: optimiser steps"
+
+
 def _card(kind: str, metric: str) -> dict[str, Any]:
-    shared = {"metricSectionId": SECTION, "deleted": False, "isGenerated": False, "runsCountToCompare": 10}
+    shared = {"metricSectionId": SECTION, "deleted": False, "isGenerated": False, "runsCountToCompare": 500}
     return {"uuid": f"{kind}-{metric}", "type": kind} | shared

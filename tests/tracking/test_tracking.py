@@ -278,6 +278,7 @@ def test_names_tags_and_params_say_what_a_run_is(tracked: tuple[Plan, Store]) ->
     assert tags["kind"] == "finetune"
     assert tags["ssrob.parent.data"] in plan.stages
     assert {"variant": "at_ssl_joint", "task": "rotation", "seed": "0"}.items() <= tags.items()
+    assert tags["arm"] == "AT + rotation in attack and training, w 0.5, l-inf 0.15", "groups seeds with one click"
     assert {
         "weight": "0.5",
         "eps_train": "0.15",
