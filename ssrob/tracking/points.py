@@ -37,7 +37,8 @@ def measured_points(store: Store, stage: Stage) -> list[Point]:
     """Return a finished test's accuracies, 0..1, under the names that every run of a study uses.
 
     ``..._by_eps_percent`` and ``..._by_severity`` are curves: their step is the eps in per cent of the
-    norm's reference eps, or the severity. What belongs to the last checkpoint, not to the best one, is prefixed with ``last/``.
+    norm's reference eps, or the severity. What belongs to the last checkpoint, not to the best one, begins with
+    ``last/``.
     """
     if stage.kind == "evaluate":
         points = robust_points(read_table(store.output(stage.path, "robustness.parquet")), stage.spec)

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from ssrob import cli
 from ssrob.config.loader import parse_study
 from ssrob.models.serialization import load_network
 from ssrob.planning.plan import Plan, make_plan
 from ssrob.runtime import runner
-from ssrob.storage.bundle import opened
+from ssrob.storage.bundle import opened, write
 from ssrob.storage.export import export_model, export_study
 from ssrob.storage.importing import import_stages
 from ssrob.storage.lock import claimed
@@ -75,6 +76,8 @@ def test_the_card_has_the_numbers_of_the_tables(finished: Finished, tmp_path: Pa
     arm = plan.arms[0]
     folder = export_model(arm.finetune, store, tmp_path / "model")
     told = (folder / "README.md").read_text()
+    front = yaml.safe_load(told.split("---\n")[1])
+    assert (front["library_name"], front["pipeline_tag"]) == ("ssrob", "image-classification")
     examples = read_table(folder / "evaluate-best" / "robustness.parquet")
     linf = examples[examples.eval_norm == "linf"]
     assert f"| l-inf | 0.1 | {100 * (linf.first_failed > 0.1).mean():.1f} (" in told
@@ -250,3 +253,16 @@ def test_the_commands(finished: Finished, tmp_path: Path, capsys: pytest.Capture
     key = plan.arms[0].finetune
     cli.app(["export", key, "--results", str(tmp_path / "there"), "--to", str(tmp_path / "m")], standalone_mode=False)
     assert (tmp_path / "m" / "README.md").is_file()
+
+
+@pytest.mark.parametrize("name", ["folder", "all.tar", "all.tar.gz"])
+def test_what_is_written_is_readable_by_others(tmp_path: Path, name: str) -> None:
+    private = tmp_path / "best.safetensors"
+    private.write_bytes(b"weights")
+    private.chmod(0o600)
+    write({"best.safetensors": private}, tmp_path / name)
+    if name == "folder":
+        assert (tmp_path / name / "best.safetensors").stat().st_mode & 0o777 == 0o644
+    else:
+        with tarfile.open(tmp_path / name) as archive:
+            assert [member.mode & 0o777 for member in archive.getmembers()] == [0o644]

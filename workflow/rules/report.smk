@@ -1,9 +1,18 @@
 rule report:
-    # Figures and one self-contained page.
+    # Figures, tables and one self-contained page; `snakemake --report` shows them all.
     input:
         ancient(study_file("collected.json")),
     output:
-        study_file("report.html"),
+        report(study_file("report.html"), category="Report"),
+        report(
+            directory(study_file("figures")),
+            patterns=["{figure}.svg", "{figure}.png"],
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
+        report(
+            study_file("tables/main.csv"), category="Tables", labels={"table": "main"}
+        ),
     log:
         study_file("report.log"),
     conda:
