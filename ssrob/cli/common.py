@@ -40,11 +40,12 @@ def plan_and_store(config: str, overrides: list[str] | None) -> "tuple[Plan, Sto
     """Read a config, a file's path or (from a workflow rule) the settings themselves as JSON."""
     from ssrob.config.loader import load_study, parse_study
     from ssrob.planning.plan import make_plan
+    from ssrob.scheduling.due import due_part
     from ssrob.storage.store import Store
 
     inline = config.lstrip().startswith("{")
     study = parse_study(json.loads(config)) if inline else load_study(Path(config), overrides)
-    return make_plan(study), Store(study.results)
+    return due_part(make_plan(study)), Store(study.results)
 
 
 def set_options(overrides: Iterable[str] | None) -> str:

@@ -1,12 +1,13 @@
-"""`ssrob power`: what a study could detect as it is planned, from finished seeds of its own or of a pilot."""
+"""`ssrob power`: what a study could detect as it is planned. `ssrob look`: what is decided, and which seeds follow."""
 
 import math
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ssrob.cli.common import Config, Overrides, plan_and_store
+from ssrob.cli.common import Config, Overrides, plan_and_store, say
 
 if TYPE_CHECKING:
     from ssrob.analysis.power import Cost, Outlook
@@ -51,6 +52,38 @@ def power(
     if not found:
         raise ValueError(f"{pilot or config}: no claim has two finished seeds yet; train more, or name a --pilot")
     Console().print(_table(found, f"{seeds} seeds and {images:,} test images are planned"))
+
+
+@app.command()
+def look(config: Config, override: Overrides = None) -> None:
+    """Judge a study with planned looks.
+
+    Exit code 0: further seeds of what is still open are due now; 1: none are.
+    """
+    plan, store = plan_and_store(config, override)
+    going_on = take_look(plan, store)
+    if going_on is None:
+        sys.exit(1)
+    say(f"look      {len(going_on.arms) - len(plan.arms)} more models are due: see ssrob plan {config}")
+
+
+def take_look(plan: "Plan", store: "Store") -> "Plan | None":
+    """Record what is open once all that is due is finished; return the plan that is due then, None if no more is."""
+    from ssrob.analysis import from_tables
+    from ssrob.analysis.collect import collect
+    from ssrob.analysis.comparisons import Comparisons
+    from ssrob.analysis.looks import needed
+    from ssrob.planning.plan import make_plan
+    from ssrob.scheduling.due import due_part, identity, write_record
+
+    if not plan.study.findings.looks or not all(map(store.done, plan.stages)):
+        return None
+    tables = collect(plan, store)
+    sweeps = from_tables(tables["robustness"], tables["examples"], tables["arms"])
+    found = needed(Comparisons(sweeps, plan.study.findings, plan.study.variants))
+    write_record(plan, {seeds: map(identity, cells) for seeds, cells in found.items()})
+    due = due_part(make_plan(plan.study))
+    return due if len(due.arms) > len(plan.arms) else None
 
 
 def costs(plan: "Plan", store: "Store") -> "Mapping[Cell, Cost]":

@@ -60,6 +60,7 @@ def portion(
     The central comparison comes first; call it again to go on.
     """
     from ssrob.cli import plan_view
+    from ssrob.cli.power import take_look
     from ssrob.runtime import time_budget
     from ssrob.runtime.process_pool import Workers
     from ssrob.scheduling import preflight
@@ -67,6 +68,7 @@ def portion(
     seconds = time_budget.parse_budget(budget)
     plan, store = plan_and_store(config, override)
     preflight.check(plan, starts=False)  # the disk need not hold all of it
+    plan = take_look(plan, store) or plan
     workers = Workers(store.root, device, quiet=jobs > 1)
     found = time_budget.run_portion(plan, store, workers, budget=seconds, jobs=jobs, say=say)
     typer.echo(plan_view.portion_text(plan, store, found))

@@ -16,6 +16,7 @@ from ssrob.planning.plan import Plan, make_plan
 from ssrob.planning.stage import data_stage
 from ssrob.registry.attacks import REFERENCE
 from ssrob.scheduling.disk_usage import check_disk
+from ssrob.scheduling.due import due_part
 from ssrob.storage.store import Store, prepared_facts
 
 
@@ -26,7 +27,7 @@ def open_study(config: Mapping[str, Any], where: str = "config", *, starts: bool
     starts: a study is about to start, and must fit on the disk; False within one of its jobs.
     Data that is already prepared is not asked for again: a finished study needs its source no more.
     """
-    plan = make_plan(parse_study(config, where))
+    plan = due_part(make_plan(parse_study(config, where)))
     check(plan, starts=starts)
     return plan
 

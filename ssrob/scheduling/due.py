@@ -1,0 +1,74 @@
+"""What of a study with planned looks is to be run now: later seeds wait for the look before them. No torch.
+
+`ssrob look` records at every look which arms the claims need that are still open (`analysis.looks`). The seeds up to
+the next look are due for these alone; the others stop. The record follows from finished tables alone, so that a study
+that is planned anew, here or on another machine, goes on in the same way.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+from ssrob.planning.plan import Arm, Plan, make_plan
+from ssrob.storage.store import write_json
+
+Identity = tuple[object, ...]
+FIELDS = ("variant", "init", "task", "weight", "norm", "eps_scale", "budget")  # of an arm, whatever its seed
+
+
+def due_part(plan: Plan) -> Plan:
+    """Return the part of a study that is due: all of it if it has no looks."""
+    looks = plan.study.findings.looks
+    if not looks:
+        return plan
+    needed = {look: set(map(tuple, rows)) for look, rows in _read(record(plan)).items()}
+    place = {seed: i for i, seed in enumerate(sorted({arm.seed for arm in plan.arms}))}
+
+    def due(arm: Arm) -> bool:
+        before = [look for look in looks if look <= place[arm.seed]]
+        return not before or identity(arm) in needed.get(before[-1], ())
+
+    arms = [arm for arm in plan.arms if due(arm)]
+    paths = set(chain.from_iterable(_with_parents(plan, _own_stages(arm)) for arm in arms))
+    return replace(plan, arms=arms, stages={path: stage for path, stage in plan.stages.items() if path in paths})
+
+
+def identity(arm: object) -> Identity:
+    """Return what an arm, or a cell of the analysis, is without its seed."""
+    values = (getattr(arm, name) for name in FIELDS)
+    return tuple(round(value, 6) if isinstance(value, float) else value for value in values)
+
+
+def write_record(plan: Plan, needed: Mapping[int, Iterable[Identity]]) -> None:
+    """Record which arms are needed after each look that is reached."""
+    rows = {str(look): sorted((list(each) for each in arms), key=str) for look, arms in needed.items()}
+    path = record(plan)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, rows)
+
+
+def record(plan: Plan) -> Path:
+    """Return the file of the record, which belongs to the whole study."""
+    return make_plan(plan.study).folder / "looks.json"
+
+
+def _read(path: Path) -> dict[int, list[list[object]]]:
+    if not path.is_file():
+        return {}
+    return {int(look): rows for look, rows in json.loads(path.read_text(encoding="utf-8")).items()}
+
+
+def _own_stages(arm: Arm) -> list[str]:
+    tests = (arm.diagnose, arm.evaluate, arm.corrupt)
+    paths = [arm.finetune, arm.pretrain, arm.probe, *chain.from_iterable(each.values() for each in tests)]
+    return [path for path in paths if path is not None]
+
+
+def _with_parents(plan: Plan, paths: Iterable[str]) -> set[str]:
+    found: set[str] = set()
+    for path in paths:
+        if path in plan.stages and path not in found:
+            found |= {path} | _with_parents(plan, plan.stages[path].parents.values())
+    return found
