@@ -59,7 +59,7 @@ def _at_looks(comparisons: Comparisons, claim: str) -> Iterable[tuple[int, list[
     for look in comparisons.settings.looks:
         there = Comparisons(_first_seeds(comparisons.sweeps, look), comparisons.settings, comparisons.variants)
         judged = [replace(each, look=look) for each in _judged(there, claim)]
-        if not all(_reached(each, look) for i, each in enumerate(judged) if i not in decided):
+        if not all(_reached(there.sweeps, each, look) for i, each in enumerate(judged) if i not in decided):
             return
         now = [decided.get(i, each) for i, each in enumerate(judged)]
         yield look, now
@@ -74,10 +74,10 @@ def _judged(comparisons: Comparisons, claim: str) -> list[AdjustedEvidence]:
     return judge(family, comparisons.settings)
 
 
-def _reached(judged: AdjustedEvidence, look: int) -> bool:
-    """Say whether every comparison that the study has the arms for has the seeds of a look."""
-    found = [part.estimate.seeds for part in _comparisons(judged) if part.estimate is not None]
-    return bool(found) and min(found) >= look
+def _reached(sweeps: Sweeps, judged: AdjustedEvidence, look: int) -> bool:
+    """Say whether every arm that the study has of what a claim takes has the seeds of a look."""
+    cells = {cell for part in _comparisons(judged) for cell in part.cells}
+    return all(len(sweeps.cells[cell]) >= look for cell in cells if cell in sweeps.cells)
 
 
 def _comparisons(judged: AdjustedEvidence) -> list[Comparison]:

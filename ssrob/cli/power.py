@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -31,8 +31,6 @@ def power(
     And how many seeds or test images it would take to detect more: from two or more finished seeds of the study, or of
     a pilot. Core-hours are those of all arms that the claim needs.
     """
-    from rich.console import Console
-
     from ssrob.analysis import from_tables
     from ssrob.analysis.collect import collect
     from ssrob.analysis.comparisons import Comparisons
@@ -51,7 +49,8 @@ def power(
     found = outlook(comparisons, seeds, images, costs(finished, its_store))
     if not found:
         raise ValueError(f"{pilot or config}: no claim has two finished seeds yet; train more, or name a --pilot")
-    Console().print(_table(found, f"{seeds} seeds and {images:,} test images are planned"))
+    lines = [line for row in found for line in _lines(row)]
+    typer.echo("\n".join([f"{seeds} seeds and {images:,} test images are planned; with 80 % power:", "", *lines]))
 
 
 @app.command()
@@ -108,18 +107,13 @@ def costs(plan: "Plan", store: "Store") -> "Mapping[Cell, Cost]":
     }
 
 
-def _table(found: "list[Outlook]", title: str) -> object:
-    from rich.table import Table
-
-    table = Table(title=title)
-    sizes = [f"for {size:g} point{'s' if size != 1 else ''}" for size in found[0].seeds]
-    for heading in ("claim", "limited by", "detects now", "planned", "core-hours", *sizes, "pays more"):
-        table.add_column(heading)
-    for row in found:
-        sizes = [_sizes(row, size) for size in row.seeds]
-        numbers = [f"{row.now:.1f} points", f"{row.detectable:.1f} points", _hours(row.hours)]
-        table.add_row(f"{row.claim}: {row.cell}", row.limiting, *numbers, *sizes, row.advice)
-    return table
+def _lines(row: "Outlook") -> "Iterator[str]":
+    yield f"{row.claim}: {row.cell}, limited by the comparison with {row.limiting}"
+    yield f"  detects {row.now:.1f} points now, {row.detectable:.1f} as planned ({_hours(row.hours)} core-hours)"
+    for size in row.seeds:
+        yield f"  {size:g} point{'s' if size != 1 else ''}: {_sizes(row, size)}"
+    if row.advice:
+        yield f"  per core-hour {row.advice} helps most"
 
 
 def _sizes(row: "Outlook", size: float) -> str:

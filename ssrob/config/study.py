@@ -166,6 +166,9 @@ class Study(Strict):
             low, high = claim.where if isinstance(claim.where, tuple) else (0.0, math.inf)
             if not any(low <= eps <= high for eps in self.evaluate.eps):
                 raise ValueError(f"{where}.where: no eps of evaluate.eps lies in it, found {[low, high]}")
+        own = next((i for i, block in enumerate(self.arms) if block.seeds is not None), None)
+        if self.findings.looks and own is not None:
+            raise ValueError(f"arms.{own}.seeds: with findings.looks every arm has the study's seeds; leave it out")
         if self.findings.looks and self.findings.looks[-1] > len(self.seeds):
             raise ValueError(f"findings.looks: the study has {len(self.seeds)} seeds, found {self.findings.looks}")
 
