@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ssrob.cli.common import Overrides, say
+from ssrob.cli.common import Overrides, plan_and_store, say
 from ssrob.cli.study import where
 
 app = typer.Typer()
@@ -54,6 +54,7 @@ def study(
 
     What follows is handed to Snakemake, such as --cores 2 or --dry-run. Called again it goes on with what is left.
     """
+    from ssrob.cli.power import take_look
     from ssrob.config.loader import load_study
 
     load_study(config, override)  # a mistake is answered at once
@@ -63,10 +64,13 @@ def study(
     if not any(argument.startswith(("--workflow-profile", "--profile")) for argument in context.args):
         command += ["--workflow-profile", str(shipped("workflow") / "profiles" / "default")]
     environment = {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"} | os.environ
-    done = subprocess.run([*command, *context.args], check=False, env=environment)
-    if done.returncode == 0 and not {"-n", "--dry-run", "--dryrun"} & {*context.args}:
-        where(str(config), override)
-    sys.exit(done.returncode)
+    while True:
+        done = subprocess.run([*command, *context.args], check=False, env=environment)
+        if done.returncode or {"-n", "--dry-run", "--dryrun"} & {*context.args}:
+            sys.exit(done.returncode)
+        if take_look(*plan_and_store(str(config), override)) is None:
+            break
+    where(str(config), override)
 
 
 def _nested(override: str) -> str:
