@@ -3,13 +3,14 @@
     python benchmarks/attacks.py [--model results/stages/finetune/KEY --data results/stages/data/KEY]
 
 Same loss, steps and restarts for all, one thread, interleaved (`timing.py`), one model as a study trains it: a folder
-of its weights and of its data, or else a small network trained on digits for seconds. Four parts: PGD-20 at one eps,
+of its weights and of its data, or else a small network trained on digits for seconds. Five parts: PGD-20 at one eps,
 beside its floor (20 forwards and input gradients with frozen parameters, in the layout the model has); PGD-20 over 8
-eps; a sweep of more and more images; and verdicts that depend on the batch size. The extra `benchmarks` has the other
-libraries.
+eps, of images classified right; the two searches; a sweep of more and more images; and verdicts that depend on the
+batch size. The extra `benchmarks` has the other libraries.
 """
 
 import argparse
+import itertools
 import resource
 import time
 from collections.abc import Callable
@@ -33,7 +34,7 @@ from timing import interleaved, table
 
 STEPS = 20
 PLAN = AttackPlan((AttackConfig("pgd", "cross_entropy", STEPS),))
-PARTS = ("one", "sweep", "scaling", "batches")
+PARTS = ("one", "sweep", "search", "scaling", "batches")
 Model = tuple[nn.Module, Tensor, Tensor, float]  # in eval mode, images it has not seen, labels, reference eps
 
 
@@ -75,6 +76,7 @@ def sweeps(model: nn.Module, x: Tensor, y: Tensor, eps: list[float]) -> None:
     runs: dict[str, Callable[[], object]] = {
         "ssrob": lambda: attack_sweep(model, x, y, **settings),
         "ssrob bfloat16": lambda: attack_sweep(model, x, y, **settings, gradients_in="bfloat16"),
+        "ssrob ascending": lambda: attack_sweep(model, x, y, **settings, search="ascending"),
     }
     theirs = pgd_attacks(STEPS)
     runs |= {name: whole(theirs[name]) for name in theirs if name != "art"}
@@ -102,6 +104,27 @@ def sweeps(model: nn.Module, x: Tensor, y: Tensor, eps: list[float]) -> None:
 @torch.no_grad()
 def robust(model: nn.Module, adv: Tensor, y: Tensor) -> float:
     return float((model(adv.detach()).argmax(1) == y).double().mean())
+
+
+def searches(model: nn.Module, x: Tensor, y: Tensor, eps: list[float]) -> None:
+    """Count gradients and processor seconds of both searches, and how far apart their curves are."""
+    print(
+        f"\nbracket against ascending, {len(eps)} eps, {len(x)} images: gradients, processor time, accuracy in points"
+    )
+    for norm, preset in itertools.product(("linf", "l2"), ("fast", "standard")):
+        grid = eps if norm == "linf" else [value * 4 for value in eps]
+        found, seconds = {}, {}
+        for search in ("ascending", "bracket"):
+            began = time.process_time()
+            found[search] = attack_sweep(model, x, y, norm=norm, eps=grid, preset=preset, search=search)
+            seconds[search] = time.process_time() - began
+        spent = found["bracket"].gradients / found["ascending"].gradients
+        points = 100 * (found["bracket"].accuracy - found["ascending"].accuracy)
+        print(
+            f"{norm:5s}{preset:10s}{spent:6.2f} x{seconds['bracket'] / seconds['ascending']:6.2f} x   "
+            + " ".join(f"{value:+5.1f}" for value in points.tolist()),
+            flush=True,
+        )
 
 
 def scaling(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> None:
@@ -179,7 +202,10 @@ def main() -> None:
         timed = interleaved(one_eps(model, x[right], y[right], eps), options.rounds)
         table(timed, [name for name in ("floor", "torchattacks", "foolbox") if name in timed])
     if "sweep" in options.parts:
-        sweeps(model, x[: options.images], y[: options.images], [eps * k / 4 for k in range(1, 9)])
+        right = right_rows(model, x, y)[: options.images]  # the libraries attack misclassified images, too
+        sweeps(model, x[right], y[right], [eps * k / 4 for k in range(1, 9)])
+    if "search" in options.parts:
+        searches(model, x, y, [eps * k / 4 for k in range(1, 9)])
     if "scaling" in options.parts:
         scaling(model, x, y, eps)
     if "batches" in options.parts:

@@ -13,7 +13,7 @@ from ssrob import seeding
 from ssrob.attacks.lp_ball import Geometry
 from ssrob.registry.presets import AttackConfig
 
-NEAR = 0.1  # share of the clean margin: an image that the attacks left less of is attacked again
+NEAR = 0.07  # share of the clean margin: an image that the attacks left less of is attacked again
 
 
 @dataclass(frozen=True)
