@@ -12,15 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssrob.attacks.frozen import borrowed
 from ssrob.attacks.input_checks import check_data, check_eps, check_logits, float32_below
 from ssrob.attacks.lp_ball import GEOMETRIES
+from ssrob.attacks.model_contract import LOOK, borrowed, device_of_model
 from ssrob.attacks.sweep import Outcome, Store, SweepResult, count_classes, digest, merged
 from ssrob.attacks.verify import confirmed
 from ssrob.hardware.device import exact_float32
 from ssrob.registry.attacks import REFERENCE, SEARCHES
 from ssrob.registry.lookup import check_choice
 
+BLACK_BOX = ("square",)
 ATTACKS = ("apgd-ce", "apgd-t", "fab-t", "square")
 _NORMS = {"linf": "Linf", "l2": "L2"}
 _TARGETS = 9
@@ -54,9 +55,11 @@ def autoattack_sweep(
         raise ValueError(f"preset {REFERENCE!r} takes gradients in float32, found {gradients_in}")
     budgets, search = check_eps(eps, norm), check_choice("search", search, SEARCHES)
     check_data(images, labels, None, batch_size, block)
-    device = next(model.parameters(), images).device if device is None else torch.device(device)
+    device = device_of_model(model, images) if device is None else torch.device(device)
     total, outcomes = len(images), []
-    with exact_float32(device), borrowed(model, images[:1].to(device)) as lent, _generators_kept():
+    with exact_float32(device), borrowed(model, images[:LOOK].to(device)) as lent, _generators_kept():
+        if not lent.face.gradient:
+            attacks = BLACK_BOX
         classes = count_classes(lent, images[:1].to(device))
         if classes < 4:
             raise ValueError(f"AutoAttack's targeted DLR loss needs >= 4 classes, found {classes}")

@@ -1,6 +1,5 @@
 """Lending a model to an attack and getting it back unchanged."""
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -27,42 +26,6 @@ def frozen(model: nn.Module, *, training: bool | None = False) -> Iterator[nn.Mo
             module.training = mode
         for parameter, flag in flags:
             parameter.requires_grad_(flag)
-
-
-@contextmanager
-def borrowed(model: nn.Module, image: Tensor) -> Iterator[nn.Module]:
-    """Yield the model frozen and in eval mode, guarded against writing into images such as `image` (1, C, H, W).
-
-    A model in train mode is a mistake to point out.
-    """
-    if any(module.training for module in model.modules()):
-        warnings.warn("the model is in train mode: attacked in eval mode, its mode is restored", stacklevel=4)
-    with frozen(model):
-        yield guarded(model, image)
-
-
-def guarded(model: nn.Module, image: Tensor) -> nn.Module:
-    """Return the model, or one that copies its images first if this one writes into them, seen on a copy of `image`."""
-    seen = image.clone()
-    version = seen._version
-    with torch.no_grad():
-        model(seen)
-    writes = seen._version != version or not seen.equal(image)  # `.data` is written without a new version
-    return _Copying(model) if writes else model
-
-
-class _Copying(nn.Module):
-    """Hands copies of its images to a model that writes into them."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-        self.train(model.training)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the logits of x (B, C, H, W), which stays as it is."""
-        logits: Tensor = self.model(x.clone())
-        return logits
 
 
 @contextmanager

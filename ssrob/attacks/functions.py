@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from ssrob import seeding
 from ssrob.attacks.base import State, build, loss_and_gradient, select, take
-from ssrob.attacks.frozen import borrowed
 from ssrob.attacks.input_checks import as_tensor, check_data, check_eps, check_logits, parse_eps
 from ssrob.attacks.logit_losses import UNTARGETED, margin
 from ssrob.attacks.lp_ball import GEOMETRIES
+from ssrob.attacks.model_contract import LOOK, NO_GRADIENT, borrowed, device_of_model
 from ssrob.attacks.sweep import Eps
 from ssrob.hardware.device import exact_float32
 from ssrob.registry.presets import AttackConfig
@@ -115,11 +115,13 @@ def _attack(
     check_data(images, targets, None, BATCH, BATCH)
     sign = 1.0 if targets is labels else -1.0  # the target's loss falls
     budgets = _per_image(eps, norm, len(images))
-    device = next(model.parameters(), images).device
+    device = device_of_model(model, images)
     stepper = build(config, GEOMETRIES[norm])
     data = {"x": images, "towards": targets, "eps": budgets, "keys": seeding.example_keys(index, seed, config.name)}
     found = []
-    with exact_float32(device), borrowed(model, images[:1].to(device)) as lent:
+    with exact_float32(device), borrowed(model, images[:LOOK].to(device)) as lent:
+        if config.row.uses_gradient and not lent.face.gradient:
+            raise ValueError(f"{NO_GRADIENT}: {config.kind} needs one; square does not")
         for first in range(0, len(images), BATCH):
             part = {name: value.to(device) for name, value in take(data, slice(first, first + BATCH)).items()}
             state = stepper.begin(part["x"], part["eps"], part["keys"], part["x"] if config.start == "clean" else None)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ssrob.attacks.base import loss_and_gradient
 from ssrob.attacks.logit_losses import UNTARGETED
+from ssrob.attacks.model_contract import Adapted
 
 FORWARDS = 5  # of the same images, to see whether the model draws at random
 COMPANY = 0.01  # of the largest logit: what another batch may change, far above rounding and below batch statistics
@@ -30,7 +31,8 @@ def model_flags(model: nn.Module, images: Tensor, labels: Tensor) -> Iterator[Fl
         yield Flag("train_mode", f"{len(training)} modules stay in train mode after eval(), such as {training[0]}")
     yield from _outputs(model, images)
     yield from _dynamic(model, images[:1])
-    yield from _gradients(model, images, labels)
+    if not isinstance(model, Adapted) or model.face.gradient:
+        yield from _gradients(model, images, labels)
 
 
 @torch.no_grad()

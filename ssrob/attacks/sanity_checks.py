@@ -8,9 +8,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ssrob.attacks.frozen import frozen, guarded
+from ssrob.attacks.frozen import frozen
 from ssrob.attacks.gradient_masking import Flag, model_flags
 from ssrob.attacks.input_checks import find_plan
+from ssrob.attacks.model_contract import LOOK, NO_GRADIENT, adapt, device_of_model
 from ssrob.attacks.per_eps import attack_apart
 from ssrob.attacks.sweep import SweepResult, digest
 from ssrob.registry.presets import AttackConfig, AttackPlan
@@ -67,20 +68,25 @@ def check(
     preset's steps and with `queries` of Square.
     """
     rows = torch.arange(len(images))[:: max(1, len(images) // audit)]
-    device = next(model.parameters(), images).device
-    with frozen(model):
+    device = device_of_model(model, images)
+    lent = adapt(model, images[:LOOK].to(device))
+    with frozen(lent):
         x, y = images[rows].to(device), labels[rows].to(device)
-        model = guarded(model, x[:1])
-        subset, before = _Audit(model, x, y, rows, result, find_plan(preset), seed), _state(model)
+        subset, before = _Audit(lent, x, y, rows, result, find_plan(preset), seed), _state(lent)
         flags = [
-            *model_flags(model, x, y),
+            *model_flags(lent, x, y),
             *_recorded(subset),
-            *_stronger(subset, queries),
-            *_independent(subset),
+            *(_by_gradient(subset, queries) if lent.face.gradient else [Flag("zero_gradient", NO_GRADIENT)]),
         ]
-        if _state(model) != before:
+        if _state(lent) != before:
             flags.insert(0, Flag("changed", "forward passes changed the model's parameters or buffers"))
     return flags
+
+
+def _by_gradient(audit: _Audit, queries: int) -> Iterator[Flag]:
+    """What attacks by gradient say about each other, and a black-box attack about them."""
+    yield from _stronger(audit, queries)
+    yield from _independent(audit)
 
 
 def _state(model: nn.Module) -> str:

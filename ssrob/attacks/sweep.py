@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ssrob.attacks.auto_batch import batch_for
+from ssrob.attacks.auto_batch import CPU_BATCH, batch_for
 from ssrob.attacks.base import select
 from ssrob.attacks.engine import Block, Data
-from ssrob.attacks.frozen import borrowed, channels_last, memory_format
+from ssrob.attacks.frozen import channels_last, memory_format
 from ssrob.attacks.input_checks import (
     as_tensor,
     check_data,
@@ -29,6 +29,7 @@ from ssrob.attacks.input_checks import (
     gradient_dtype,
 )
 from ssrob.attacks.lp_ball import GEOMETRIES
+from ssrob.attacks.model_contract import LOOK, Adapted, borrowed, device_of_model
 from ssrob.attacks.run_order import Setting
 from ssrob.attacks.verify import confirmed
 from ssrob.hardware.device import exact_float32
@@ -109,7 +110,7 @@ class SweepResult:
 
 
 def attack_sweep(
-    model: nn.Module,
+    model: Callable[..., Any],
     images: Tensor,
     labels: Tensor,
     *,
@@ -130,7 +131,8 @@ def attack_sweep(
 ) -> SweepResult:
     """Attack every example at every eps (ascending, [0, 1] pixel units, 0 allowed; also "8/255"), sharing the work.
 
-    model: images (B, C, H, W) float in [0, 1] -> logits (B, K), given back as it was; labels (N,) int64;
+    model: images (B, C, H, W) float in [0, 1] -> logits (B, K), given back as it was (`model_contract.adapt` says what
+    else it may be; where no gradient reaches the images, attacks that need one are skipped); labels (N,) int64;
     arrays are taken as well; index (N,) int64: the example numbers that random draws depend on (default 0..N-1).
     `gradients_in` "bfloat16" takes gradients under autocast; success is always decided by a float32 forward. `layout`
     is that of weights and images during the sweep: "channels_last" where the model can take it, or "model", its own.
@@ -148,11 +150,11 @@ def attack_sweep(
     index = None if index is None else as_tensor("index", index)
     dtype, search = gradient_dtype(gradients_in), check_choice("search", search, SEARCHES)
     index = check_data(images, labels, index, 1 if batch_size is None else batch_size, block)
-    device = next(model.parameters(), images).device if device is None else torch.device(device)
-    image = images[:1].to(device)
-    with exact_float32(device), borrowed(model, image) as lent, laid_out(lent, layout, image):
-        plan = plan.for_classes(count_classes(lent, image))
-        batch_size = batch_size or batch_for(lent, image)
+    device = device_of_model(model, images) if device is None else torch.device(device)
+    look = images[:LOOK].to(device)
+    with exact_float32(device), borrowed(model, look) as lent, laid_out(lent, layout, look[:1]):
+        plan = possible(plan, lent).for_classes(count_classes(lent, look[:1]))
+        batch_size = batch_size or (batch_for(lent, look[:1]) if lent.face.gradient else CPU_BATCH)
         setting = Setting(GEOMETRIES[norm], float32_below(budgets), plan.attacks, seed, batch_size, dtype, search)
         job = _Job(lent, setting, device, keep_adversarial, store)
         outcomes = []
@@ -224,6 +226,11 @@ def merged(norm: str, eps: list[float], attacks: Sequence[str], outcomes: list[O
         forwards=int(whole["spent"][1::2].sum()),
         adversarial=whole.get("adversarial"),
     )
+
+
+def possible(plan: AttackPlan, model: Adapted) -> AttackPlan:
+    """Return the attacks of a plan that the model allows: all, or the black-box ones where it has no gradient."""
+    return plan if model.face.gradient else plan.black_box()
 
 
 def laid_out(model: nn.Module, layout: str, image: Tensor) -> AbstractContextManager[None]:

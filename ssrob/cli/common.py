@@ -4,7 +4,7 @@ import json
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,21 @@ def _device(name: str) -> str:
     from ssrob.hardware.gpu_lease import device_name
 
     return device_name(name)
+
+
+def any_path(text: str) -> Path:
+    """Read a path, with ``~`` and ``$NAME`` that a shell has left in it (``--out=~/x``)."""
+    from ssrob.config.fields import expand
+
+    try:
+        return Path(expand(text))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def path_option(text: str, *names: str) -> Any:
+    """Return an option that is a path (see `any_path`), with its help text."""
+    return typer.Option(*names, parser=any_path, metavar="PATH", help=text)
 
 
 Config = Annotated[str, typer.Argument(help="A study's YAML file.", metavar="CONFIG")]
@@ -44,7 +59,7 @@ def plan_and_store(config: str, overrides: list[str] | None) -> "tuple[Plan, Sto
     from ssrob.storage.store import Store
 
     inline = config.lstrip().startswith("{")
-    study = parse_study(json.loads(config)) if inline else load_study(Path(config), overrides)
+    study = parse_study(json.loads(config)) if inline else load_study(any_path(config), overrides)
     return due_part(make_plan(study)), Store(study.results)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ssrob.cli.common import Device, Overrides, plan_and_store, say
+from ssrob.cli.common import Device, Overrides, any_path, path_option, plan_and_store, say
 
 app = typer.Typer()
 
@@ -22,17 +22,23 @@ def evaluate(
     eps: Annotated[str, typer.Option(help="Budgets in [0, 1] pixel units, ascending: 2/255,4/255,8/255.")],
     norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
     preset: Annotated[str, typer.Option(help="fast, standard, strong or autoattack.")] = "standard",
-    weights: Annotated[Path | None, typer.Option(help="A state dict: safetensors, or a checkpoint of tensors.")] = None,
+    weights: Annotated[Path | None, path_option("A state dict: safetensors, or a checkpoint of tensors.")] = None,
+    weights_prefix: Annotated[str | None, typer.Option(help="Of their names; by default the one that fits.")] = None,
     model_args: Annotated[str, typer.Option(help="Arguments of the factory as JSON.")] = "{}",
     preprocess: Annotated[str, typer.Option(help="none, imagenet or MEAN;STD per channel.")] = "none",
+    classes: Annotated[
+        str | None, typer.Option(help="Which class is which output: a file, names in their order, model or numbers.")
+    ] = None,
+    over: Annotated[str, typer.Option(help="With --classes: accuracy over allowed outputs or over all.")] = "allowed",
+    skip_nan: Annotated[bool, typer.Option("--skip-nan", help="Leave out images that the model makes NaN of.")] = False,
     images: Annotated[int | None, typer.Option(help="So many test images, class-balanced; all by default.")] = None,
     corruptions: Annotated[bool, typer.Option("--corruptions", help="Test natural corruptions, too.")] = False,
-    official: Annotated[Path | None, typer.Option(help="Folder of the published corruption files to use.")] = None,
-    frost: Annotated[Path | None, typer.Option(help="Folder of photographs for the frost corruption.")] = None,
+    official: Annotated[Path | None, path_option("Folder of the published corruption files to use.")] = None,
+    frost: Annotated[Path | None, path_option("Folder of photographs for the frost corruption.")] = None,
     seed: Annotated[int, typer.Option(help="Of all draws of attacks and corruptions.")] = 0,
     gradients_in: Annotated[str, typer.Option(help="float32 or bfloat16; float32 decides success.")] = "float32",
-    out: Annotated[Path, typer.Option(help="Folder for tables and report.html.")] = Path("evaluation"),
-    json_file: Annotated[Path | None, typer.Option("--json", help="A RobustBench-style entry, too.")] = None,
+    out: Annotated[Path, path_option("Folder for tables and report.html.")] = Path("evaluation"),
+    json_file: Annotated[Path | None, path_option("A RobustBench-style entry, too.", "--json")] = None,
     batch_size: Annotated[int, typer.Option(help="Images attacked at once.")] = 256,
     device: Device = "auto",
 ) -> None:
@@ -52,6 +58,10 @@ def evaluate(
         norm=norm,
         preset=preset,
         weights=weights,
+        weights_prefix=weights_prefix,
+        classes=classes,
+        over=over,
+        skip_nan=skip_nan,
         arguments=model_args,
         preprocess=preprocess,
         images=images,
@@ -74,10 +84,8 @@ def evaluate(
 def export(
     *,
     what: Annotated[str, typer.Argument(help="A trained model's key, or a part of it; or a study's YAML file.")],
-    to: Annotated[
-        Path | None, typer.Option(help="Folder, or .tar, .tar.gz or .zip file. [default: by its name]")
-    ] = None,
-    results: Annotated[Path, typer.Option(help="The results folder that has the key.")] = Path("results"),
+    to: Annotated[Path | None, path_option("Folder, or .tar, .tar.gz or .zip file. [default: by its name]")] = None,
+    results: Annotated[Path, path_option("The results folder that has the key.")] = Path("results"),
     override: Overrides = None,
     weights: Annotated[bool, typer.Option("--weights/--no-weights", help="Of a study: trained weights.")] = True,
     data: Annotated[bool, typer.Option("--data/--no-data", help="Of a study: prepared data.")] = True,
@@ -102,8 +110,10 @@ def export(
 
 @app.command("import")
 def import_(
-    source: Annotated[Path, typer.Argument(help="A results folder, or what `ssrob export CONFIG` wrote.")],
-    results: Annotated[Path, typer.Option(help="The results folder to import into.")] = Path("results"),
+    source: Annotated[
+        Path, typer.Argument(parser=any_path, help="A results folder, or what `ssrob export CONFIG` wrote.")
+    ],
+    results: Annotated[Path, path_option("The results folder to import into.")] = Path("results"),
     work: Annotated[bool, typer.Option("--work", help="Newer checkpoints of unfinished stages, too.")] = False,
 ) -> None:
     """Take over finished stages from another machine.

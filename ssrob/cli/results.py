@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ssrob.cli.common import Config, Overrides, Partial, plan_and_store, say, set_options
+from ssrob.cli.common import Config, Overrides, Partial, path_option, plan_and_store, say, set_options
 
 app = typer.Typer()
 
@@ -46,7 +46,7 @@ def report(config: Config, override: Overrides = None, partial: Partial = False)
 @app.command()
 def publish(
     config: Config,
-    to: Annotated[Path, typer.Option(help="Folder to write, such as docs/results/NAME; an earlier one is replaced.")],
+    to: Annotated[Path, path_option("Folder to write, such as docs/results/NAME; an earlier one is replaced.")],
     override: Overrides = None,
     partial: Partial = False,
 ) -> None:

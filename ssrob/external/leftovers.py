@@ -10,13 +10,10 @@ import sys
 from pathlib import Path
 from types import TracebackType
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ssrob.attacks.sweep import digest
 from ssrob.runtime.sweep_cache import BlockStore
-from ssrob.stages.corrupt import BATCH
-from ssrob.stages.evaluate import TestImages
 
 OUTPUTS = ("robustness.parquet", "checks.parquet", "corruptions.parquet", "evaluation.json", "report.html")
 FIGURES = "figures/robust_accuracy.*"
@@ -35,8 +32,8 @@ class BlockFolder:
     its settings. Blocks of other models are removed, and all of them at a regular end.
     """
 
-    def __init__(self, out: Path, model: nn.Module, test: TestImages, device: torch.device):
-        self.root, self.name = out / "blocks", model_digest(model, test, device)
+    def __init__(self, out: Path, model: nn.Module, logits: Tensor):
+        self.root, self.name = out / "blocks", model_digest(model, logits)
 
     def __enter__(self) -> BlockStore:
         for other in self.root.glob("model-*"):
@@ -51,12 +48,9 @@ class BlockFolder:
                 self.root.rmdir()
 
 
-def model_digest(model: nn.Module, test: TestImages, device: torch.device) -> str:
+def model_digest(model: nn.Module, logits: Tensor) -> str:
     """Return a name that changes with what a model computes for the test images and with its source code."""
     kinds = {type(module) for module in model.modules() if not type(module).__module__.startswith("torch.")}
     files = {file for kind in kinds if (file := getattr(sys.modules.get(kind.__module__), "__file__", None))}
     code = hashlib.sha256(b"".join(Path(file).read_bytes() for file in sorted(files)))
-    with torch.no_grad():
-        parts = torch.split(test.x, max(1, BATCH * 32 * 32 // test.x[0, 0].numel()))
-        logits = torch.cat([model(part.to(device)).float().cpu() for part in parts])
     return f"model-{digest(code.hexdigest(), logits)[:16]}"

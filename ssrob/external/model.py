@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssrob.models.serialization import read_weights
+from ssrob.attacks.model_contract import evaluation_mode
+from ssrob.models.weights import match_weights, read_weights
 
 IMAGENET = "0.485,0.456,0.406;0.229,0.224,0.225"  # torchvision's and most of timm's
-_PREFIXES = ("module.", "_orig_mod.")
 
 
 class Normalised(nn.Module):
@@ -25,15 +25,21 @@ class Normalised(nn.Module):
         self.model = model
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+        self._dtype = next((each.dtype for each in model.parameters() if each.is_floating_point()), None)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) in [0, 1] -> (B, K)."""
-        logits: Tensor = self.model((x - self.mean) / self.std)
-        return logits
+    def forward(self, x: Tensor) -> Any:
+        """(B, C, H, W) float32 in [0, 1] -> what the model returns for them, normalised, in its precision."""
+        normalised = (x - self.mean) / self.std
+        return self.model(normalised if self._dtype is None else normalised.to(self._dtype))
 
 
-def load_model(where: str, weights: Path | None = None, arguments: Mapping[str, Any] | None = None) -> nn.Module:
-    """Call the factory behind ``package.module:factory`` and load a state dict; returns the model in eval mode."""
+def load_model(
+    where: str, weights: Path | None = None, arguments: Mapping[str, Any] | None = None, *, prefix: str | None = None
+) -> tuple[nn.Module, list[str]]:
+    """Call the factory behind ``package.module:factory`` and load a state dict; returns the model in eval mode.
+
+    Returns also what of the weights was matched and what was not; `prefix` is taken off the names in the file.
+    """
     module, colon, name = where.partition(":")
     if not (module and colon and name):
         raise ValueError(f"--model: expected package.module:factory, found {where!r}")
@@ -43,17 +49,18 @@ def load_model(where: str, weights: Path | None = None, arguments: Mapping[str, 
         raise ValueError(f"--model {where}: cannot import {module!r}: {error}") from None
     except AttributeError:
         raise ValueError(f"--model {where}: {module!r} has no {name!r}") from None
-    if isinstance(factory, nn.Module) or not callable(factory):
+    if not callable(factory):
         raise ValueError(f"--model {where}: expected a function that returns a model, found {type(factory).__name__}")
     try:
-        model = factory(**(arguments or {}))
+        model = factory if isinstance(factory, nn.Module) else factory(**(arguments or {}))
     except TypeError as error:
         raise ValueError(f"--model {where}: {error}") from None
+    if isinstance(model, torch.export.ExportedProgram):
+        model = model.module()
     if not isinstance(model, nn.Module):
         raise ValueError(f"--model {where}: expected a torch.nn.Module, found {type(model).__name__}")
-    if weights is not None:
-        _load_weights(model, weights)
-    return model.eval()
+    notes = [] if weights is None else _load_weights(model, weights, prefix)
+    return evaluation_mode(model), notes
 
 
 def preprocessed(model: nn.Module, preprocess: str, channels: int) -> nn.Module:
@@ -69,29 +76,15 @@ def preprocessed(model: nn.Module, preprocess: str, channels: int) -> nn.Module:
     if not len(mean) == len(std) == channels or min(std) <= 0:
         found = f"{len(mean)} and {len(std)}, the smallest std {min(std):g}"
         raise ValueError(f"--preprocess: expected {channels} means and stds > 0 (channels of the data), found {found}")
-    return Normalised(model, mean, std).eval()
+    return evaluation_mode(Normalised(model, mean, std))
 
 
-def _load_weights(model: nn.Module, file: Path) -> None:
+def _load_weights(model: nn.Module, file: Path, prefix: str | None) -> list[str]:
     """Load every tensor of the model, or say what does not fit: half-loaded weights are no model."""
-    weights = {_plain(name): value for name, value in read_weights(file).items()}
-    expected = model.state_dict()
-    missing, unexpected = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
-    if missing or unexpected:
-        lists = " and ".join(
-            f"{len(names)} {what} (such as {names[0]!r})"
-            for what, names in (("missing", missing), ("not in the model", unexpected))
-            if names
-        )
-        raise ValueError(f"{file}: does not fit the model: {lists} of {len(expected)} tensors")
-    for name, value in weights.items():
-        if value.shape != expected[name].shape:
-            shapes = f"expected shape {tuple(expected[name].shape)}, found {tuple(value.shape)}"
-            raise ValueError(f"{file}: does not fit the model: {name}: {shapes}")
-    model.load_state_dict(weights)
-
-
-def _plain(name: str) -> str:
-    for prefix in _PREFIXES:
-        name = name.removeprefix(prefix)
-    return name
+    tensors = read_weights(file)
+    try:
+        match = match_weights(model.state_dict(), tensors, prefix)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+    model.load_state_dict(match.tensors, strict=False)  # what is absent are counters
+    return match.notes

@@ -1,11 +1,10 @@
 """One evaluation of somebody else's model: sweep, checks, corruptions; tables, JSON and what was assumed."""
 
 import itertools
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,53 +14,24 @@ from tqdm import tqdm
 
 from ssrob.attacks.input_checks import check_eps
 from ssrob.attacks.sweep import SweepResult
-from ssrob.config.study import Norm, Precision, parse_number
 from ssrob.corruptions import BENCHMARK, NAMES, SEVERITIES
-from ssrob.data.for_testing import prepare_for_testing
-from ssrob.data.prepared import Prepared
-from ssrob.data.test_split import open_test
-from ssrob.external.assumptions import WARNING, assumptions, crop_text, suspicions
+from ssrob.external.assumptions import WARNING
 from ssrob.external.entry import summary
-from ssrob.external.images import find_data
 from ssrob.external.leftovers import BlockFolder, remove_outputs
-from ssrob.external.model import load_model, preprocessed
+from ssrob.external.ready import Ready, make_ready
+from ssrob.external.request import Request, parse_request
 from ssrob.hardware.device import device_of, exact_float32
 from ssrob.hardware.emulation import emulation_warning
 from ssrob.planning.specs import EvaluateSpec
-from ssrob.registry.attacks import GRADIENT_DTYPES, NORMS
-from ssrob.registry.lookup import check_choice
-from ssrob.registry.presets import PRESETS
 from ssrob.reporting.figures.summary import wilson
 from ssrob.runtime.runner import provenance
 from ssrob.runtime.sweep_cache import BlockStore
-from ssrob.stages.corrupt import Corrupted, predict, run_tests
-from ssrob.stages.evaluate import TestImages, check_rows, example_rows, load_test, run_sweep
+from ssrob.stages.corrupt import Corrupted, run_tests
+from ssrob.stages.evaluate import TestImages, check_rows, example_rows, run_sweep
 from ssrob.storage.store import write_json
 from ssrob.storage.tables import CHECKED, CORRUPTED, EXAMPLES, shares, write_table
 
-AHEAD = 0.05  # points of accuracy, as a share, by which another preprocessing must be better to be told
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked for: a model by its factory, images, budgets ([0, 1] pixel units, ascending) and a preset."""
-
-    model: str
-    data: str
-    eps: tuple[float, ...]
-    norm: Norm = "linf"
-    preset: str = "standard"
-    weights: Path | None = None
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    preprocess: str = "none"
-    images: int | None = None
-    corruptions: bool = False
-    official: Path | None = None  # folder of the published corruption files
-    frost: Path | None = None  # folder of photographs
-    seed: int = 0
-    gradients_in: Precision = "float32"
-    device: str = "auto"
-    batch_size: int = 256
+__all__ = ["Evaluation", "Request", "curve", "evaluate", "parse_request"]
 
 
 @dataclass(frozen=True)
@@ -82,28 +52,6 @@ class Evaluation:
         return self.checks[~self.checks["passed"].astype(bool)]
 
 
-def parse_request(*, eps: str, norm: str, preset: str, arguments: str, **told: Any) -> Request:
-    """Read a request as it comes from a command line: eps as ``2/255,8/255``, the factory's arguments as JSON."""
-    try:
-        budgets = tuple(float(str(parse_number(part))) for part in eps.split(","))
-    except ValueError:
-        raise ValueError(f"--eps: expected numbers such as 2/255,4/255,8/255, found {eps!r}") from None
-    try:
-        parsed = json.loads(arguments)
-    except ValueError as error:
-        raise ValueError(f"--model-args: not JSON ({error}), found {arguments!r}") from None
-    if not isinstance(parsed, dict):
-        raise ValueError(f'--model-args: expected an object such as {{"num_classes": 10}}, found {arguments!r}')
-    check_choice("preset", preset, PRESETS)
-    check_choice("gradients_in", told.get("gradients_in", "float32"), GRADIENT_DTYPES)
-    if told.get("official") and told.get("frost"):
-        raise ValueError("--official, --frost: give one, the published files hold frost already")
-    told["corruptions"] = bool(told.get("corruptions") or told.get("official") or told.get("frost"))
-    return Request(
-        eps=budgets, norm=cast(Norm, check_choice("norm", norm, NORMS)), preset=preset, arguments=parsed, **told
-    )
-
-
 def evaluate(request: Request, out: Path, say: Callable[[str], None] = print) -> Evaluation:
     """Evaluate a model and write robustness.parquet, checks.parquet, corruptions.parquet and evaluation.json to `out`.
 
@@ -119,37 +67,24 @@ def evaluate(request: Request, out: Path, say: Callable[[str], None] = print) ->
 
 
 def _evaluate(request: Request, out: Path, device: torch.device, say: Callable[[str], None]) -> Evaluation:
-    data = find_data(request.data)
-    raw = load_model(request.model, request.weights, request.arguments)
-    images = prepare_for_testing(data, out / "data", request.images)
-    folder = images.folder
-    about, test = Prepared(folder), load_test(folder, None)
-    model = preprocessed(raw, request.preprocess, about.shape[0]).to(device)
-    clean = _clean_accuracy(model, folder, request, device)
-    outputs = _outputs(model, test, device)
-    if outputs < len(about.classes):
-        raise ValueError(f"--model: has {outputs} outputs, {about.name} has {len(about.classes)} classes")
-    notes = [note for note in images.notes if not note.startswith(WARNING)]
-    assumed = [*notes, *assumptions(about, request.preprocess, crop=crop_text(data), weights=request.weights)]
-    warned = [note.removeprefix(WARNING) for note in images.notes if note.startswith(WARNING)]
-    warned += suspicions(clean, len(test.x), about, outputs) + _better(raw, clean, folder, request)
-    for line in [*assumed, *(WARNING + text for text in warned)]:
+    ready = make_ready(request, out, device)
+    for line in [*ready.assumed, *(WARNING + text for text in ready.warnings)]:
         say(line)
-    source = _corrupted(folder, request)
+    source = _corrupted(ready, request)
     remove_outputs(out)
-    with BlockFolder(out, model, test, device) as blocks:
+    model, test, facts = ready.model, ready.test, ready.facts
+    with BlockFolder(out, ready.raw, ready.logits) as blocks:
         result = _sweep(model, test, request, blocks)
         checks = check_rows(model, test, result, preset=request.preset, seed=request.seed, **_audit())
-        facts = {"dataset": about.name, "classes": len(about.classes), "shape": about.shape, "n": len(test.x)}
-        facts |= {"architecture": type(raw).__name__, "gradients": result.gradients, "attacks": list(result.attacks)}
-        facts |= {"fingerprint": about.source_fingerprint, "crop": crop_text(data)} | provenance(device)
+        facts |= {"gradients": result.gradients, "attacks": list(result.attacks)} | provenance(device)
         corruptions = None
         if source is not None:
             corruptions, facts["corruptions"] = _corruptions(model, source, test.y.numpy(), out), source.provenance
         write_table(example_rows(result, request.norm, test), EXAMPLES, out / "robustness.parquet")
         write_table(checks, CHECKED, out / "checks.parquet")
-        found = Evaluation(request, facts, assumed, warned, curve(result), checks, corruptions)
-        write_json(out / "evaluation.json", summary(found) | {"assumed": assumed, "warnings": warned, "facts": facts})
+        found = Evaluation(request, facts, ready.assumed, ready.warnings, curve(result), checks, corruptions)
+        about = {"assumed": ready.assumed, "warnings": ready.warnings, "facts": facts}
+        write_json(out / "evaluation.json", summary(found) | about)
     return found
 
 
@@ -166,33 +101,6 @@ def _audit() -> dict[str, int]:
     """Return the size of the audit that a study has by default."""
     fields = EvaluateSpec.model_fields
     return {"images": fields["audit_images"].default, "queries": fields["audit_queries"].default}
-
-
-def _outputs(model: nn.Module, test: TestImages, device: torch.device) -> int:
-    with torch.no_grad():
-        return int(model(test.x[:1].to(device)).shape[-1])
-
-
-def _clean_accuracy(model: nn.Module, folder: Path, request: Request, device: torch.device) -> float:
-    pixels, labels, _ = open_test(folder)
-    try:
-        return float((predict(model, pixels, device) == labels).mean())
-    except (RuntimeError, IndexError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise ValueError(
-            f"--model {request.model}: cannot classify images of {pixels.shape[1:]} (H, W, C) on {device}: {reason}"
-        ) from None
-
-
-def _better(raw: nn.Module, clean: float, folder: Path, request: Request) -> list[str]:
-    """Try the common preprocessings that were not asked for: the field's commonest trap is a wrong one."""
-    channels = Prepared(folder).shape[0]
-    device, found = next(raw.parameters(), torch.empty(0)).device, []
-    for other in {"none", "imagenet"} - {request.preprocess} if channels == 3 else ():
-        accuracy = _clean_accuracy(preprocessed(raw, other, channels).to(device), folder, request, device)
-        if accuracy > clean + AHEAD:
-            found.append(f"clean accuracy is {clean:.1%}, but {accuracy:.1%} with --preprocess {other}")
-    return found
 
 
 def _sweep(model: nn.Module, test: TestImages, request: Request, blocks: BlockStore) -> SweepResult:
@@ -212,13 +120,12 @@ def _sweep(model: nn.Module, test: TestImages, request: Request, blocks: BlockSt
         )
 
 
-def _corrupted(folder: Path, request: Request) -> Corrupted | None:
+def _corrupted(ready: Ready, request: Request) -> Corrupted | None:
     """Return where corrupted images come from, after a check of published files; None if not asked for."""
     if not request.corruptions:
         return None
-    pixels, labels, index = open_test(folder)
-    source = Corrupted(pixels, index, request.seed, request.frost, request.official)
-    source.check(labels)
+    source = Corrupted(ready.pixels, ready.test.rows.numpy(), request.seed, request.frost, request.official)
+    source.check(ready.test.y.numpy())
     return source
 
 

@@ -31,6 +31,11 @@ CHECKS = {
     "large_eps": "images that withstand l-inf eps = 1: a weak attack",
 }
 """Signs that a robustness number is not to be trusted, and what each would find."""
+OF_GRADIENTS = (
+    *("square_stronger", "single_step_stronger", "more_steps_stronger"),
+    *("not_monotone", "sweep_weaker", "constant", "large_eps"),
+)
+"""Those that compare attacks by gradient; skipped, as the attacks are, where no gradient reaches the images."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from ssrob.registry.attacks import ATTACKS, REFERENCE, STARTS, TARGETED_LOSSES, UNTARGETED_LOSSES, Attack
 from ssrob.registry.lookup import check_choice
 
+BLACK_BOX_QUERIES = 1000  # of Square where a model has no gradient and the preset no black-box attack
+
 
 @dataclass(frozen=True)
 class AttackConfig:
@@ -71,6 +73,11 @@ class AttackPlan:
         """Return the plan's attacks by gradient with so many times their steps; without black-box attacks."""
         longer = (replace(each, steps=factor * each.steps) for each in self.attacks if each.row.uses_gradient)
         return AttackPlan(tuple(longer) or self.attacks)
+
+    def black_box(self) -> "AttackPlan":
+        """Return the plan's attacks that need no gradient; of a plan without any, Square by its margin."""
+        kept = tuple(each for each in self.attacks if not each.row.uses_gradient)
+        return AttackPlan(kept or (AttackConfig("square", "margin", BLACK_BOX_QUERIES),))
 
     def for_classes(self, classes: int) -> "AttackPlan":
         """Return the plan for a number of classes.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ssrob.attacks.autoattack import autoattack_sweep
+from ssrob.attacks.model_contract import Adapted
 from ssrob.attacks.sanity_checks import check
 from ssrob.attacks.sweep import SweepResult, attack_sweep
 from ssrob.config.study import Norm
@@ -17,7 +18,7 @@ from ssrob.data.test_split import open_test
 from ssrob.hardware.device import memory_format
 from ssrob.models.serialization import load_network
 from ssrob.planning.specs import EvaluateSpec
-from ssrob.registry.attacks import CHECKS, REFERENCE
+from ssrob.registry.attacks import CHECKS, OF_GRADIENTS, REFERENCE
 from ssrob.registry.presets import AttackPlan
 from ssrob.runtime.runner import Context, Interrupted
 from ssrob.runtime.sweep_cache import BlockStore
@@ -132,7 +133,8 @@ def check_rows(
         plan = "standard" if preset == REFERENCE else preset
         found = check(model, test.x, test.y, result, preset=plan, seed=seed, audit=images, queries=queries)
         flags = {flag.name: flag.message for flag in found}
-    names = CHECKS if images else ()
+    gradient = not isinstance(model, Adapted) or model.face.gradient
+    names = [name for name in CHECKS if gradient or name not in OF_GRADIENTS] if images else []
     rows = [(result.norm, name, name not in flags, flags.get(name, "")) for name in names]
     return pd.DataFrame(rows, columns=list(CHECKED))
 

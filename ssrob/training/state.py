@@ -10,7 +10,8 @@ import torch
 from ssrob.data.prepared import Prepared
 from ssrob.hardware.device import memory_format
 from ssrob.models.network import CLASS_HEAD, Architecture, Network, build
-from ssrob.models.serialization import load_backbone, read_weights
+from ssrob.models.serialization import load_backbone
+from ssrob.models.weights import read_weights
 from ssrob.planning.specs import TrainSpec
 from ssrob.registry.losses import LOSSES, Widths
 from ssrob.training.ema import WeightAverage

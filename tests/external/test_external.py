@@ -164,8 +164,8 @@ def test_imagenets_normalisation_is_tried_when_it_was_not_asked_for(tmp_path: Pa
     assert "clean accuracy is 50.0%, but 100.0% with --preprocess imagenet" in found.warnings
     found = evaluate(ask(**vars(request) | {"preprocess": "imagenet"}), tmp_path / "imagenet", lambda _: None)
     assert found.warnings == ["the model has 3 outputs, the data 2 classes"]
-    with pytest.raises(ValueError, match=r"--model: has 1 outputs, photos has 2 classes"):
-        evaluate(ask(**vars(request) | {"arguments": {"outputs": 1}}), tmp_path / "few", lambda _: None)
+    with pytest.raises(ValueError, match=r"--model: has 3 outputs, digits has 10 classes"):
+        evaluate(ask(**vars(request) | {"data": "digits"}), tmp_path / "few", lambda _: None)
 
 
 class Light(nn.Module):
@@ -184,7 +184,8 @@ def test_weights_are_loaded_whole_or_not_at_all(tmp_path: Path) -> None:
     state, file = Digits().state_dict(), tmp_path / "weights.safetensors"
     save_file({f"module.{name}": value for name, value in state.items()}, file)
     where = f"{__name__}:Digits"
-    model = load_model(where, file, {"trained": False})
+    model, notes = load_model(where, file, {"trained": False})
+    assert notes == ["weights: 2 tensors of the file are the model's"]
     assert not model.training
     assert torch.equal(model.state_dict()["linear.weight"], state["linear.weight"])
     save_file({"linear.weight": state["linear.weight"], "head.bias": state["linear.bias"]}, file)
@@ -215,7 +216,10 @@ def test_preprocessing_comes_before_the_model() -> None:
         ({"preprocess": "0.5;0"}, "smallest std 0"),
         ({"data": "digitz"}, "expected digits, cifar10, cifar100, a folder or settings in braces, found 'digitz'"),
         ({"data": "{source: folder}"}, "'folder' needs a path"),
-        ({"model": "torchvision.models:squeezenet1_1"}, r"cannot classify images of \(8, 8, 1\) \(H, W, C\) on cpu"),
+        (
+            {"model": "torchvision.models:squeezenet1_1"},
+            r"cannot classify images of shape \(1, 8, 8\) \(C, H, W\) on cpu.*it takes 3 x 224 x 224",
+        ),
         ({"eps": (0.2, 0.1)}, "eps must be strictly ascending"),
         ({"eps": ()}, "eps must be one or more finite numbers"),
         ({"images": 10**6}, "test images: must be 1..449"),

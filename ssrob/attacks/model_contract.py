@@ -1,0 +1,272 @@
+"""What a model must be to be attacked: images (B, C, H, W) float32 in [0, 1] -> logits (B, K) float32.
+
+Models of other people come with other faces. `adapt` looks at one once, and returns it behind this contract with
+notes on what was found, or refuses it with a remedy. Every way into an attack goes through it: `attack_sweep`, the
+reference's code, the checks, studies and `ssrob evaluate`.
+"""
+
+import itertools
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ssrob.attacks.frozen import frozen
+
+LOOK = 64  # images that a look takes
+_KEYS = ("logits", "output", "outputs", "out", "scores", "pred", "prediction")
+_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 3, 5, 10, 20, 50, 100)  # that a model may have been exported with
+_SIZES = (224, 32, 28, 64, 96, 128, 256, 299, 384)  # that models are usually made for, to name the right one
+NO_GRADIENT = "no gradient reaches the images (quantised, exported without one, or numpy inside?)"
+
+
+@dataclass(frozen=True)
+class Face:
+    """How a model differs from the contract.
+
+    dtype: what its images must be; batch: the one number of images that it takes; single: its one output is
+    the "logit" or "probability" of class 1; gradient: whether one reaches the images; outputs: those that count;
+    no_answer: NaN becomes an output of its own, one more, so that it is wrong for every label.
+    """
+
+    dtype: torch.dtype = torch.float32
+    batch: int | None = None
+    single: str | None = None
+    gradient: bool = True
+    outputs: tuple[int, ...] | None = None
+    no_answer: bool = False
+
+
+class Adapted(nn.Module):
+    """A model behind the contract. It is handed copies: what it does to its input reaches nobody.
+
+    Modules that refuse `train()` or have no mode (`torch.export`, frozen scripts) are kept out of sight of nn.Module;
+    their mode is part of them.
+    """
+
+    def __init__(self, model: Callable[..., Any], face: Face | None = None, notes: tuple[str, ...] = ()) -> None:
+        super().__init__()
+        self.face, self.notes = face or Face(), notes
+        self._hidden = [model]  # a list: nn.Module registers no modules that lie in one
+        if isinstance(model, nn.Module) and not _has_fixed_mode(model):
+            self.model = model
+        self.training = any(module.training for module in self.children())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) in [0, 1] -> logits (B, K) float32."""
+        handed = x.clone() if x.dtype == self.face.dtype else x.to(self.face.dtype)
+        if self.face.batch is None:
+            return self._logits(self._hidden[0](handed), len(x)).float()
+        parts = [self._padded(part) for part in torch.split(handed, self.face.batch)]
+        return torch.cat(parts).float()
+
+    @property
+    def plain(self) -> Callable[..., Any]:
+        """The model itself."""
+        return self._hidden[0]
+
+    def _padded(self, part: Tensor) -> Tensor:
+        """Ask for fewer images than the model takes by repeating the last."""
+        assert self.face.batch is not None
+        missing = self.face.batch - len(part)
+        full = torch.cat([part, part[-1:].expand(missing, *part.shape[1:])]) if missing else part
+        return self._logits(self._hidden[0](full), self.face.batch)[: len(part)]
+
+    def _logits(self, output: Any, rows: int) -> Tensor:
+        logits = _two_dimensional(_tensor_of(output), rows)
+        if self.face.single is not None:
+            one = torch.logit(logits, eps=1e-7) if self.face.single == "probability" else logits
+            logits = torch.cat([torch.zeros_like(one), one], dim=1)
+        if self.face.outputs is not None:
+            logits = logits[:, self.face.outputs]
+        return _with_no_answer(logits) if self.face.no_answer else logits
+
+    def named_parameters(self, *args: Any, **settings: Any) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield those of the model, also where it is out of sight."""
+        model = self._hidden[0]
+        return model.named_parameters(*args, **settings) if isinstance(model, nn.Module) else iter(())
+
+    def state_dict(self, *_: Any, **__: Any) -> dict[str, Tensor]:  # type: ignore[override]
+        """Return the tensors of the model, those of packed weights too; they tell one model from another."""
+        model = self._hidden[0]
+        values = model.state_dict().values() if isinstance(model, nn.Module) else ()
+        flat = itertools.chain.from_iterable(value if isinstance(value, tuple) else (value,) for value in values)
+        tensors = [value for value in flat if isinstance(value, Tensor)]
+        return {str(i): each.dequantize() if each.is_quantized else each for i, each in enumerate(tensors)}
+
+
+def adapt(model: Callable[..., Any], images: Tensor) -> Adapted:
+    """Look at a model once and return it behind the contract; images (N, C, H, W) float32 in [0, 1] on its device.
+
+    Its mode, buffers and flags are given back. One or two images are asked for, all only of a model with one output.
+    Raises ValueError that says what was found and what to do.
+    """
+    if isinstance(model, Adapted):
+        return model
+    if not callable(model):
+        exported = " (of an ExportedProgram take .module())" if hasattr(model, "module") else ""
+        raise ValueError(f"the model must be callable{exported}, found {type(model).__name__}")
+    plain = Adapted(model)
+    with frozen(plain), torch.no_grad():
+        face = _face(model, images)
+        seen = Adapted(model, face).eval()
+        notes = list(_notes(model, face, images))
+        if seen(images[:1]).shape[1] == 1:
+            outputs = seen(images)
+            kind = "probability" if bool(((outputs >= 0) & (outputs <= 1)).all()) else "logit"
+            face = Face(face.dtype, face.batch, kind)
+            notes.append(f"the model has one output, taken for the {kind} of class 1 of two")
+    with frozen(plain):
+        gradient = _has_gradient(Adapted(model, face).eval(), images[:1])
+    if not gradient:
+        notes.append(NO_GRADIENT)
+    return Adapted(model, Face(face.dtype, face.batch, face.single, gradient), tuple(notes))
+
+
+@contextmanager
+def borrowed(model: Callable[..., Any], images: Tensor) -> Iterator[Adapted]:
+    """Yield a model behind its contract, frozen and in eval mode; images (N, C, H, W) are to look at it with.
+
+    A model in train mode is a mistake to point out, as is what is unusual about it.
+    """
+    adapted = adapt(model, images)
+    if any(module.training for module in adapted.modules()):
+        warnings.warn("the model is in train mode: attacked in eval mode, its mode is restored", stacklevel=4)
+    for note in adapted.notes if adapted is not model else ():
+        warnings.warn(note, stacklevel=4)
+    with frozen(adapted):
+        yield adapted
+
+
+def device_of_model(model: Callable[..., Any], images: Tensor) -> torch.device:
+    """Return where a model's weights lie; of one without, where the images do."""
+    parameters = model.parameters() if isinstance(model, nn.Module) else iter(())
+    return next(parameters, images).device
+
+
+def evaluation_mode(model: nn.Module) -> nn.Module:
+    """Put a model into eval mode, and leave parts alone that have no mode, such as exported ones."""
+    if not _has_fixed_mode(model):
+        return model.eval()
+    for module in model.modules():
+        if "train" not in vars(module) and hasattr(module, "training"):
+            module.training = False
+    return model
+
+
+def _has_fixed_mode(model: nn.Module) -> bool:
+    """Return whether a part refuses `train()`, as an exported one does, or has no mode, as a frozen script."""
+    return any("train" in vars(module) or not hasattr(module, "training") for module in model.modules())
+
+
+def _face(model: Callable[..., Any], images: Tensor) -> Face:
+    """Find the precision and the numbers of images that a model takes."""
+    parameters = model.parameters() if isinstance(model, nn.Module) else iter(())
+    own = next((each.dtype for each in parameters if each.is_floating_point()), torch.float32)
+    reason = ""
+    for dtype in dict.fromkeys((torch.float32, own)):
+        first = images[:1].to(dtype)
+        takes = []
+        for batch in _BATCHES:
+            error = _refusal(model, first.expand(batch, *first.shape[1:]).clone())
+            reason = reason or error
+            takes += [] if error else [batch]
+            if takes == [1, 2] or (takes and batch > 1):
+                break
+        if takes:
+            return Face(dtype, None if takes == [1, 2] else takes[0])
+    raise ValueError(
+        f"the model cannot classify images of shape {tuple(images.shape[1:])} (C, H, W) on {images.device}: {reason}"
+        f"{_remedy(model, images, own)}"
+    )
+
+
+def _refusal(model: Callable[..., Any], x: Tensor) -> str:
+    """Ask a model for the logits of x; return why it has none, empty if it has."""
+    try:
+        _two_dimensional(_tensor_of(model(x)), len(x))
+    except Exception as error:
+        return (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+    return ""
+
+
+def _remedy(model: Callable[..., Any], images: Tensor, dtype: torch.dtype) -> str:
+    """Say which usual size of images the model takes, if there is one."""
+    channels = images.shape[1]
+    for count, side in itertools.product((channels, 3, 1), _SIZES):
+        if not _refusal(model, torch.zeros(2, count, side, side, dtype=dtype, device=images.device)):
+            advice = f"; set `size: {side}` in the data settings" if count == channels else ""
+            return f"; it takes {count} x {side} x {side}{advice}"
+    return ""
+
+
+def _tensor_of(output: Any) -> Tensor:
+    """Return the logits of what a model returned: a tensor, an array, or one of several outputs."""
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, np.ndarray):
+        return torch.from_numpy(output)
+    if isinstance(getattr(output, "logits", None), Tensor):
+        return _tensor_of(output.logits)
+    named: dict[Any, Any] = dict(output) if isinstance(output, Mapping) else {}
+    values = [named[key] for key in _KEYS if key in named] or list(named.values())
+    if isinstance(output, tuple | list):
+        values = list(output)
+    tensors = [value for value in values if isinstance(value, Tensor | np.ndarray) and value.ndim > 0]
+    if not tensors:
+        allowed = "logits, or a tuple, a dict or an object with .logits that holds them"
+        raise ValueError(f"the model must return {allowed}; found {type(output).__name__}")
+    return _tensor_of(tensors[0])
+
+
+def _two_dimensional(logits: Tensor, rows: int) -> Tensor:
+    """Return logits (rows, K) of (rows, K, 1, 1), of (rows,) and, for one image, of (K,)."""
+    if logits.ndim > 2 and logits.shape[2:].numel() == 1:
+        logits = logits.flatten(1)
+    if logits.ndim == 1:
+        logits = logits[:, None] if len(logits) == rows else logits[None]
+    if logits.ndim != 2 or len(logits) != rows:
+        found = f"for {rows} images shape {tuple(logits.shape)}"
+        raise ValueError(f"the model must return logits (images, classes), found {found}")
+    return logits
+
+
+def _with_no_answer(logits: Tensor) -> Tensor:
+    """Append an output, (B, K) -> (B, K + 1): the largest where there is NaN, far below the others elsewhere."""
+    bad = logits.isnan().any(dim=1, keepdim=True)
+    numbers = torch.where(bad, torch.zeros_like(logits), logits)
+    below = numbers.detach().amin(dim=1, keepdim=True) - 100
+    return torch.cat([numbers, torch.where(bad, torch.ones_like(below), below)], dim=1)
+
+
+def _has_gradient(model: Adapted, image: Tensor) -> bool:
+    """Return whether the gradient of the logits reaches an image (1, C, H, W)."""
+    x = image.clone().requires_grad_()
+    try:
+        with torch.enable_grad():
+            logits = model(x)
+            return logits.requires_grad and torch.autograd.grad(logits.sum(), x, allow_unused=True)[0] is not None
+    except RuntimeError:  # an operation without a derivative
+        return False
+
+
+def _notes(model: Callable[..., Any], face: Face, images: Tensor) -> Iterator[str]:
+    """Say what is unusual about a model."""
+    x = images[: face.batch or 1].to(face.dtype, copy=True)
+    if len(x) < (face.batch or 1):
+        x = x[:1].expand(face.batch or 1, *x.shape[1:]).clone()
+    before = x.clone()
+    output = model(x)
+    if not torch.equal(x, before):
+        yield "the model writes into the images that it is handed: it is handed copies"
+    if face.dtype != torch.float32:
+        yield f"the model computes in {str(face.dtype).removeprefix('torch.')}"
+    if face.batch is not None:
+        yield f"the model takes {face.batch} images at a time, no other number"
+    if not isinstance(output, Tensor):
+        yield f"the model returns a {type(output).__name__}, of which its logits are taken"
