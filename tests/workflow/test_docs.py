@@ -32,6 +32,7 @@ from ssrob.registry.losses import LOSSES
 from ssrob.registry.presets import PRESETS
 from ssrob.registry.schedules import SCHEDULES
 from ssrob.registry.stages import STAGES
+from ssrob.reporting.verdicts import VERDICTS
 from ssrob.runtime import runner
 from ssrob.stages.evaluate import attack_sweep
 from ssrob.storage.store import Store
@@ -40,7 +41,8 @@ from tests.conftest import ROOT, tiny_config
 from typer.main import get_command
 
 EXAMPLE = re.compile(r"<!-- example: ([\w. ]+) -->\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PAGES = ["README.md", "CHANGELOG.md", *(str(page.relative_to(ROOT)) for page in sorted((ROOT / "docs").glob("*.md")))]
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+PAGES += [str(page.relative_to(ROOT)) for page in sorted((ROOT / "docs").glob("*.md"))]
 
 
 def examples(page: str) -> dict[str, str]:
@@ -52,6 +54,7 @@ def examples(page: str) -> dict[str, str]:
 
 
 README, EXTENDING = examples("README.md"), examples("docs/extending.md")
+TUTORIAL = yaml.safe_load(examples("docs/tutorial.md")["study mine"])
 
 
 @pytest.fixture
@@ -280,6 +283,34 @@ def test_the_attack_plan_of_the_guide_runs() -> None:
     assert names["result"].attacks == tuple(attack.name for attack in names["plan"].attacks)
 
 
+def test_the_study_of_the_tutorial_is_what_it_says_and_its_jobs_are_planned(tmp_path: Path) -> None:
+    """Its models, its stages, and those that the quickstart study has run already; Snakemake takes its label."""
+    quickstart = yaml.safe_load((ROOT / "config/quickstart.yaml").read_text())
+    config = quickstart | TUTORIAL | {"study": "mine"}
+    plan, before = make_plan(parse_study(config)), make_plan(parse_study(quickstart))
+    said = re.search(r"(\d+) models in (\d+) stages.*?(\d+) of the \2 are done", tutorial_text(), re.DOTALL)
+    assert said is not None
+    counts = (len(plan.arms), len(plan.stages), len(set(plan.stages) & set(before.stages)))
+    assert tuple(map(int, said.groups())) == counts
+    assert f"trains {len(before.arms)} small networks" in tutorial_text()
+    assert list(plan.study.findings.claims) == ["mine", "mine_below"]
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
+    command = [sys.executable, "-m", "ssrob", "study", "mine.yaml", "--dry-run"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def tutorial_text() -> str:
+    return (ROOT / "docs/tutorial.md").read_text()
+
+
+def test_the_glossary_is_alphabetical_and_has_every_verdict() -> None:
+    words = re.findall(r"^\| ([^|]+) \| [^|]+ \|$", (ROOT / "docs/glossary.md").read_text(), re.MULTILINE)[1:]
+    assert words == sorted(words, key=str.casefold)
+    assert set(VERDICTS) < set(words)
+
+
 WAYS = re.compile(r"^\| `(\w+)`[^|]*\|[^|]*\|[^|]*\| (\S+?n \+ )?(\d+) \| (\d+) \|$", re.MULTILINE)
 
 
@@ -315,8 +346,8 @@ def test_links_and_paths_lead_somewhere(page: str) -> None:
 
 def test_quoted_commands_exist() -> None:
     text = "\n".join((ROOT / page).read_text() for page in PAGES)
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE)) <= targets
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:^|`)make ([a-z0-9-]+)", text, re.MULTILINE)) <= targets
     commands = set(get_command(cli.app).commands)
     assert set(re.findall(r"(?:^|`)ssrob ([a-z]+)", text, re.MULTILINE)) <= commands
     configs = set(re.findall(r"(?<!ssrob/)config/[\w-]+\.yaml", text))

@@ -10,6 +10,6 @@ rule collect:
         "../../envs/environment.yaml"
     params:
         python=PYTHON,
-        config=CONFIG,
+        config=lambda _: CONFIG,  # a function, since labels may hold "{task}"
     shell:
         "{params.python:q} -m ssrob collect {params.config:q} 2> >(tee {log:q} >&2)"

@@ -19,6 +19,6 @@ rule report:
         "../../envs/environment.yaml"
     params:
         python=PYTHON,
-        config=CONFIG,
+        config=lambda _: CONFIG,  # a function, since labels may hold "{task}"
     shell:
         "{params.python:q} -m ssrob report {params.config:q} 2> >(tee {log:q} >&2)"
