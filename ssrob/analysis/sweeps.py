@@ -1,5 +1,6 @@
 """Sweeps by cell and seed: the accuracies that findings compare. The only part of the findings that reads tables."""
 
+import functools
 import math
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ssrob.analysis.statistics import FloatArray
+from ssrob.planning.names import ArmColumns, arm_label
 
 GROUPS = 50  # groups of images, each left out once (jackknife)
 IntArray = NDArray[np.int64]
@@ -28,14 +30,14 @@ class Cell(NamedTuple):
     init_task: str | None = None  # of the pre-training
 
     def __str__(self) -> str:
-        """Say it in words, without norm and checkpoint."""
-        words = [self.task] if self.task else []
-        words += [f"w {self.weight:g}"] if self.weight is not None else []
-        words += [f"{self.eps_scale:g} x eps"] if self.eps_scale != 1 else []
-        origin = f"{self.init_task} {self.init}" if self.init_task and self.init_task != self.task else self.init
-        words += [f"from {origin}"] if self.init != "random" else []
-        words += [self.budget] if self.budget else []
-        return self.variant + (f" ({', '.join(words)})" if words else "")
+        """Return the arm's name for people (`arm_label`), without norm and checkpoint."""
+        return _label(self)
+
+
+@functools.cache
+def _label(cell: Cell) -> str:
+    columns = {name: getattr(cell, name) for name in ("variant", "init", "task", "weight", "eps_scale", "budget")}
+    return arm_label(ArmColumns(**columns, seed=0), init_task=cell.init_task if cell.init_task != cell.task else None)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def test_two_lines_of_a_config_are_a_claim_with_verdict_and_row(tmp_path) -> Non
     row = found[found["primary"]].iloc[0]
     assert (row["claim"], row["verdict"]) == ("mine", "supported")
     assert row["effect"] == pytest.approx(5, abs=1.5)
-    assert row["cell"].startswith("mine - at | linf")
+    assert row["cell"].startswith("mine - AT | linf")
     assert set(found[found["primary"]]["claim"]) == {"mine"}, (
         "the paper's claims have no rows: nothing of them is there"
     )
@@ -111,5 +111,5 @@ def test_a_study_says_which_of_its_variants_are_controls() -> None:
     comparisons = Comparisons(sweeps, Findings(), variants)
     subject = Subject(paper_claims()["C2"], way("mine"), PLAIN)
     (found,) = CONTROLS["no_gradient"](comparisons, subject, [], comparisons.kept(PLAIN, (1.0, 1.0)))
-    assert found.cell.startswith("mine (rotation, w 0.5) - quiet (rotation, w 0.5)")
+    assert found.cell.startswith("mine rotation, w 0.5 - quiet rotation, w 0.5")
     assert not found.missing

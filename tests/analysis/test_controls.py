@@ -122,7 +122,7 @@ def test_arms_of_equal_cost_share_the_control_at_equal_passes() -> None:
     apart.cells[shared] = stretched  # 2 % more
     told = verdicts(apart, "C2")
     assert [name for name, _ in told] == ["supported", "inconclusive"]
-    assert "passes of at_ssl_adv" in told[1][1]
+    assert "passes of AT + rotation on adversarial images" in told[1][1]
     beaten = verdicts(drawn(world.with_truth(Truth(below=EFFECT), shared), seed=1), "C2")
     assert all("does not hold against AT at equal passes" in note for _, note in beaten)
 
@@ -136,7 +136,7 @@ def test_the_control_at_equal_passes_is_the_one_with_most_seeds() -> None:
 def test_the_joint_way_must_also_beat_plain_at_of_its_own_length() -> None:
     evidence = judged_claim(drawn(truths(EFFECT)["C4"]), SETTINGS, "C4")[0].evidence
     plain = next(part for part in evidence.controls if part.name == "plain AT")
-    assert plain.cell.startswith(f"{way(JOINT)} - at | ")
+    assert plain.cell.startswith(f"{way(JOINT)} - AT | ")
     assert plain.alternative == "gain"
 
 

@@ -214,9 +214,9 @@ def test_nothing_above_the_floor_is_inconclusive() -> None:
 def test_the_joint_way_must_beat_every_other() -> None:
     tie = truths(EFFECT)["C4"].with_truth(Truth(below=8, at=8, above=8), way("at_ssl_separate"))
     ((name, note),) = verdicts(tie, "C4")
-    assert (name, "at_ssl_separate" in note) == ("inconclusive", True)
+    assert (name, "AT + rotation, separate attacks" in note) == ("inconclusive", True)
     ((name, note),) = verdicts(truths(EFFECT)["C4"].without(way("at_ssl_separate")), "C4")
-    assert (name, "missing: at_ssl_separate" in note) == ("inconclusive", True)
+    assert (name, "missing: AT + rotation, separate attacks" in note) == ("inconclusive", True)
 
 
 def test_the_joint_way_must_also_beat_ways_that_a_study_adds() -> None:
@@ -228,7 +228,8 @@ def test_the_joint_way_must_also_beat_ways_that_a_study_adds() -> None:
 
 def test_cheaper_ways_are_compared_at_equal_passes() -> None:
     ((name, note),) = verdicts(truths(EFFECT)["C4"].without(lengthened(way("at_ssl_clean"))), "C4")
-    assert (name, "at_ssl_clean (rotation, w 0.5, passes of at_ssl_joint (rotation))" in note) == ("inconclusive", True)
+    longer_clean = "AT + rotation on clean images, w 0.5 (passes of AT + rotation in attack and training)"
+    assert (name, longer_clean in note) == ("inconclusive", True)
 
 
 SMALL = Size(seeds=3, images=200, seed_sd=1.0)
@@ -338,7 +339,7 @@ def test_claims_have_rows_where_what_they_compare_was_trained(keep: list[Cell], 
 
 def test_a_seed_without_an_accuracy_is_left_out() -> None:
     robustness, examples, arms = tables_of(draw(truths(EFFECT)["C2"], QUIET, np.random.default_rng(0)))
-    broken = robustness["arm"].str.startswith("at_ssl_adv (") & (robustness["seed"] == 2)
+    broken = robustness["arm"].str.startswith("AT + rotation on adversarial images, w 0.5-") & (robustness["seed"] == 2)
     robustness.loc[broken & (robustness["eps_multiple"] == 0.5), "accuracy"] = math.nan
     found = findings(robustness, examples, arms, SETTINGS)
     assert found[found["primary"]]["seeds"].tolist()[:2] == [5, 4]
@@ -346,7 +347,7 @@ def test_a_seed_without_an_accuracy_is_left_out() -> None:
 
 def test_two_models_for_one_cell_and_seed_are_not_guessed_between() -> None:
     robustness, examples, arms = tables_of(draw(truths(EFFECT)["C2"], QUIET, np.random.default_rng(0)))
-    twin = robustness[robustness["arm"].str.startswith("at-")].assign(arm=lambda rows: rows["arm"] + "-other")
+    twin = robustness[robustness["arm"].str.startswith("AT-")].assign(arm=lambda rows: rows["arm"] + "-other")
     found = findings(pd.concat([robustness, twin]), examples, arms, SETTINGS)
     assert found.iloc[0]["verdict"] == "inconclusive"
     assert "more than one model fits" in found.iloc[0]["note"]
