@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from ssrob.config.study import ConfigError
+from ssrob.config.study import ConfigError, Study
 from ssrob.formatting import duration
 from ssrob.planning.cost import training_passes
 from ssrob.planning.names import arm_label
@@ -63,6 +63,28 @@ def parse_speeds(texts: Iterable[str]) -> dict[str, float]:
     return speeds
 
 
+def measured_speeds(study: Study) -> dict[str, float]:
+    """Return the speed of the study's network here, timed for half a second, for all kinds that run it."""
+    import torch
+
+    from ssrob.data.sources import image_shape
+    from ssrob.models.network import CLASS_HEAD, Architecture
+    from ssrob.models.speed import passes_per_second
+
+    shape = image_shape(study.data)
+    if shape is None:
+        raise ConfigError("--measure: the size of the images is not known before the data is there")
+    height, width, channels = shape
+    model, grey = study.model, [0.5] * channels
+    network = Architecture(
+        model.name, model.arguments, (channels, height, width), grey, grey, heads={CLASS_HEAD: 2}, classes=("0", "1")
+    )
+    torch.set_num_threads(study.finetune.threads)
+    training = study.finetune
+    speed = passes_per_second(network, device=study.device, batch_size=training.batch_size, kind=training.precision)
+    return parse_speeds([str(speed)])
+
+
 def speeds(plan: Plan, store: Store, work: Work, given: Mapping[str, float]) -> Speeds:
     """Return the speeds that are given and, for other kinds, the median of a study's finished stages.
 
@@ -75,7 +97,7 @@ def speeds(plan: Plan, store: Store, work: Work, given: Mapping[str, float]) -> 
     for facts, stage, passes in trained:
         if facts["device"] == device and passes:
             seen.setdefault(pace(stage.kind), []).append(passes / facts["seconds"])
-    sources = ["the speeds that were given"] if given else []
+    sources = ["the speeds that were given or measured"] if given else []
     sources += [f"{sum(map(len, seen.values()))} finished stages on {device}"] if set(seen) - set(given) else []
     found = {group: statistics.median(each) for group, each in seen.items()}
     return Speeds(found | dict(given), " and ".join(sources))
@@ -159,7 +181,7 @@ def _foot(speed: Speeds) -> str:
     return (
         "A pass is one image forward through the network; an input gradient costs one more, a parameter gradient two."
         f"\nAn attack sweep is counted at its most: it skips what is broken. {source}"
-        "\n'?': no such stage is finished here; --speed KIND=PASSES_PER_SECOND tells what is known from elsewhere."
+        "\n'?': no such stage is finished here; --measure times the network, --speed KIND=NUMBER says how fast it is."
     )
 
 

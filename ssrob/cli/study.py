@@ -26,6 +26,9 @@ def plan(
         list[str] | None,
         typer.Option(metavar="[KIND=]NUMBER", help="Passes per second to reckon with: of networks, or of a kind."),
     ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Time the network here for half a second, and reckon with that.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Say what a study consists of and what it costs.
@@ -38,7 +41,9 @@ def plan(
     from ssrob.scheduling import preflight
 
     planned, store = plan_and_store(config, override)
-    refusal, speeds = preflight.refusal(planned), plan_view.parse_speeds(speed or [])
+    refusal = preflight.refusal(planned)
+    speeds = plan_view.measured_speeds(planned.study) if measure else {}
+    speeds |= plan_view.parse_speeds(speed or [])
     if as_json:
         typer.echo(write.plan_json(planned, store, speeds, refusal))
     else:

@@ -1,13 +1,19 @@
 """What `ssrob plan` says of a study that has not begun."""
 
+import json
 import re
 from pathlib import Path
 
+import pytest
+import torch
+import yaml
+from ssrob import cli
 from ssrob.cli.plan_view import plan_text
 from ssrob.config.loader import parse_study
 from ssrob.planning.plan import make_plan
 from ssrob.storage.store import Store
 from tests.conftest import tiny_config
+from typer.testing import CliRunner
 
 
 def test_a_study_in_words(tmp_path: Path) -> None:
@@ -21,3 +27,17 @@ def test_a_study_in_words(tmp_path: Path) -> None:
     assert rows == [("", str(at)), (", from rotation pre-training", str(at + 3))], (
         "pre-training on clean images is counted"
     )
+
+
+def test_the_network_can_be_timed_here(tmp_path: Path) -> None:
+    config = tmp_path / "tiny.yaml"
+    config.write_text(yaml.safe_dump(tiny_config(tmp_path / "results")))
+    state = torch.get_rng_state()
+    result = CliRunner().invoke(cli.app, ["plan", str(config), "--measure", "--speed", "corrupt=5", "--json"])
+    assert result.exit_code == 0, result.output
+    kinds = json.loads(result.stdout)["kinds"]
+    measured = kinds["finetune"]["passes_to_do"] / kinds["finetune"]["seconds_to_do"]
+    assert measured > 100
+    evaluated = kinds["evaluate"]["passes_to_do"] / kinds["evaluate"]["seconds_to_do"]
+    assert evaluated == pytest.approx(measured)
+    assert torch.equal(torch.get_rng_state(), state)
