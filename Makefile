@@ -30,8 +30,8 @@ help: ## List the targets
 
 study: there $(READY) ## Run a study (CONFIG=config/quickstart.yaml) and say where its report is
 	@echo 'In another terminal, with time left: $(VENV)/bin/ssrob status "$(CONFIG)" $(subst ','\'',$(SSROB_DATA)) --watch'
-	@while :; do snakemake --configfile "$(CONFIG)" $(SNAKEMAKE_DATA) $(SNAKEMAKE_ARGS) || exit 1; \
-	  ssrob look "$(CONFIG)" $(SSROB_DATA) || break; done  # once, but for a study with planned looks
+	snakemake --configfile "$(CONFIG)" $(SNAKEMAKE_DATA) $(SNAKEMAKE_ARGS)
+	@while ssrob look "$(CONFIG)" $(SSROB_DATA); do snakemake --configfile "$(CONFIG)" $(SNAKEMAKE_DATA) $(SNAKEMAKE_ARGS) || exit 1; done
 	@ssrob where "$(CONFIG)" $(SSROB_DATA)
 
 gpu-study: CONFIG = config/cifar10.yaml

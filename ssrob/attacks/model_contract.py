@@ -190,6 +190,8 @@ def _refusal(model: Callable[..., Any], x: Tensor) -> str:
     """Ask a model for the logits of x; return why it has none, empty if it has."""
     try:
         _two_dimensional(_tensor_of(model(x)), len(x))
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:
         return (str(error).splitlines() or [""])[0][:200] or type(error).__name__
     return ""

@@ -19,7 +19,6 @@ from ssrob.tracking.client import BATCH, Experiment, LoggedRun, Point, default_u
 from ssrob.tracking.describe import model_of, provenance_tags, run_name, run_params, run_tags
 from ssrob.tracking.model import dataset, final_weights, model_name, write_model
 from ssrob.tracking.points import measured_points, told, training_points
-from ssrob.tracking.study import description, effect_points, read_study, verdict_params
 from ssrob.tracking.view import VIEW_TAG, view_tag
 
 LAYOUT = "3"  # raised when what is logged of a finished stage changes, so that it is looked at again
@@ -102,13 +101,15 @@ class _Import:
 
     def _log_answer(self, run: LoggedRun) -> None:
         """Log what the study has found; verdicts are parameters, which cannot change, once everything is done."""
-        data = read_study(self.plan)
+        from ssrob.tracking import study  # and all of the analysis, which MLflow does not want when it loads a model
+
+        data = study.read_study(self.plan)
         if data is None:
             return
-        points = [point for point in effect_points(data) if run.metrics.get(point[0]) != point[2]]
+        points = [point for point in study.effect_points(data) if run.metrics.get(point[0]) != point[2]]
         complete = len(self.done) == len(self.plan.stages)
-        params = verdict_params(data) if complete else {}
-        self.experiment.log(run, points, params=params, tags={"mlflow.note.content": description(data)})
+        params = study.verdict_params(data) if complete else {}
+        self.experiment.log(run, points, params=params, tags={"mlflow.note.content": study.description(data)})
         self.wrote["points"] += len(points)
 
     def _import_stage(self, stage: Stage, study: LoggedRun) -> None:

@@ -19,7 +19,7 @@ from tests.image_files import parquet_data
 
 pytestmark = [pytest.mark.study, pytest.mark.xdist_group("killed")]
 
-STEP = "ssrob.training.train:training_step"
+STEP = "ssrob.training.fit:training_step"
 RENAME = "ssrob.storage.files:os.replace"  # of a finished file, a checkpoint among them, to its name
 SETTINGS = {
     "ssrob.runtime.checkpoint:SHORTEST": 0.0,  # seconds between checkpoints, and the share of time they take

@@ -60,7 +60,10 @@ def test_it_is_shown_by_plan_status_and_disk(plan: Plan) -> None:
     assert estimate(plan, store).by_kind["count"] == 180_000_000
     assert blocks(plan)[-1].stages == (stage.path,)
     assert stage.gpus == 0
-    assert (run_name(plan, stage), run_params(plan, stage)["test.unit"]) == ("count standard s0", "numbers")
+    assert (run_name(plan, stage), run_params(plan, stage)["test.unit"]) == (
+        "count: standard training, seed 0",
+        "numbers",
+    )
 
 
 def test_the_workflow_has_a_rule_for_it(tmp_path: Path) -> None:

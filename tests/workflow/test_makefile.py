@@ -31,7 +31,7 @@ def commands(*arguments: str, target: str = "study", **environment: str) -> list
     ],
 )
 def test_data_of_the_command_line_reach_every_command(given: str, name: str, path: str) -> None:
-    *_, hint, workflow, where = commands(f"DATA={given}")
+    *_, hint, workflow, _, where = commands(f"DATA={given}")
     (override,) = [word for word in workflow if word.startswith("data=")]
     assert where == ["ssrob", "where", CONFIG, "--set", override]
     told = shlex.split(hint[1].partition(": ")[2])
