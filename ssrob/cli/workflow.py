@@ -40,7 +40,9 @@ def init(
     to.parent.mkdir(parents=True, exist_ok=True)
     text = source.read_text().replace(f"study: {like}\n", f"study: {to.stem}\n", 1)
     to.write_text(text)
-    shutil.copyfile(shipped("config") / "schema.json", to.parent / "schema.json")
+    schema, beside = shipped("config") / "schema.json", to.parent / "schema.json"
+    if not (beside.exists() and beside.samefile(schema)):  # in a checkout's own config/
+        shutil.copyfile(schema, beside)
     say(f"{to}: a copy of {like}. Next: ssrob plan {to}; ssrob study {to}")
 
 
