@@ -221,7 +221,7 @@ def test_spends_less_than_independent_runs_without_being_weaker():
     whole_attacks = sum(attack.steps for attack in SHORT.attacks) * len(eps) * int(together.clean_correct.sum())
     assert together.gradients < 0.6 * whole_attacks
     alone = torch.cat([result.accuracy for result in apart])
-    assert (together.accuracy - alone).max() <= 0.01  # one image of 100: the random starts are the same
+    assert ((together.accuracy - alone).max() * 100).round() <= 1  # image of 100: the random starts are the same
 
 
 @pytest.mark.parametrize("norm", NORMS)
