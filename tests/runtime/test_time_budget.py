@@ -65,7 +65,7 @@ def test_portions_give_what_the_workflow_gives_in_one_go(finished: Finished, tmp
     plan = make_plan(parse_study(config | {"results": str(tmp_path / "results")}))
     calls = 0
     while not all(map(Store(plan.study.results).done, plan.stages)):
-        found = portion(plan, 8.0, jobs=2)
+        found = portion(plan, 2.5, jobs=2)
         assert not found.failed
         calls += 1
         assert calls < 50
