@@ -98,8 +98,8 @@ class _Reference:
     def run(self, model: nn.Module, name: str, eps: float, x: Tensor, labels: Tensor) -> Tensor:
         """Run one of its attacks; returns images (B, C, H, W) that may or may not be misclassified."""
         code = _import()
-        told = {"norm": _NORMS[self.norm], "eps": eps, "seed": self.seed, "device": x.device}
-        runner = code.AutoAttack(model, version="standard", **told)
+        options = {"norm": _NORMS[self.norm], "eps": eps, "seed": self.seed, "device": x.device}
+        runner = code.AutoAttack(model, version="standard", **options)
         runner.attacks_to_run = [name]
         runner.apgd_targeted.n_target_classes = runner.fab.n_target_classes = min(_TARGETS, self.classes - 1)
         adversarial, _ = runner.run_standard_evaluation(x, labels, batch_size=self.batch_size)

@@ -1,4 +1,4 @@
-"""What the evaluation attacks have in common: they ask for the loss at a point and are told it.
+"""What the evaluation attacks have in common: they ask for the loss at a point and get it.
 
 An attack is a frozen setting (`Stepper`) that turns one batched state into the next. It never calls a model:
 the sweep can share one forward pass between the attack's gradient and the success check, drop images that

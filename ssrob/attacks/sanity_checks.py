@@ -101,12 +101,12 @@ def _recorded(audit: _Audit) -> Iterator[Flag]:
     other = int((correct != result.clean_correct[audit.rows]).sum())
     at_zero = result.robust[0].equal(result.clean_correct) if float(result.eps[0]) == 0 else True
     if other > max(1.0, ROUNDING * len(correct)) or not at_zero:
-        told = "" if at_zero else ", and the accuracy at eps 0 is not the clean one"
-        yield Flag("clean_differs", f"{other} of {len(correct)} clean images are now classified otherwise{told}")
+        also = "" if at_zero else ", and the accuracy at eps 0 is not the clean one"
+        yield Flag("clean_differs", f"{other} of {len(correct)} clean images are now classified otherwise{also}")
     wrong = int((~result.confirmed).sum())
     if wrong > max(1.0, ROUNDING * len(result.confirmed)):
-        told = "perturbations that were found do not fool a fresh forward, or leave their ball"
-        yield Flag("unconfirmed", f"{wrong} of {len(result.confirmed)} {told}")
+        problem = "perturbations that were found do not fool a fresh forward, or leave their ball"
+        yield Flag("unconfirmed", f"{wrong} of {len(result.confirmed)} {problem}")
 
 
 def _stronger(audit: _Audit, queries: int) -> Iterator[Flag]:
@@ -124,8 +124,8 @@ def _stronger(audit: _Audit, queries: int) -> Iterator[Flag]:
         yield Flag("square_stronger", f"only Square broke {alone} of {len(result.attack)} images")
     more = int((robust & ~audit.attack([eps], audit.plan.with_more_steps(2), robust)[0]).sum())
     if more > max(2.0, SETTLED * int(robust.sum())):
-        told = f"{more} of {int(robust.sum())} images that are robust at eps {eps:.4g}"
-        yield Flag("more_steps_stronger", f"twice the steps break {told}: weak attack")
+        broken = f"{more} of {int(robust.sum())} images that are robust at eps {eps:.4g}"
+        yield Flag("more_steps_stronger", f"twice the steps break {broken}: weak attack")
 
 
 def _independent(audit: _Audit) -> Iterator[Flag]:

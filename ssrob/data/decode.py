@@ -102,8 +102,8 @@ def _as_shown(image: Image.Image, where: str) -> Image.Image:
 def _eight_bits(image: Image.Image, where: str) -> Image.Image:
     """Take the upper 8 of 16 bits, as Pillow itself does of colour images."""
     if not image.mode.startswith("I;16") and not (image.mode == "I" and image.format in _SIXTEEN):
-        told = "expected 8 or 16 bits a channel, whose range is known; save it so"
-        raise DataError(f"{where}: {told}; found Pillow mode {image.mode!r}")
+        rule = "expected 8 or 16 bits a channel, whose range is known; save it so"
+        raise DataError(f"{where}: {rule}; found Pillow mode {image.mode!r}")
     return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
 
 

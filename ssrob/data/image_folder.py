@@ -113,8 +113,8 @@ def find_splits(data: Data) -> dict[str, Path]:
         if split is None or split in asked or folder in asked.values() or not _holds_classes(data, folder):
             continue
         if split in found:
-            told = f"{found[split].name}/ and {name}/ both look like it; say which, such as test: {name}"
-            raise refusal(data, "train" if split == "train" else "test", told)
+            problem = f"{found[split].name}/ and {name}/ both look like it; say which, such as test: {name}"
+            raise refusal(data, "train" if split == "train" else "test", problem)
         found[split] = folder
     if not data.test:  # `test: []`: a share of train is taken
         found = {split: folder for split, folder in found.items() if split == "train"}

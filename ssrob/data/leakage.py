@@ -1,4 +1,4 @@
-"""Pre-training must not see images that a study tests on: what can be told of that before a job starts. No torch."""
+"""Pre-training must not see images that a study tests on: what is known of that before a job starts. No torch."""
 
 import itertools
 from collections.abc import Sequence
@@ -38,8 +38,8 @@ def check_apart(data: Data, extra: Data) -> None:
     for field in CUTS:
         mine, found = getattr(data, field), getattr(extra, field)
         if mine != found:
-            told = f"it has images of {data.name!r}, which sets its test images aside by {field} {mine!r}"
-            raise refusal(extra, field, f"{told}; expected the same, found {found!r}")
+            problem = f"it has images of {data.name!r}, which sets its test images aside by {field} {mine!r}"
+            raise refusal(extra, field, f"{problem}; expected the same, found {found!r}")
 
 
 def _folders(data: Data, *, tested: bool = False) -> list[Path]:

@@ -56,7 +56,7 @@ def open_for_testing(data: Data) -> OpenedTest | None:
 
 
 def count_images(data: Data) -> tuple[int, int] | None:
-    """Count the images to train on (validation taken off) and to test on; None where that cannot be told."""
+    """Count the images to train on (validation taken off) and to test on; None where that is not known."""
     known = SOURCES[data.source].known
     try:
         if known is not None:

@@ -20,7 +20,7 @@ def crop_text(data: Data) -> str:
 
 
 def assumptions(about: Prepared, preprocess: str, *, crop: str, weights: Path | None) -> list[str]:
-    """Say what nobody told us and what the numbers depend on."""
+    """Say what was not given and what the numbers depend on."""
     channels, height, width = about.shape
     before = {
         "none": "no preprocessing: the model is given images in [0, 1], its own normalisation is inside it",

@@ -19,7 +19,7 @@ from ssrob.external.request import Request
 from ssrob.stages.corrupt import BATCH
 from ssrob.stages.evaluate import TestImages, load_test
 
-AHEAD = 0.05  # points of accuracy, as a share, by which another preprocessing must be better to be told
+AHEAD = 0.05  # points of accuracy, as a share, by which another preprocessing must be better to be mentioned
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ def _fitted(
     count = clean_logits(model, test.x[:1], device).shape[1]
     if request.classes is None:
         if count < len(about.classes):
-            told = "say which class is which output by --classes"
-            raise ValueError(f"--model: has {count} outputs, {about.name} has {len(about.classes)} classes; {told}")
+            remedy = "say which class is which output by --classes"
+            raise ValueError(f"--model: has {count} outputs, {about.name} has {len(about.classes)} classes; {remedy}")
         return model, test, ""
     outputs = outputs_of(request.classes, about.classes, raw, count)
     if request.over == "all":

@@ -39,7 +39,7 @@ class Request:
     batch_size: int = 256
 
 
-def parse_request(*, eps: str, norm: str, preset: str, arguments: str, **told: Any) -> Request:
+def parse_request(*, eps: str, norm: str, preset: str, arguments: str, **options: Any) -> Request:
     """Read a request as it comes from a command line: eps as ``2/255,8/255``, the factory's arguments as JSON."""
     try:
         budgets = tuple(float(str(parse_number(part))) for part in eps.split(","))
@@ -52,11 +52,11 @@ def parse_request(*, eps: str, norm: str, preset: str, arguments: str, **told: A
     if not isinstance(parsed, dict):
         raise ValueError(f'--model-args: expected an object such as {{"num_classes": 10}}, found {arguments!r}')
     check_choice("preset", preset, PRESETS)
-    check_choice("--over", told.get("over", "allowed"), OVER)
-    check_choice("gradients_in", told.get("gradients_in", "float32"), GRADIENT_DTYPES)
-    if told.get("official") and told.get("frost"):
+    check_choice("--over", options.get("over", "allowed"), OVER)
+    check_choice("gradients_in", options.get("gradients_in", "float32"), GRADIENT_DTYPES)
+    if options.get("official") and options.get("frost"):
         raise ValueError("--official, --frost: give one, the published files hold frost already")
-    told["corruptions"] = bool(told.get("corruptions") or told.get("official") or told.get("frost"))
+    options["corruptions"] = bool(options.get("corruptions") or options.get("official") or options.get("frost"))
     return Request(
-        eps=budgets, norm=cast(Norm, check_choice("norm", norm, NORMS)), preset=preset, arguments=parsed, **told
+        eps=budgets, norm=cast(Norm, check_choice("norm", norm, NORMS)), preset=preset, arguments=parsed, **options
     )

@@ -29,8 +29,8 @@ def save_architecture(architecture: Architecture, path: Path) -> None:
 def load_network(weights: Path | str, architecture: Path | None = None, branch: str = MAIN) -> Network:
     """Rebuild a network from its weights and the ``model.json`` beside them; in eval mode, in a branch of BatchNorm."""
     weights = Path(weights)
-    told = json.loads((architecture or weights.with_name("model.json")).read_text())
-    network = build(Architecture(**told | {"shape": tuple(told["shape"])}), seed=0)
+    stored = json.loads((architecture or weights.with_name("model.json")).read_text())
+    network = build(Architecture(**stored | {"shape": tuple(stored["shape"])}), seed=0)
     network.load_state_dict(load_file(weights))
     network.choose_branch(branch)
     return network.eval()

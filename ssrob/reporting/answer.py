@@ -61,10 +61,10 @@ def headline(data: ReportData) -> str:
     decided = rows[rows["verdict"].isin(DECIDED)]
     if decided.empty:
         return f"None of the {_count(len(claims), 'claim')} tested is supported or contradicted{_because(rows)}."
-    told = [_found(row, data.study.findings) for row in decided.to_dict("records")]
+    sentences = [_found(row, data.study.findings) for row in decided.to_dict("records")]
     open_claims = [claim for claim in claims if claim not in set(decided["claim"])]
     rest = f" Open: {', '.join(open_claims)}." if open_claims else ""
-    return f"{'; '.join(told)}.{rest}"
+    return f"{'; '.join(sentences)}.{rest}"
 
 
 def too_small(data: ReportData) -> str:

@@ -59,12 +59,12 @@ def _maximised(perturbations: Mapping[str, Perturb]) -> str:
 
 
 def _minimised(variant: Variant) -> str:
-    told = [f"{_sum(terms)} at {_images(name)}" for name, terms in variant.train.items()]
-    told += [
+    parts = [f"{_sum(terms)} at {_images(name)}" for name, terms in variant.train.items()]
+    parts += [
         f"nothing by the {', '.join(map(_loss, losses))} at {_images(name)}, which is only evaluated"
         for name, losses in variant.forward.items()
     ]
-    return "; ".join(told)
+    return "; ".join(parts)
 
 
 def _images(name: str) -> str:

@@ -59,8 +59,8 @@ def _check_place(to: Path) -> None:
     ours = page.is_file() and WRITTEN in page.read_text(encoding="utf-8")
     empty = not to.exists() or (to.is_dir() and not any(to.iterdir()))
     if not ours and not empty:
-        told = "name a new folder, or an earlier one of its own"
-        raise StoreError(f"{to}: ssrob publish did not write what is there; {told}")
+        remedy = "name a new folder, or an earlier one of its own"
+        raise StoreError(f"{to}: ssrob publish did not write what is there; {remedy}")
 
 
 def _write(to: Path, plan: Plan, store: Store, made: Mapping[str, pd.DataFrame], command: str) -> list[str]:
@@ -161,7 +161,7 @@ def _facts(plan: Plan, store: Store, made: Mapping[str, pd.DataFrame], command: 
         for path, stage in plan.stages.items()
         if stage.kind == "data" and store.done(path)
     }
-    data = ", ".join(f"{plan.stages[path].spec['name']}, fingerprint `{told}`" for path, told in prepared.items())
+    data = ", ".join(f"{plan.stages[path].spec['name']}, fingerprint `{mark}`" for path, mark in prepared.items())
     whole = len(arms) + len(made["not_run"])
     explain = [path for path, stage in (plan.whole or plan).stages.items() if stage.kind in kinds_of("explanation")]
     done = sum(map(store.done, explain))
@@ -177,7 +177,7 @@ def _facts(plan: Plan, store: Store, made: Mapping[str, pd.DataFrame], command: 
         "versions": ran["versions"],
         "commits": ran["commits"],
     }
-    return "| | |\n|---|---|\n" + "\n".join(f"| {name} | {told} |" for name, told in rows.items())
+    return "| | |\n|---|---|\n" + "\n".join(f"| {name} | {fingerprint} |" for name, fingerprint in rows.items())
 
 
 def _outcome(data: ReportData) -> Iterator[str]:

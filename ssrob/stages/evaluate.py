@@ -50,7 +50,7 @@ def stage(context: Context) -> None:
     shown = test.first(SAMPLES)
     samples: dict[str, Any] = {"clean": shown.x.numpy(), "label": shown.y.numpy()}
     blocks = BlockStore(context.work / "blocks", then=partial(_stop_if_asked, context))
-    tables, checks, told = [], [], []
+    tables, checks, summaries = [], [], []
     for norm, eps in spec.eps.items():
         with context.progress(total=len(test.x), unit="image") as bar:
             result = run_sweep(
@@ -74,12 +74,12 @@ def stage(context: Context) -> None:
         samples |= _samples(model, shown, spec, norm)
         context.provenance[f"gradients_{norm}"] = result.gradients
         near = min(range(len(eps)), key=lambda i: abs(eps[i] - spec.reference[norm]))
-        told.append(f"{100 * result.accuracy[near].item():.1f} % at {norm} {eps[near]:.4g}")
+        summaries.append(f"{100 * result.accuracy[near].item():.1f} % at {norm} {eps[near]:.4g}")
     write_table(pd.concat(tables, ignore_index=True), EXAMPLES, context.out / "robustness.parquet")
     write_table(pd.concat(checks, ignore_index=True), CHECKED, context.out / "checks.parquet")
     np.savez(context.out / "samples.npz", **samples)
     clean = 100 * result.clean_correct.double().mean().item()
-    context.summary = f"{clean:.1f} % clean, " + ", ".join(told)
+    context.summary = f"{clean:.1f} % clean, " + ", ".join(summaries)
 
 
 def load_test(folder: Path, images: int | None) -> TestImages:

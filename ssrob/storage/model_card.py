@@ -106,8 +106,8 @@ def _checked(test: Tested, store: Store) -> str:
     if checks.empty:
         return "The sweep was not checked for signs of a weak attack."
     failed = checks[~checks["passed"]]
-    told = "; ".join(f"{row.check} ({row.eval_norm}): {row.detail}" for row in failed.itertuples())
-    return f"Signs of a weak attack: {told or 'none'}."
+    signs = "; ".join(f"{row.check} ({row.eval_norm}): {row.detail}" for row in failed.itertuples())
+    return f"Signs of a weak attack: {signs or 'none'}."
 
 
 def _corruptions(test: Tested, store: Store) -> Iterator[str]:
@@ -139,7 +139,7 @@ def _training(stage: dict[str, Any], spec: TrainSpec, facts: dict[str, Any], sto
         "ran on": f"{facts['device']}, {facts['started'][:10]}, {facts['seconds']:.0f} s",
     }
     yield "## Training"
-    yield "\n".join(["| | |", "|---|---|", *(f"| {name} | {told} |" for name, told in rows.items())])
+    yield "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
     yield "All settings are in `spec.json`, what it ran on in `provenance.json`, its curves in `training.parquet`."
 
 

@@ -217,8 +217,8 @@ def _one_line_errors(uri: str) -> Iterator[None]:
     except (MlflowException, SQLAlchemyError) as error:
         reason = " ".join(str(error).split())
         reason = "no answer" if "Max retries exceeded" in reason else reason[:200]
-        told = f"tracking store {uri}: {reason}; results are not affected, run `ssrob track` again later"
-        raise TrackingError(without_password(told, uri)) from None
+        message = f"tracking store {uri}: {reason}; results are not affected, run `ssrob track` again later"
+        raise TrackingError(without_password(message, uri)) from None
 
 
 def _create_sqlite(uri: str) -> None:

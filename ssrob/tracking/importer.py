@@ -18,7 +18,7 @@ from ssrob.storage.store import Store, prepared_facts, sha256
 from ssrob.tracking.client import BATCH, Experiment, LoggedRun, Point, default_uri, open_experiment
 from ssrob.tracking.describe import model_of, provenance_tags, run_name, run_params, run_tags
 from ssrob.tracking.model import dataset, final_weights, model_name, write_model
-from ssrob.tracking.points import measured_points, told, training_points
+from ssrob.tracking.points import as_bytes, measured_points, training_points
 from ssrob.tracking.view import VIEW_TAG, view_tag
 
 LAYOUT = "3"  # raised when what is logged of a finished stage changes, so that it is looked at again
@@ -155,10 +155,10 @@ class _Import:
         A tracker killed between the two logs one batch again, which the store ignores point by point.
         """
         logged = _logged_count(run)
-        hashed = hashlib.sha256(told(records[:logged]))
+        hashed = hashlib.sha256(as_bytes(records[:logged]))
         for start in range(logged, len(records), BATCH):
             batch = records[start : start + BATCH]
-            hashed.update(told(batch))
+            hashed.update(as_bytes(batch))
             self.experiment.log(run, batch, tags={LOGGED: _logged_tag(start + len(batch), hashed.hexdigest())})
             self.wrote["points"] += len(batch)
 
@@ -204,8 +204,8 @@ def _other_history(run: LoggedRun, records: list[Point], done: bool) -> bool:
     logged = _logged_count(run)
     if not done and len(records) < logged:
         return False  # not yet back where it was
-    told_before = hashlib.sha256(told(records[:logged])).hexdigest()
-    return logged > 0 and run.tags[LOGGED] != _logged_tag(logged, told_before)
+    digest_before = hashlib.sha256(as_bytes(records[:logged])).hexdigest()
+    return logged > 0 and run.tags[LOGGED] != _logged_tag(logged, digest_before)
 
 
 def _logged_tag(count: int, digest: str) -> str:

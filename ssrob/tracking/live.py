@@ -19,7 +19,7 @@ REST = 4  # times as long as the last import took: at most a fifth of one core g
 def follow(plan: Plan, store: Store, *, tracking_uri: str | None = None, every: float = EVERY) -> None:
     """Import what is new until all stages are done and in the store. It may be killed and started at any time.
 
-    A tracking store that does not answer is told once and asked again; what it missed arrives later.
+    A tracking store that does not answer is reported once and asked again; what it missed arrives later.
     """
     imported: Hashable = None
     complaint = ""

@@ -43,9 +43,9 @@ def write_model(stage: Stage, store: Store, folder: Path) -> None:
     shutil.copyfile(store.output(stage.path, ARCHITECTURE), folder / "data" / ARCHITECTURE)
     (folder / "data" / PLUGINS).write_text(json.dumps(stage.settings.get("plugins", [])))
     (folder / "requirements.txt").write_text("ssrob\n")
-    told = json.loads((folder / "data" / ARCHITECTURE).read_text())
-    images = TensorSpec(dtype("float32"), (-1, *told["shape"]))
-    outputs = TensorSpec(dtype("float32"), (-1, told["heads"].get("class", -1)))
+    stored = json.loads((folder / "data" / ARCHITECTURE).read_text())
+    images = TensorSpec(dtype("float32"), (-1, *stored["shape"]))
+    outputs = TensorSpec(dtype("float32"), (-1, stored["heads"].get("class", -1)))
     model = Model(signature=ModelSignature(Schema([images]), Schema([outputs])))
     pyfunc.add_to_model(model, loader_module=LOADER, data="data")
     model.save(str(folder / "MLmodel"))
@@ -57,7 +57,7 @@ def dataset(name: str, about: dict[str, Any], folder: Path) -> "Dataset":
     from mlflow.types import ColSpec, Schema, TensorSpec
     from numpy import dtype
 
-    told = {"classes": len(about.get("classes", [])), **about["counts"]}
+    profile = {"classes": len(about.get("classes", [])), **about["counts"]}
     schema = {}
     if "shape" in about:
         parts: list[ColSpec | TensorSpec] = [TensorSpec(dtype("uint8"), (-1, *about["shape"]), "image")]
@@ -69,5 +69,5 @@ def dataset(name: str, about: dict[str, Any], folder: Path) -> "Dataset":
         source_type="local",
         source=json.dumps({"uri": str(folder.resolve())}),
         schema=json.dumps(schema) if schema else None,
-        profile=json.dumps(told),
+        profile=json.dumps(profile),
     )

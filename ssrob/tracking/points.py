@@ -28,7 +28,7 @@ def training_points(store: Store, stage: Stage) -> list[Point]:
     return [point for point in live if point[1] < live[-1][1]]
 
 
-def told(points: list[Point]) -> bytes:
+def as_bytes(points: list[Point]) -> bytes:
     """Return points as bytes to hash: those of two lists in a row are those of the joined list."""
     return "".join(f"{metric} {step} {value!r}\n" for metric, step, value in points).encode()
 

@@ -12,7 +12,7 @@ from ssrob.storage.tables import ARM
 
 GROUP = [name for name in ARM if name not in ("arm", "seed")]  # what seeds of one arm share
 CLAIMED = ("standard", "at", "at_ssl_clean", "at_ssl_adv", "at_ssl_joint")  # the variants that claims are about
-MOST_LINES = 6  # in one panel; more cannot be told apart
+MOST_LINES = 6  # in one panel; more look alike
 
 
 def name_arms(arms: pd.DataFrame, study: Study) -> pd.DataFrame:

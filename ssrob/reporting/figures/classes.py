@@ -25,14 +25,14 @@ def class_accuracies(examples: pd.DataFrame, eps: float) -> pd.DataFrame:
     survived = examples["first_failed"] > eps * (1 + 1e-6)
     rows = examples.assign(clean=examples["clean_correct"].astype(float), robust=survived.astype(float))
     seeds = rows.groupby(["name", "class", "arm"], sort=False)[["clean", "robust"]].agg(["mean", "count"])
-    told = pd.DataFrame(
+    shares = pd.DataFrame(
         {
             "clean": seeds["clean", "mean"],
             "robust": seeds["robust", "mean"],
             "n": seeds["clean", "count"].astype(float),
         }
     )
-    return told.groupby(["name", "class"], sort=False).mean().reset_index()
+    return shares.groupby(["name", "class"], sort=False).mean().reset_index()
 
 
 @styled

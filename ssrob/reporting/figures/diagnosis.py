@@ -49,7 +49,7 @@ def diagnosis(data: ReportData) -> Figure | None:
             range(len(part)), [short[name] + (", own head" if head == "own" else "") for name, head in part]
         )
         axes[0].set_ylim(len(part) - 0.5, -0.5)
-    handles = [Line2D([], [], label=told, **_marker(mark, colour)) for told, mark, colour in ATTACKS.values()]
+    handles = [Line2D([], [], label=words, **_marker(mark, colour)) for words, mark, colour in ATTACKS.values()]
     figure.legend(handles=handles, loc="outside right upper", fontsize=8)
     return figure
 
@@ -77,9 +77,9 @@ def over_models(rows: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
 def _note(rows: pd.DataFrame) -> str:
     norms = ", ".join(NORMS[norm] for norm in dict.fromkeys(rows["eval_norm"]))
     seeds = sorted(set(rows.groupby(["name", "ssl_task", "head", "images"])["seed"].nunique()))
-    told = " to ".join(str(count) for count in dict.fromkeys((seeds[0], seeds[-1])))
+    counts = " to ".join(str(count) for count in dict.fromkeys((seeds[0], seeds[-1])))
     return (
-        f"n = {int(rows['n'].max())} validation images; mean over seeds ({told}). Perturbations at the reference eps,"
+        f"n = {int(rows['n'].max())} validation images; mean over seeds ({counts}). Perturbations at the reference eps,"
         f" {norms}. Cosines: median, 25 to 75 % (thick) and 5 to 95 % (thin) of the images. Without “own head” the SSL"
         " head was fitted afresh on frozen features, in the same way for every model."
     )

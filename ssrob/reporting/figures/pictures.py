@@ -89,9 +89,9 @@ def _arm_row(axes: NDArray[Any], name: str, sample: Sample, classes: Sequence[st
         _picture(axes[2 * i], 0.5 + change / (2 * max(float(np.abs(change).max()), 1e-12)), "", MUTED)
         label, before = int(sample["label"][i]), int(sample["predicted_clean"][i])
         after = int(sample["predicted_adversarial"][i])
-        told = "✓" if after == label else f"→ {_class(after, classes)}"
-        told = told if before == label else f"✗ {_class(before, classes)}"
-        _picture(axes[2 * i + 1], sample["adversarial"][i], told, RIGHT if after == label else WRONG)
+        caption = "✓" if after == label else f"→ {_class(after, classes)}"
+        caption = caption if before == label else f"✗ {_class(before, classes)}"
+        _picture(axes[2 * i + 1], sample["adversarial"][i], caption, RIGHT if after == label else WRONG)
     _name_row(axes[0], name, f"{NORMS[str(sample['norm'])]}, eps = {eps_text(float(sample['eps']))}")
 
 

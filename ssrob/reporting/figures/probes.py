@@ -19,8 +19,8 @@ def probe_rows(probes: pd.DataFrame) -> pd.DataFrame:
     """
     named = probes.assign(pretraining=name_pretrainings(probes), eval_norm=probes["eval_norm"].fillna(""))
     grouped = named.groupby(["pretraining", "features", "probe", "eval_norm"], sort=False)
-    told = {"accuracy": ("accuracy", "mean"), "least": ("accuracy", "min"), "most": ("accuracy", "max")}
-    return grouped.agg(**told, seeds=("seed", "nunique"), n=("n", "min")).reset_index()
+    columns = {"accuracy": ("accuracy", "mean"), "least": ("accuracy", "min"), "most": ("accuracy", "max")}
+    return grouped.agg(**columns, seeds=("seed", "nunique"), n=("n", "min")).reset_index()
 
 
 def _title(rows: pd.DataFrame) -> str:
@@ -49,8 +49,8 @@ def probe_accuracies(data: ReportData) -> Figure | None:
             place = names.index(row["pretraining"]) + (0.15 if row["probe"] == "linear" else -0.15)
             fill = colour if row["features"] == "pretrained" else "white"
             ax.plot([row["least"], row["most"]], [place, place], color=colour, linewidth=1.2, zorder=2)
-            told = {"markerfacecolor": fill, "markeredgecolor": colour, "markersize": 6}
-            ax.plot([row["accuracy"]], [place], marker=mark, zorder=3, **told)
+            look = {"markerfacecolor": fill, "markeredgecolor": colour, "markersize": 6}
+            ax.plot([row["accuracy"]], [place], marker=mark, zorder=3, **look)
         for place in range(1, len(names)):
             ax.axhline(place - 0.5, color=FAINT, linewidth=0.8)
         ax.set_title("clean" if not norm else f"attacked, {NORMS[norm]}")
@@ -59,7 +59,7 @@ def probe_accuracies(data: ReportData) -> Figure | None:
         ax.tick_params(axis="y", length=0)
     axes[0].set_yticks(range(len(names)), names)
     axes[0].set_ylim(len(names) - 0.5, -0.5)
-    handles = [Line2D([], [], color=c, marker=m, linestyle="none", label=told) for m, c, told in MARKS.values()]
+    handles = [Line2D([], [], color=c, marker=m, linestyle="none", label=words) for m, c, words in MARKS.values()]
     handles.append(Line2D([], [], color=INK, marker="o", linestyle="none", markerfacecolor="white", label="untrained"))
     figure.legend(handles=handles, loc="outside right upper", fontsize=8.5)
     return figure

@@ -110,21 +110,21 @@ class Look:
 
     def line(self) -> dict[str, Any]:
         """Return the keywords of a line with markers; the frontier has none."""
-        told = {"color": self.colour, "linestyle": self.dashes}
-        return told | ({"linewidth": 1.0} if self.thin else self._marker(1.0))
+        options = {"color": self.colour, "linestyle": self.dashes}
+        return options | ({"linewidth": 1.0} if self.thin else self._marker(1.0))
 
     def point(self) -> dict[str, Any]:
         """Return the keywords of a marker with an error bar; the frontier's are small."""
         return {"color": self.colour, "linestyle": "none"} | self._marker(0.8 if self.thin else 1.3)
 
     def _marker(self, size: float) -> dict[str, Any]:
-        told = {
+        options = {
             "marker": self.marker,
             "markersize": size * _SIZES.get(self.marker, 4.5),
             "markeredgecolor": self.colour,
             "markerfacecolor": self.face,
         }
-        return told | {"fillstyle": self.fill, "markerfacecoloralt": "white"}
+        return options | {"fillstyle": self.fill, "markerfacecoloralt": "white"}
 
 
 Looks = dict[str, Look]

@@ -42,8 +42,8 @@ def interval_words(frame: pd.DataFrame, by: list[str], single: str = "one seed: 
     counts = sorted(set(frame.groupby(by, dropna=False, observed=True)["seed"].nunique()))
     images = " to ".join(f"{size:,}" for size in sorted({int(frame["n"].min()), int(frame["n"].max())}))
     kinds = {1: single, 2: "2 seeds: mean and their range"}
-    told = [kinds.get(count, f"{count} seeds: mean and 95 % t interval") for count in counts]
-    return f"n = {images} test images; " + "; ".join(told) + "."
+    notes = [kinds.get(count, f"{count} seeds: mean and 95 % t interval") for count in counts]
+    return f"n = {images} test images; " + "; ".join(notes) + "."
 
 
 def differences_to_at(robustness: pd.DataFrame, floor: float) -> pd.DataFrame:
@@ -66,8 +66,8 @@ def differences_to_random(robustness: pd.DataFrame, floor: float) -> pd.DataFram
 
 
 def _differences(rows: pd.DataFrame, base: pd.DataFrame, on: list[str], floor: float) -> pd.DataFrame:
-    told = base[[*on, "accuracy"]].rename(columns={"accuracy": "base"})
-    paired = rows.merge(told, on=on, how="inner", validate="many_to_one")
+    baseline = base[[*on, "accuracy"]].rename(columns={"accuracy": "base"})
+    paired = rows.merge(baseline, on=on, how="inner", validate="many_to_one")
     paired["difference"] = 100 * (paired["accuracy"] - paired["base"])
     return paired[paired["base"] >= floor / 100].drop(columns=["low", "high"]).reset_index(drop=True)
 

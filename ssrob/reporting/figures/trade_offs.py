@@ -73,11 +73,11 @@ def _left_out(points: pd.DataFrame, x: str) -> str:
     """Tell the values of arms trained without a perturbation, which lie far from the others, and who has no x."""
     rows = points[points["norm"].isna()]
     means = rows.groupby(["name", "eval_norm"], sort=False)[["clean", "accuracy"]].mean()
-    told = [
+    omitted = [
         f"{row['name']} {percent(row['clean'])} clean, {percent(row['accuracy'])} at {NORMS[row['eval_norm']]}"
         for row in means.reset_index().to_dict("records")
     ]
-    words = f" Not drawn, trained without a perturbation: {'; '.join(told)}." if told else ""
+    words = f" Not drawn, trained without a perturbation: {'; '.join(omitted)}." if omitted else ""
     other = x == "passes" and points.loc[points["norm"].notna(), x].isna().any()
     return words + (" Nor are arms pre-trained on other data, whose passes do not add up." if other else "")
 
