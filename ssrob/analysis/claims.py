@@ -150,8 +150,10 @@ def _trend(
 
 def _position(frontier: Comparison) -> str:
     """Say where a cell lies with respect to AT's own frontier; empty if that cannot be said."""
-    found = frontier.estimate
-    if found is None or not frontier.tested:
+    estimate = frontier.estimate
+    if estimate is None or not frontier.tested:
         return ""
-    side = "beyond" if found.low > 0 else "under" if found.high < 0 else "along"
-    return f"it lies {side} AT's own frontier ({with_interval(found.effect, found.low, found.high, sign=True)})"
+    side = "beyond" if estimate.low > 0 else "under" if estimate.high < 0 else "along"
+    return (
+        f"it lies {side} AT's own frontier ({with_interval(estimate.effect, estimate.low, estimate.high, sign=True)})"
+    )

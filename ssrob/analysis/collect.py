@@ -24,22 +24,22 @@ from ssrob.storage.store import Store, StoreError, prepared_facts, write_json
 
 def collect(plan: Plan, store: Store) -> dict[str, pd.DataFrame]:
     """Gather a study's finished stages into the tables of `tables.py`, write them and return them by name."""
-    made: dict[str, pd.DataFrame] = {}
+    collected: dict[str, pd.DataFrame] = {}
     for name, (columns, rows) in _TABLES.items():
         parts = rows(plan, store)
-        made[name] = (
+        collected[name] = (
             pd.concat(parts, ignore_index=True)[list(columns)] if parts else pd.DataFrame(columns=list(columns))
         )
-    made["findings"] = findings(
-        made["robustness"], made["examples"], made["arms"], plan.study.findings, plan.study.variants
+    collected["findings"] = findings(
+        collected["robustness"], collected["examples"], collected["arms"], plan.study.findings, plan.study.variants
     )
     folder = plan.folder / "tables"
     folder.mkdir(parents=True, exist_ok=True)
-    for name, table in made.items():
+    for name, table in collected.items():
         columns = _TABLES[name][0] if name in _TABLES else tables.FINDINGS
         tables.write_table(table, columns, folder / f"{name}.parquet")
-    write_json(plan.folder / "collected.json", {name: len(table) for name, table in made.items()})
-    return made
+    write_json(plan.folder / "collected.json", {name: len(table) for name, table in collected.items()})
+    return collected
 
 
 def read_tables(plan: Plan) -> dict[str, pd.DataFrame]:
@@ -177,8 +177,8 @@ def _diagnostics(plan: Plan, store: Store) -> list[pd.DataFrame]:
                 "eval_norm": spec.norm,
                 "eps": spec.eps,
             }
-            found = diagnosis(tables.read_table(store.output(path, "diagnosis.parquet")))
-            parts.append(found.assign(**arm_columns(arm), **values))
+            rows = diagnosis(tables.read_table(store.output(path, "diagnosis.parquet")))
+            parts.append(rows.assign(**arm_columns(arm), **values))
     return parts
 
 
@@ -188,7 +188,7 @@ def diagnosis(rows: pd.DataFrame) -> pd.DataFrame:
         ratio=rows["ssl_gradient"] / rows["supervised_gradient"].where(rows["supervised_gradient"] > 0)
     )
     values[["class_correct", "ssl_correct"]] = values[["class_correct", "ssl_correct"]].astype(float)
-    found = (
+    rows = (
         values.groupby(["head", "images"], sort=False)
         .agg(
             n=("example", "count"),
@@ -202,7 +202,7 @@ def diagnosis(rows: pd.DataFrame) -> pd.DataFrame:
         .reset_index()
     )
     cosines = values.groupby(["head", "images"], sort=False)["cosine"]
-    return found.assign(**{f"cosine_q{q:02d}": cosines.quantile(q / 100).to_numpy() for q in (5, 25, 50, 75, 95)})
+    return rows.assign(**{f"cosine_q{q:02d}": cosines.quantile(q / 100).to_numpy() for q in (5, 25, 50, 75, 95)})
 
 
 def _corruptions(plan: Plan, store: Store) -> list[pd.DataFrame]:
@@ -256,11 +256,11 @@ _TABLES: dict[str, tuple[tables.Columns, Callable[[Plan, Store], list[pd.DataFra
 
 def samples(plan: Plan, store: Store) -> dict[str, Path]:
     """Return, per arm label, the file of example images of its first seed and checkpoint."""
-    names, found = labels(plan), dict[str, Path]()
+    names, samples = labels(plan), dict[str, Path]()
     for arm in plan.arms:
         path = next(iter(arm.evaluate.values()))
-        found.setdefault(names[arm.finetune], store.output(path, "samples.npz"))
-    return found
+        samples.setdefault(names[arm.finetune], store.output(path, "samples.npz"))
+    return samples
 
 
 def class_names(plan: Plan, store: Store) -> list[str]:

@@ -121,8 +121,8 @@ class Comparisons:
 
     def _prior(self, key: Hashable, cells: list[Cell], contrast_of: Callable[[Cell], Contrast]) -> Prior:
         if key not in self.priors:
-            found = [contrast.per_seed[0] for contrast in map(contrast_of, cells) if contrast.per_seed is not None]
-            several = [values for values in found if len(values) > 1]
+            per_seed = [contrast.per_seed[0] for contrast in map(contrast_of, cells) if contrast.per_seed is not None]
+            several = [values for values in per_seed if len(values) > 1]
             self.priors[key] = fit_prior(
                 [float(values.var(ddof=1)) for values in several], [len(values) - 1 for values in several]
             )

@@ -82,8 +82,8 @@ def frontier_at(a: FloatArray, above: FloatArray, below: FloatArray) -> FloatArr
     fine_above, fine_below = np.moveaxis(PchipInterpolator(SCALES, np.stack([above, below], axis=1))(_FINE), 1, 0)
     reached = np.where(fine_above >= a, fine_below, -np.inf).max(axis=0)
     end = np.take_along_axis(fine_below, fine_above.argmax(axis=0)[None], axis=0)[0]
-    found: FloatArray = np.where(np.isfinite(reached), reached, end)
-    return found
+    crossing: FloatArray = np.where(np.isfinite(reached), reached, end)
+    return crossing
 
 
 def slope(sweeps: Sweeps, cells: list[Cell], at: IntArray) -> Contrast:

@@ -76,13 +76,13 @@ def _two_attacks(comparisons: Comparisons, subject: Subject, _: list[Cell], at: 
 
 
 def _cheaper_methods(comparisons: Comparisons, subject: Subject, rivals: list[Cell], at: IntArray) -> list[Comparison]:
-    sweeps, ours, found = comparisons.sweeps, subject.cell, []
+    sweeps, ours, differences = comparisons.sweeps, subject.cell, []
     for rival in rivals:
         if rival in sweeps.cells and not sweeps.passes(rival) >= CHEAPER * sweeps.passes(ours):
             longer = at_equal_passes(comparisons, rival, ours)
             name = f"{rival.variant} at equal passes"
-            found.append(comparisons.difference(name, subject.alternative, (ours, longer), at))
-    return found
+            differences.append(comparisons.difference(name, subject.alternative, (ours, longer), at))
+    return differences
 
 
 CONTROLS: dict[Control, Callable[[Comparisons, Subject, list[Cell], IntArray], list[Comparison]]] = {

@@ -53,14 +53,14 @@ def _exploratory(comparisons: Comparisons, claim: str) -> Iterator[Row]:
     row = comparisons.settings.all_claims[claim]
     others = exploratory_cells(comparisons, row)
     for cell in others:
-        found = evidence(comparisons, row, cell)
-        yield _row(comparisons, claim, found, found.shown)
-        yield from _rests_on(comparisons, claim, found)
+        result = evidence(comparisons, row, cell)
+        yield _row(comparisons, claim, result, result.shown)
+        yield from _rests_on(comparisons, claim, result)
     if row.where == "above":
         for cell in sorted({*primary_cells(comparisons, row), *others}, key=lambda cell: tuple(map(str, cell))):
-            found = at_eps(comparisons, cell)
+            result = at_eps(comparisons, cell)
             question = {"question": "the difference at eps_train itself"}
-            yield _row(comparisons, claim, found, found.shown) | question
+            yield _row(comparisons, claim, result, result.shown) | question
 
 
 def _rests_on(comparisons: Comparisons, claim: str, evidence: Evidence) -> Iterator[Row]:
@@ -73,32 +73,32 @@ def _rests_on(comparisons: Comparisons, claim: str, evidence: Evidence) -> Itera
 
 def _row(comparisons: Comparisons, claim: str, evidence: Evidence, part: Comparison) -> Row:
     """Write one comparison as an exploratory row; its p value is not corrected."""
-    found = part.estimate
+    estimate = part.estimate
     question = f"{comparisons.settings.all_claims[claim].words()}? against {part.name}"
     row: Row = {"claim": claim, "question": question, "cell": part.cell, "primary": False}
-    row |= {name: math.nan if found is None else getattr(found, name) for name in ("effect", "low", "high")}
-    row["detectable"] = found.detectable(part.alternative, comparisons.settings.look_alpha) if found else math.nan
+    row |= {name: math.nan if estimate is None else getattr(estimate, name) for name in ("effect", "low", "high")}
+    row["detectable"] = estimate.detectable(part.alternative, comparisons.settings.look_alpha) if estimate else math.nan
     row |= {"p": deciding_p(part, comparisons.settings)}
-    row |= {"seeds": found.seeds if found else 0, "n": part.n, "test": found.test if found else ""}
+    row |= {"seeds": estimate.seeds if estimate else 0, "n": part.n, "test": estimate.test if estimate else ""}
     return row | {"verdict": "", "note": _aside(evidence, part)}
 
 
 def _test(judged: AdjustedEvidence) -> str:
     """Name the test of a primary row, with what it is part of."""
-    evidence, found = judged.evidence, judged.evidence.shown.estimate
-    if found is None or found.seeds < 2:
-        return found.test if found else ""
+    evidence, estimate = judged.evidence, judged.evidence.shown.estimate
+    if estimate is None or estimate.seeds < 2:
+        return estimate.test if estimate else ""
     kinds = ["TOST"] if evidence.shown.alternative == "equivalent" else []
     kinds += [f"intersection-union over {len(evidence.parts)} methods"] if evidence.weakest else []
-    return ", ".join([*kinds, found.test, *([f"Holm over {judged.cells} cells"] if judged.cells > 1 else [])])
+    return ", ".join([*kinds, estimate.test, *([f"Holm over {judged.cells} cells"] if judged.cells > 1 else [])])
 
 
 def _aside(evidence: Evidence, part: Comparison) -> str:
     """Say what a row without a verdict shows."""
     if part.estimate is None:
         return f"{evidence.subject} {evidence.where}: not compared, missing: {'; '.join(part.missing)}."
-    found = part.estimate
-    words = f"{evidence.subject}: {signed(found.effect)} against {part.name} {part.where or evidence.where}"
-    if math.isnan(found.low):
+    estimate = part.estimate
+    words = f"{evidence.subject}: {signed(estimate.effect)} against {part.name} {part.where or evidence.where}"
+    if math.isnan(estimate.low):
         return f"{words}; exploratory, without an interval."
-    return f"{words}; exploratory, the interval {'includes' if found.low <= 0 <= found.high else 'excludes'} 0."
+    return f"{words}; exploratory, the interval {'includes' if estimate.low <= 0 <= estimate.high else 'excludes'} 0."

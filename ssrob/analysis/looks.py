@@ -25,9 +25,9 @@ def judged_claim(
     comparisons = Comparisons(sweeps, settings, variants or built_in_variants())
     if not settings.looks:
         return _judged(comparisons, claim)
-    found = [each for _, each in _at_looks(comparisons, claim)]
-    if found:
-        return found[-1]
+    judged_at = [each for _, each in _at_looks(comparisons, claim)]
+    if judged_at:
+        return judged_at[-1]
     waiting = f"the first look is at {settings.looks[0]} seeds"
     return [replace(each, waiting=waiting) for each in _judged(comparisons, claim)]
 
@@ -37,14 +37,14 @@ def needed(comparisons: Comparisons) -> dict[int, set[Cell]]:
     settings = comparisons.settings
     claims = [name for name, row in settings.all_claims.items() if tested(comparisons, row)]
     histories = {name: dict(_at_looks(comparisons, name)) for name in claims}
-    found: dict[int, set[Cell]] = {}
+    needed: dict[int, set[Cell]] = {}
     for look in settings.looks:
         open_claims = [name for name in claims if not _closed_before(histories[name], look)]
         if not all(look in histories[name] for name in open_claims):
             break
         still = [each for name in open_claims for each in histories[name][look] if verdict(each)[0] not in DECIDED]
-        found[look] = {cell for each in still for part in _comparisons(each) for cell in part.cells}
-    return found
+        needed[look] = {cell for each in still for part in _comparisons(each) for cell in part.cells}
+    return needed
 
 
 def _closed_before(history: dict[int, list[AdjustedEvidence]], look: int) -> bool:

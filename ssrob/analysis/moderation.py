@@ -50,15 +50,15 @@ def fit_prior(variances: Sequence[float], dfs: Sequence[int]) -> Prior:
     Smyth 2004, section 6.2, for independent variances. These are not: comparisons share an arm (`SHARED`). So less
     scatter than usual is expected of them, and together they count for no more than n / (1 + (n - 1) / 4) of one.
     """
-    found = np.array([(s2, df) for s2, df in zip(variances, dfs, strict=True) if s2 > 1e-12], dtype=np.float64)
-    if len(found) < 2:
+    usable = np.array([(s2, df) for s2, df in zip(variances, dfs, strict=True) if s2 > 1e-12], dtype=np.float64)
+    if len(usable) < 2:
         return NO_PRIOR
-    s2, df = found.T
+    s2, df = usable.T
     logs = np.log(s2) - digamma(df / 2) + np.log(df / 2)
     scatter = float(logs.var(ddof=1) - (1 - SHARED) * polygamma(1, df / 2).mean())
     prior_df = 2 * trigamma_inverse(scatter) if scatter > 0 else 1e6
     scale = math.exp(logs.mean() + digamma(prior_df / 2) - math.log(prior_df / 2))
-    most = df.mean() * (len(found) / (1 + SHARED * (len(found) - 1)) - 1)
+    most = df.mean() * (len(usable) / (1 + SHARED * (len(usable) - 1)) - 1)
     return Prior(scale, min(prior_df, float(most)))
 
 

@@ -68,13 +68,13 @@ class _Study:
 
     def hours(self, seeds: int, images: int) -> float:
         """Return the core-hours of all cells; NaN if some cost is unknown."""
-        found = [self.costs.get(cell, Cost()) for cell in self.cells]
-        return seeds * sum(each.training + images * each.per_image for each in found) / 3600
+        costs = [self.costs.get(cell, Cost()) for cell in self.cells]
+        return seeds * sum(each.training + images * each.per_image for each in costs) / 3600
 
 
 def outlook(comparisons: Comparisons, seeds: int, images: int, costs: Mapping[Cell, Cost]) -> list[Outlook]:
     """Return the outlook of every claim with two or more finished seeds; images: planned test images."""
-    sweeps, settings, found = comparisons.sweeps, comparisons.settings, list[Outlook]()
+    sweeps, settings, outlooks = comparisons.sweeps, comparisons.settings, list[Outlook]()
     for name, row in settings.all_claims.items():
         for ours in primary_cells(comparisons, row) if tested(comparisons, row) else []:
             gathered = evidence(comparisons, row, ours)
@@ -83,8 +83,8 @@ def outlook(comparisons: Comparisons, seeds: int, images: int, costs: Mapping[Ce
             cells = frozenset(cell for part in parts for cell in part.cells if cell in sweeps.cells)
             if known:
                 study = _Study(known, cells, settings.look_alpha, costs)
-                found.append(_outlook(name, str(ours), study, seeds, images))
-    return found
+                outlooks.append(_outlook(name, str(ours), study, seeds, images))
+    return outlooks
 
 
 def _outlook(claim: str, cell: str, study: _Study, seeds: int, images: int) -> Outlook:

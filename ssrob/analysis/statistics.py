@@ -179,8 +179,8 @@ def detectable_ratio(df: float, alpha: float) -> float:
 def _detectable_ratios(alpha: float) -> tuple[FloatArray, FloatArray]:
     """Tabulate it over 1 / df, in which it is nearly linear."""
     dfs = np.array([1e4, 60, 30, 20, 14, 10, 8, 6, 5, 4, 3.5, 3, 2.5, 2, 1.75, 1.5, 1.25, 1])
-    found = [TTestPower().solve_power(nobs=df + 1, alpha=alpha, power=POWER) * math.sqrt(df + 1) for df in dfs]
-    return 1 / dfs, np.asarray(found, dtype=np.float64) / -stdtrit(dfs, alpha / 2)
+    effects = [TTestPower().solve_power(nobs=df + 1, alpha=alpha, power=POWER) * math.sqrt(df + 1) for df in dfs]
+    return 1 / dfs, np.asarray(effects, dtype=np.float64) / -stdtrit(dfs, alpha / 2)
 
 
 def p_value(estimate: Estimate, alternative: Alternative, margin: float) -> float:
@@ -232,12 +232,12 @@ def holm(p_values: list[float]) -> list[float]:
     Not statsmodels' `multipletests`: it runs a full garbage collection at every call, which takes 0.15 s beside
     torch and pandas (AMD EPYC, n = 20), and a simulation corrects 100,000 families.
     """
-    found = np.asarray(p_values, dtype=np.float64)
-    filled = np.where(np.isnan(found), 1.0, found)
+    values = np.asarray(p_values, dtype=np.float64)
+    filled = np.where(np.isnan(values), 1.0, values)
     order = filled.argsort(kind="stable")
     corrected = np.empty_like(filled)
-    corrected[order] = np.maximum.accumulate(filled[order] * np.arange(len(found), 0, -1)).clip(max=1.0)
-    return [float(p) for p in np.where(np.isnan(found), np.nan, corrected)]
+    corrected[order] = np.maximum.accumulate(filled[order] * np.arange(len(values), 0, -1)).clip(max=1.0)
+    return [float(p) for p in np.where(np.isnan(values), np.nan, corrected)]
 
 
 def exact_mcnemar(ours: NDArray[np.bool_], theirs: NDArray[np.bool_], alpha: float) -> Estimate:

@@ -97,16 +97,16 @@ def from_tables(robustness: pd.DataFrame, examples: pd.DataFrame, arms: pd.DataF
     grid = np.unique(own["eps_multiple"].dropna().to_numpy(dtype=np.float64).round(6))
     passes = dict(zip(arms["arm"], arms["passes"], strict=True))
     outcomes = _by_sweep(examples)
-    made = Sweeps(grid, {})
+    sweeps = Sweeps(grid, {})
     for (arm, checkpoint), rows in own.groupby(["arm", "checkpoint"], sort=True):
         cell, seed = _cell(rows.iloc[0]), int(rows["seed"].iloc[0])
         seen = outcomes.get((arm, checkpoint, cell.norm))
-        if seed in made.cells.setdefault(cell, {}):
-            made.ambiguous.add(cell)
-        made.cells[cell][seed] = _sweep(rows, seen, grid, float(passes.get(arm, math.nan)))
-    for cell in made.ambiguous:
-        del made.cells[cell]
-    return made
+        if seed in sweeps.cells.setdefault(cell, {}):
+            sweeps.ambiguous.add(cell)
+        sweeps.cells[cell][seed] = _sweep(rows, seen, grid, float(passes.get(arm, math.nan)))
+    for cell in sweeps.ambiguous:
+        del sweeps.cells[cell]
+    return sweeps
 
 
 def _sweep(rows: pd.DataFrame, seen: pd.DataFrame | None, grid: FloatArray, passes: float) -> Sweep:

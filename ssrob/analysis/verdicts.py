@@ -73,9 +73,9 @@ class AdjustedEvidence:
     @property
     def estimate(self) -> Estimate:
         """Return the estimate that is shown."""
-        found = self.evidence.shown.estimate
-        assert found is not None
-        return found
+        estimate = self.evidence.shown.estimate
+        assert estimate is not None
+        return estimate
 
     def failing(self, parts: list[Comparison]) -> Comparison | None:
         """Return the first part that is not shown at level alpha."""
@@ -189,13 +189,13 @@ def _underpowered(judged: AdjustedEvidence, part: Comparison | None) -> str:
     """Say what a comparison could have shown at least, if that is more than the study asks for; empty otherwise."""
     if part is None or part.estimate is None:
         return ""
-    found, settings = part.estimate, judged.settings
-    least = found.detectable(part.alternative, settings.look_alpha)
+    estimate, settings = part.estimate, judged.settings
+    least = estimate.detectable(part.alternative, settings.look_alpha)
     bounded = part.alternative in ("equivalent", "not_greater")
     asked = settings.margin if bounded else settings.detectable
     if not least > asked:
         return ""
-    sizes = f"{found.seeds} seeds and {part.n} images" if part.n else f"{found.seeds} seeds"
+    sizes = f"{estimate.seeds} seeds and {part.n} images" if part.n else f"{estimate.seeds} seeds"
     what = "show a margin of" if bounded else "detect"
     return f"{sizes} could only {what} {least:.1f} points, the study asks for {asked:g}"
 
@@ -210,8 +210,8 @@ def _open_but_weak(judged: AdjustedEvidence, parts: list[Comparison]) -> bool:
 
 def _outside(part: Comparison, settings: Findings) -> bool:
     """Say whether the whole interval of an equivalence lies below its margin: a loss, which is no gain either."""
-    found = part.estimate
-    return part.alternative == "equivalent" and found is not None and found.high < -settings.margin
+    estimate = part.estimate
+    return part.alternative == "equivalent" and estimate is not None and estimate.high < -settings.margin
 
 
 def _names(parts: Iterable[Comparison]) -> str:
@@ -304,13 +304,13 @@ def _decides(part: Comparison) -> bool:
 
 
 def _p(part: Comparison, settings: Findings) -> float:
-    found = part.estimate
-    return p_value(found, part.alternative, settings.margin) if found and part.tested else math.nan
+    estimate = part.estimate
+    return p_value(estimate, part.alternative, settings.margin) if estimate and part.tested else math.nan
 
 
 def _opposite(part: Comparison, settings: Findings) -> float:
-    found = part.estimate
-    return p_opposite(found, part.alternative, settings.margin) if found and part.tested else math.nan
+    estimate = part.estimate
+    return p_opposite(estimate, part.alternative, settings.margin) if estimate and part.tested else math.nan
 
 
 def _strength(part: Comparison) -> float:

@@ -165,8 +165,8 @@ def _attack(
 
     def known() -> Outcome:
         spent = torch.tensor([model.gradients, model.forwards])
-        found = {"distance": distance, "attack": found_by, "clean_correct": correct}
-        return {name: tensor.cpu() for name, tensor in found.items()} | {"spent": spent}
+        outcome = {"distance": distance, "attack": found_by, "clean_correct": correct}
+        return {name: tensor.cpu() for name, tensor in outcome.items()} | {"spent": spent}
 
     for done, (eps, number) in enumerate(runs):
         if done < int(begun["runs"]):

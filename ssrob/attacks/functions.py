@@ -118,15 +118,15 @@ def _attack(
     device = device_of_model(model, images)
     stepper = build(config, GEOMETRIES[norm])
     data = {"x": images, "towards": targets, "eps": budgets, "keys": seeding.example_keys(index, seed, config.name)}
-    found = []
+    adversarial = []
     with exact_float32(device), borrowed(model, images[:LOOK].to(device)) as lent:
         if config.row.uses_gradient and not lent.face.gradient:
             raise ValueError(f"{NO_GRADIENT}: {config.kind} needs one; square does not")
         for first in range(0, len(images), BATCH):
             part = {name: value.to(device) for name, value in take(data, slice(first, first + BATCH)).items()}
             state = stepper.begin(part["x"], part["eps"], part["keys"], part["x"] if config.start == "clean" else None)
-            found.append(_best(lent, config, stepper.tell, state, (part["towards"], sign)).to(images.device))
-    return torch.cat(found)
+            adversarial.append(_best(lent, config, stepper.tell, state, (part["towards"], sign)).to(images.device))
+    return torch.cat(adversarial)
 
 
 def _best(

@@ -115,8 +115,8 @@ def check_logits(logits: Tensor, labels: Tensor) -> None:
         )
 
 
-def _check_numbers(what: str, found: Tensor, count: int) -> None:
-    if tuple(found.shape) != (count,) or found.dtype != torch.int64:
-        raise ValueError(f"{what} must be int64 of shape ({count},), found {found.dtype} of shape {tuple(found.shape)}")
-    if int(found.min()) < 0:
-        raise ValueError(f"{what} must be >= 0, found {int(found.min())}")
+def _check_numbers(what: str, given: Tensor, count: int) -> None:
+    if tuple(given.shape) != (count,) or given.dtype != torch.int64:
+        raise ValueError(f"{what} must be int64 of shape ({count},), found {given.dtype} of shape {tuple(given.shape)}")
+    if int(given.min()) < 0:
+        raise ValueError(f"{what} must be >= 0, found {int(given.min())}")

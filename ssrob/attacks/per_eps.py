@@ -46,6 +46,6 @@ def _robust(model: nn.Module, setting: Setting, data: Data) -> Tensor:
     count = len(setting.eps)
     x, labels, index = (part.repeat(count, *[1] * (part.ndim - 1)) for part in data)
     bound_to = [eps for eps in setting.eps for _ in range(len(data[0]))]
-    found = Block(model, setting, (x, labels, index), bound_to)
-    found.attack(lambda _: None)
-    return (found.distance > torch.tensor(bound_to)).reshape(count, -1)
+    block = Block(model, setting, (x, labels, index), bound_to)
+    block.attack(lambda _: None)
+    return (block.distance > torch.tensor(bound_to)).reshape(count, -1)

@@ -189,25 +189,25 @@ class _Job:
     def attack(self, data: Data, tell: Callable[[int], None]) -> Outcome:
         """Attack one block."""
         images, labels, index = (tensor.to(self.device) for tensor in data)
-        found = Block(self.model, self.setting, (images, labels, index))
-        found.attack(tell)
-        judged = (found.x, found.adversarial, labels, found.distance.to(self.device))
+        block = Block(self.model, self.setting, (images, labels, index))
+        block.attack(tell)
+        judged = (block.x, block.adversarial, labels, block.distance.to(self.device))
         outcome = {
-            "distance": found.distance,
-            "attack": found.found_by,
-            "clean_correct": found.clean_correct,
-            "confirmed": confirmed(self.model, self.setting.geometry, judged, found.parts.size).cpu(),
-            "spent": torch.tensor([found.gradients, found.forwards]),
+            "distance": block.distance,
+            "attack": block.found_by,
+            "clean_correct": block.clean_correct,
+            "confirmed": confirmed(self.model, self.setting.geometry, judged, block.parts.size).cpu(),
+            "spent": torch.tensor([block.gradients, block.forwards]),
         }
         if self.keep_adversarial:
-            outcome["adversarial"] = _within(found).cpu().contiguous()
+            outcome["adversarial"] = _within(block).cpu().contiguous()
         return outcome
 
 
-def _within(found: Block) -> Tensor:
+def _within(block: Block) -> Tensor:
     """Return the images found within the largest eps, and the clean image where there is none."""
-    inside = (found.distance <= found.setting.eps[-1]).to(found.x.device)
-    return select(inside, found.adversarial, found.x)
+    inside = (block.distance <= block.setting.eps[-1]).to(block.x.device)
+    return select(inside, block.adversarial, block.x)
 
 
 def merged(norm: str, eps: list[float], attacks: Sequence[str], outcomes: list[Outcome]) -> SweepResult:
@@ -253,9 +253,9 @@ def _report(progress: Callable[[int, int], None] | None, before: int, total: int
 
 def digest(text: str, *tensors: Tensor) -> str:
     """Return a name for settings and tensors that changes with any bit of them."""
-    found = hashlib.blake2b(text.encode(), digest_size=16)
+    digest = hashlib.blake2b(text.encode(), digest_size=16)
     for tensor in tensors:
         flat = tensor.detach().cpu().contiguous().reshape(-1)
-        found.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-        found.update(flat.view(torch.uint8).numpy().data)
-    return found.hexdigest()
+        digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -67,9 +67,9 @@ def _on_bytes(name: str, frost: Path | None) -> Callable[[Bytes, Params, Draws],
 
 def _check_images(images: object) -> None:
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
-        found = " ".join([type(images).__name__, str(getattr(images, "dtype", ""))]).strip()
+        description = " ".join([type(images).__name__, str(getattr(images, "dtype", ""))]).strip()
         remedy = "turn values in [0, 1] into (255 * x).round().astype(uint8), a list into one array by numpy.stack"
-        raise TypeError(f"images must be a uint8 numpy array (N, H, W, C), found {found}: {remedy}")
+        raise TypeError(f"images must be a uint8 numpy array (N, H, W, C), found {description}: {remedy}")
     if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
         raise ValueError(f"images must be (N, H, W, C), found {images.shape}: move axis 1, the channels, to the end")
     if images.ndim != 4 or images.shape[3] not in (1, 3) or min(images.shape[1:3]) < MIN_SIZE:

@@ -40,8 +40,8 @@ def _load(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         raise ValueError(f"{path} is damaged or not a .npy array: {error}") from error
     if array.dtype != np.uint8 or array.shape != shape:
         raise ValueError(f"{path} must be uint8 {shape}, found {array.dtype} {array.shape}")
-    found: NDArray[np.uint8] = array
-    return found
+    images: NDArray[np.uint8] = array
+    return images
 
 
 def _test_numbers(index: ArrayLike) -> NDArray[np.int64]:

@@ -30,13 +30,13 @@ def device_of(name: str) -> torch.device:
 
     Raises ValueError for another name, and for a GPU that is not there: nothing runs on a CPU unasked.
     """
-    found, kind = torch.cuda.is_available(), gpu_lease.device_name(name)
+    available, kind = torch.cuda.is_available(), gpu_lease.device_name(name)
     if kind == "auto":
-        return torch.device("cuda" if found else "cpu")
+        return torch.device("cuda" if available else "cpu")
     device = torch.device(kind)
-    if device.type == "cuda" and not (found and (device.index or 0) < torch.cuda.device_count()):
+    if device.type == "cuda" and not (available and (device.index or 0) < torch.cuda.device_count()):
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
-        gpus = f"{torch.cuda.device_count()} GPUs" if found else "no GPU"
+        gpus = f"{torch.cuda.device_count()} GPUs" if available else "no GPU"
         usable = f"{gpus} that PyTorch {torch.__version__} can use (CUDA_VISIBLE_DEVICES: {visible})"
         raise ValueError(f"device {name!r} was asked for, found {usable}; ask for auto or cpu to run without one")
     return device

@@ -47,17 +47,17 @@ def load_backbone(network: Network, weights: Mapping[str, Tensor]) -> list[str]:
     expected = {name: value for name, value in target.items() if name.startswith("backbone.")}
     main = {name: value for name, value in expected.items() if not _BRANCH.search(name)}
     match = match_weights(main, weights, whole=False)
-    found = dict(match.tensors)
+    state = dict(match.tensors)
     for branch in network.architecture.branches:
         names = [name for name in expected if f".branches.{branch}." in name]
         try:
             theirs = match_weights(main | {name: expected[name] for name in names}, weights, whole=False).tensors
         except ValueError:  # no such branch in the file
-            theirs = {name: found[plain] for name in names if (plain := _BRANCH.sub("", name)) in found}
-        found |= theirs
+            theirs = {name: state[plain] for name in names if (plain := _BRANCH.sub("", name)) in state}
+        state |= theirs
     for before in (match.prefix, match.prefix.removesuffix("backbone.")):
         for name, value in ((name.removeprefix(before), value) for name, value in weights.items()):
             if name.startswith("heads.") and name in target and value.shape == target[name].shape:
-                found[name] = value
-    network.load_state_dict(found, strict=False)
+                state[name] = value
+    network.load_state_dict(state, strict=False)
     return match.notes

@@ -56,9 +56,9 @@ def _single(objective: Objective, name: str, perturbation: Perturbation) -> Pert
     assert perturbation.view is not None
     row = objective.row(perturbation.view)
     if row.views_of is None or len(row.own_forwards) != 1:
-        found = ", ".join(row.own_forwards) or "none"
+        forwards = ", ".join(row.own_forwards) or "none"
         raise ConfigError(
-            f"perturbation {name!r}: layout single needs a task with one view; {perturbation.view!r} has {found}"
+            f"perturbation {name!r}: layout single needs a task with one view; {perturbation.view!r} has {forwards}"
         )
     for loss in {**objective.train[name], **perturbation.maximise}:
         if "clean" in objective.row(loss).forwards:

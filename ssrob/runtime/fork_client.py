@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ssrob.runtime.signals import handled
+
 ADDRESS = "SSROB_FORK_SERVER"  # the environment variable with the path of the server's socket
 START_SECONDS = 120.0  # a server that has not answered by then hangs; a cold disk takes a quarter of it
 FORWARDED = {
@@ -80,9 +82,5 @@ def _forwarding(process: int) -> Iterator[list[int]]:
         if number == signal.SIGTSTP:
             os.kill(os.getpid(), signal.SIGSTOP)
 
-    before = {number: signal.signal(number, forward) for number in FORWARDED}
-    try:
+    with handled(FORWARDED, forward):
         yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

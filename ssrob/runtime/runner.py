@@ -26,6 +26,7 @@ from ssrob.hardware.emulation import emulation_warning
 from ssrob.planning.stage import Stage
 from ssrob.registry.lookup import load
 from ssrob.registry.stages import STAGES
+from ssrob.runtime.signals import ENDING, handled
 from ssrob.storage import heartbeat
 from ssrob.storage.store import Store
 
@@ -156,19 +157,15 @@ def _logging(path: Path) -> Iterator[logging.Logger]:
 @contextlib.contextmanager
 def _signals() -> Iterator[Callable[[], bool]]:
     """Turn SIGTERM and Ctrl-C into a question that the stage asks itself between two steps; a second Ctrl-C ends it."""
-    asked: list[int] = []
+    signals: list[int] = []
 
     def ask(number: int, _: object) -> None:
-        if number == signal.SIGINT and number in asked:
+        if number == signal.SIGINT and number in signals:
             raise KeyboardInterrupt
-        asked.append(number)
+        signals.append(number)
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with handled(ENDING, ask):
+        yield lambda: bool(signals)
 
 
 def keep_memory() -> None:

@@ -5,9 +5,7 @@ short go on from their checkpoints, to the same bits as without a stop.
 """
 
 import contextlib
-import fcntl
 import re
-import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,8 +16,10 @@ from ssrob.planning.plan import Plan
 from ssrob.planning.stage import Stage
 from ssrob.runtime import job
 from ssrob.runtime.process_pool import Running, Workers
+from ssrob.runtime.signals import ENDING, handled
 from ssrob.scheduling.priority import blocks
 from ssrob.storage import heartbeat
+from ssrob.storage.lock import only_process
 from ssrob.storage.store import Store, StoreError
 
 GRACE_SECONDS = 120.0  # seconds that a stage has to write its checkpoint before it is killed
@@ -62,7 +62,8 @@ def run_portion(
     portion early, in the same way.
     """
     began = time.monotonic()
-    with _alone(plan), _signals() as received:
+    received: list[int] = []
+    with _alone(plan), handled(ENDING, lambda number, _: received.append(number)):
         order = [plan.stages[path] for block in blocks(plan) for path in block.stages if not store.done(path)]
         queue = _Queue(store, order, say)
         while not received and time.monotonic() - began < budget:
@@ -73,8 +74,8 @@ def run_portion(
             wait([each.process.sentinel for each in queue.running], timeout=POLL_SECONDS)
             queue.collect()
         queue.stop()
-    queue.found.signal, queue.found.seconds = received[0] if received else 0, time.monotonic() - began
-    return queue.found
+    queue.portion.signal, queue.portion.seconds = received[0] if received else 0, time.monotonic() - began
+    return queue.portion
 
 
 @dataclass
@@ -85,7 +86,7 @@ class _Queue:
     waiting: list[Stage]
     say: Callable[[str], object]
     running: list[Running] = field(default_factory=list)
-    found: Portion = field(default_factory=Portion)
+    portion: Portion = field(default_factory=Portion)
 
     @property
     def waits(self) -> bool:
@@ -125,35 +126,21 @@ class _Queue:
         code, line = each.ended()
         path = each.stage.path
         if self.store.done(path):
-            self.found.done.append(path)
+            self.portion.done.append(path)
         elif code == job.STOPPED:
-            self.found.stopped.append(path)
+            self.portion.stopped.append(path)
         else:
-            self.found.failed[path] = line
+            self.portion.failed[path] = line
         self.say(line)
 
 
 @contextlib.contextmanager
 def _alone(plan: Plan) -> Iterator[None]:
-    """Refuse a second portion of the same study at the same time; the kernel frees the lock of one that died."""
-    folder = plan.folder.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "portion.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StoreError(f"{file.name}: another portion of this study is running") from None
+    """Refuse a second portion of the same study at the same time."""
+    file = plan.folder.parent / "portion.lock"
+
+    def refuse() -> None:
+        raise StoreError(f"{file}: another portion of this study is running")
+
+    with only_process(file, refuse):
         yield
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect SIGTERM and Ctrl-C instead of dying of them."""
-    received: list[int] = []
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, lambda number, _: received.append(number)) for number in numbers]
-    try:
-        yield received
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)

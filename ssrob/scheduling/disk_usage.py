@@ -93,9 +93,9 @@ def estimate(plan: Plan, store: Store) -> Estimate:
 
 def check_disk(plan: Plan, store: Store) -> None:
     """Refuse a study that cannot fit on the disk of its results folder."""
-    found = estimate(plan, store)
-    if found.needed > found.free:
-        raise ConfigError(f"results: this study needs {found}; make room or set `results` to another disk")
+    usage = estimate(plan, store)
+    if usage.needed > usage.free:
+        raise ConfigError(f"results: this study needs {usage}; make room or set `results` to another disk")
 
 
 def folder_size(folder: Path) -> int:
@@ -107,8 +107,8 @@ def folder_size(folder: Path) -> int:
 def _need(kind: str, spec: str, images: Images) -> DiskUsage | None:
     """Estimate one stage; those of a kind that does not say leave small tables."""
     size_of = STAGES[kind].disk
-    found: DiskUsage | None = load(size_of)(json.loads(spec), images) if size_of else DiskUsage(10 * SMALL)
-    return found
+    usage: DiskUsage | None = load(size_of)(json.loads(spec), images) if size_of else DiskUsage(10 * SMALL)
+    return usage
 
 
 def data_size(spec: dict[str, Any], images: Images) -> DiskUsage:

@@ -67,8 +67,8 @@ def _own_stages(arm: Arm) -> list[str]:
 
 
 def _with_parents(plan: Plan, paths: Iterable[str]) -> set[str]:
-    found: set[str] = set()
+    due: set[str] = set()
     for path in paths:
-        if path in plan.stages and path not in found:
-            found |= {path} | _with_parents(plan, plan.stages[path].parents.values())
-    return found
+        if path in plan.stages and path not in due:
+            due |= {path} | _with_parents(plan, plan.stages[path].parents.values())
+    return due

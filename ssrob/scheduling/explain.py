@@ -27,61 +27,61 @@ class Neighbour:
 
 def known_stages(plan: Plan | None, store: Store) -> dict[str, Stage]:
     """Return by path the stages of a study and the finished ones of a results folder."""
-    found = dict(plan.stages) if plan else {}
+    stages = dict(plan.stages) if plan else {}
     for kind in STAGES:
         for folder in sorted((store.root / "stages" / kind).glob("*")):
             path = f"{kind}/{folder.name}"
-            if path not in found and store.done(path):
+            if path not in stages and store.done(path):
                 manifest = store.manifest(path)
-                found[path] = Stage(**{name: manifest[name] for name in FIELDS if name in manifest})
-    return found
+                stages[path] = Stage(**{name: manifest[name] for name in FIELDS if name in manifest})
+    return stages
 
 
 def find_stage(text: str, stages: Mapping[str, Stage]) -> Stage:
     """Return the stage that a path ``kind/key``, a key, or the beginning or digest of one means; else a StoreError."""
     for means in (_is, _begins, _has):
-        found = [path for path in stages if means(text, path)]
-        if len(found) == 1:
-            return stages[found[0]]
-        if found:
+        matches = [path for path in stages if means(text, path)]
+        if len(matches) == 1:
+            return stages[matches[0]]
+        if matches:
             break
-    shown = "\n  ".join([*(found or stages)][:LISTED])
-    raise StoreError(f"{text!r} means {len(found) or 'no'} stage{'s' * bool(found)}; there are\n  {shown}")
+    shown = "\n  ".join([*(matches or stages)][:LISTED])
+    raise StoreError(f"{text!r} means {len(matches) or 'no'} stage{'s' * bool(matches)}; there are\n  {shown}")
 
 
 def identity(stage: Stage, stages: Mapping[str, Stage]) -> dict[str, str]:
     """Return all that decides a stage's result, with that of the stages that it is made from, below their role."""
-    found = dict(_flat(stage.spec))
+    values = dict(_flat(stage.spec))
     for role, path in stage.parents.items():
         above = identity(stages[path], stages) if path in stages else {"": path}
-        found |= {f"{role}: {name}".rstrip(": "): value for name, value in above.items()}
-    return found
+        values |= {f"{role}: {name}".rstrip(": "): value for name, value in above.items()}
+    return values
 
 
 def nearest(stage: Stage, stages: Mapping[str, Stage], store: Store) -> Neighbour | None:
     """Return the other stage of the same kind that differs in least, a finished one if there are several."""
     here = identity(stage, stages)
-    found = [
+    candidates = [
         Neighbour(path, store.done(path), _differences(here, identity(other, stages)))
         for path, other in stages.items()
         if other.kind == stage.kind and path != stage.path
     ]
-    return min(found, key=lambda each: (len(each.differences), not each.done), default=None)
+    return min(candidates, key=lambda each: (len(each.differences), not each.done), default=None)
 
 
 def reasons_to_run(stage: Stage, plan: Plan | None, store: Store) -> list[str]:
     """Say why the workflow runs a stage, or will not take it as it is; nothing for one that is finished and sound."""
-    found = []
+    reasons = []
     if plan and stage.path not in plan.stages:
-        found.append("the study does not ask for it: another key has its place")
+        reasons.append("the study does not ask for it: another key has its place")
     if stage.key != f"{stage.name}-{digest(stage.kind, stage.spec, stage.parents)}":
         now = STAGES[stage.kind].revision
-        found.append(f"its key is that of another revision of the code; it has revision {now} of {stage.kind} now")
-    found += [f"{path} is not finished" for path in stage.parents.values() if not store.done(path)]
+        reasons.append(f"its key is that of another revision of the code; it has revision {now} of {stage.kind} now")
+    reasons += [f"{path} is not finished" for path in stage.parents.values() if not store.done(path)]
     if not store.done(stage.path):
         begun = " (it was begun)" if store.work(stage.path).is_dir() else ""
-        return [*found, f"it is not finished: there is no manifest in {store.folder(stage.path)}{begun}"]
-    return found + list(_damage(stage, store))
+        return [*reasons, f"it is not finished: there is no manifest in {store.folder(stage.path)}{begun}"]
+    return reasons + list(_damage(stage, store))
 
 
 def _damage(stage: Stage, store: Store) -> Iterator[str]:

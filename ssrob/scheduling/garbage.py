@@ -43,25 +43,25 @@ def unused(plans: Iterable[Plan], store: Store) -> list[Unused]:
     ]
 
 
-def delete(found: Iterable[Unused], store: Store) -> None:
+def delete(unused: Iterable[Unused], store: Store) -> None:
     """Delete stages, but none that is running. What is left after a kill is an unfinished stage, never half of one."""
-    for each in found:
+    for each in unused:
         if not each.running:
             store.remove(each.path)
 
 
-def unused_text(found: list[Unused], store: Store, *, deleted: bool) -> str:
+def unused_text(unused: list[Unused], store: Store, *, deleted: bool) -> str:
     """List what was found, and say what was or could be done about it."""
-    if not found:
+    if not unused:
         return f"{store.root}: every stage belongs to a config that was given"
     table = Table("state", "size", "stage", box=None)
-    for each in found:
+    for each in unused:
         state = "running" if each.running else "done" if each.done else "unfinished"
         table.add_row(state, file_size(each.size), each.path)
-    gone = [each for each in found if not each.running]
+    gone = [each for each in unused if not each.running]
     total = f"{len(gone)} stages, {file_size(sum(each.size for each in gone))}"
     foot = f"Deleted {total}." if deleted else f"{total} that no config given here asks for; --delete removes them."
-    kept = " A running stage is kept." if len(gone) < len(found) else ""
+    kept = " A running stage is kept." if len(gone) < len(unused) else ""
     return f"{as_text(table)}\n\n{store.root}: {foot}{kept}"
 
 

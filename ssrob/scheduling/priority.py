@@ -36,15 +36,15 @@ def blocks(plan: Plan) -> list[Block]:
         norm = norms.index(arm.norm) if arm.norm else 0
         members[parts.index(plan.parts[arm.finetune]), norm, seeds.index(arm.seed)].append(arm)
     explain = [path for path, stage in plan.stages.items() if STAGES[stage.kind].role == "explanation"]
-    tests, taken, found = _tests(plan), set(explain), []
+    tests, taken, blocks = _tests(plan), set(explain), []
     for n, (key, arms) in enumerate(sorted(members.items())):
         order = [path for arm in arms for path in stages_of(plan, arm, tests)]
         order += plan.stages if n + 1 == len(members) else []
         new = [path for path in dict.fromkeys(order) if path not in taken]
         taken |= set(new)
         name = f"{parts[key[0]]}, {norms[key[1]]}, seed {seeds[key[2]]}"
-        found.append(Block(name, tuple(arms), tuple(new)))
-    return [*found, Block("probes, diagnoses", (), tuple(explain))] if explain else found
+        blocks.append(Block(name, tuple(arms), tuple(new)))
+    return [*blocks, Block("probes, diagnoses", (), tuple(explain))] if explain else blocks
 
 
 def stages_of(plan: Plan, arm: Arm, tests: dict[str, list[str]] | None = None) -> list[str]:
@@ -80,17 +80,17 @@ def missing(plan: Plan, store: Store) -> list[tuple[Arm, int, int]]:
     """Return the arms of the study that a finished part leaves out: arm, stages finished, stages in all."""
     whole, here = plan.whole or plan, {arm.finetune for arm in plan.arms}
     tests = _tests(whole)
-    left = [(arm, stages_of(whole, arm, tests)) for arm in whole.arms if arm.finetune not in here]
-    return [(arm, sum(map(store.done, stages)), len(stages)) for arm, stages in left]
+    untrained = [(arm, stages_of(whole, arm, tests)) for arm in whole.arms if arm.finetune not in here]
+    return [(arm, sum(map(store.done, stages)), len(stages)) for arm, stages in untrained]
 
 
 def _tests(plan: Plan) -> dict[str, list[str]]:
     """Return for each stage those that test the model of it."""
-    found: dict[str, list[str]] = {path: [] for path in plan.stages}
+    tests: dict[str, list[str]] = {path: [] for path in plan.stages}
     for path, stage in plan.stages.items():
         if STAGES[stage.kind].role == "test":
-            found[stage.parents["model"]].append(path)
-    return found
+            tests[stage.parents["model"]].append(path)
+    return tests
 
 
 def _ancestors(plan: Plan, path: str) -> Iterable[str]:

@@ -100,9 +100,9 @@ def expected(stages: Mapping[str, StageStatus]) -> Expected | None:
     if any(each.work is None and each.left is None for each in rest) or (guessed and not rates):
         return None
     usual = statistics.median(rates.values()) if rates else 0.0
-    left = [_left(each, rates.get(pace(each.kind), usual)) for each in rest]
+    seconds = [_left(each, rates.get(pace(each.kind), usual)) for each in rest]
     at_once = max(1, sum(each.state == "running" for each in rest))
-    return Expected(sum(left), max([sum(left) / at_once, *left]) if left else 0.0, at_once, guessed)
+    return Expected(sum(seconds), max([sum(seconds) / at_once, *seconds]) if seconds else 0.0, at_once, guessed)
 
 
 def seconds_per_pass(stages: Mapping[str, StageStatus]) -> dict[str, float]:
@@ -119,13 +119,13 @@ def last_message(log: Path) -> tuple[bool, str]:
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - LOG_TAIL))
         lines = file.read().decode(errors="replace").splitlines()
-    at, found = next(
+    at, match = next(
         ((i, match) for i in reversed(range(len(lines))) if (match := LOG_LINE.match(lines[i]))), (0, None)
     )
-    if found is None or found.group(1) != "ERROR":
-        return False, found.group(2) if found else ""
+    if match is None or match.group(1) != "ERROR":
+        return False, match.group(2) if match else ""
     trace = [line for line in lines[at + 1 :] if line.strip() and not line[0].isspace()]
-    return True, trace[-1] if trace else found.group(2)
+    return True, trace[-1] if trace else match.group(2)
 
 
 def _done_before(before: Mapping[str, StageStatus], path: str) -> bool:

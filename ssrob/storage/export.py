@@ -41,18 +41,19 @@ def export_model(key: str, store: Store, to: Path | None = None) -> Path:
 
 def find_model(key: str, store: Store) -> str:
     """Return the path of the finished training that a key, or a part of one, means."""
-    there = [
+    paths = [
         f"{kind}/{folder.name}"
         for kind in reversed(STAGES)  # fine-tuned models first
         if STAGES[kind].weights
         for folder in sorted((store.root / "stages" / kind).glob("*"))
         if store.done(f"{kind}/{folder.name}")
     ]
-    found = [path for path in there if key in (path, path.partition("/")[2])] or [path for path in there if key in path]
-    if len(found) == 1:
-        return found[0]
-    several = "no finished model" if not found else f"{len(found)} finished models"
-    shown = "\n  ".join((found or there)[:10])
+    exact = [path for path in paths if key in (path, path.partition("/")[2])]
+    matches = exact or [path for path in paths if key in path]
+    if len(matches) == 1:
+        return matches[0]
+    several = "no finished model" if not matches else f"{len(matches)} finished models"
+    shown = "\n  ".join((matches or paths)[:10])
     raise StoreError(
         f"{key!r} means {several} in {store.root}; " + (f"there are\n  {shown}" if shown else "it has none")
     )
@@ -109,8 +110,8 @@ def kept(work: Path) -> dict[str, Path]:
 
 
 def _started(plan: Plan, store: Store) -> dict[str, dict[str, Path]]:
-    found = {path: kept(store.work(path)) for path in plan.stages if not store.done(path)}
-    return {path: files for path, files in found.items() if files}
+    unfinished = {path: kept(store.work(path)) for path in plan.stages if not store.done(path)}
+    return {path: files for path, files in unfinished.items() if files}
 
 
 def as_json(value: object) -> str:

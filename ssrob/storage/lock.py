@@ -31,6 +31,22 @@ def claimed(work: Path, say: Callable[[str], object]) -> Iterator[None]:
         os.close(handle)
 
 
+@contextlib.contextmanager
+def only_process(file: Path, busy: Callable[[], object]) -> Iterator[None]:
+    """Hold a lock file that the kernel frees when its holder ends in any way.
+
+    While another process holds it, `busy` is called first: it raises, or says that this one waits.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            busy()
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
 def _take(work: Path, say: Callable[[str], object]) -> int:
     while True:
         work.mkdir(parents=True, exist_ok=True)

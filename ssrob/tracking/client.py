@@ -1,6 +1,5 @@
 """The tracking store: opening it, one writer at a time, and the few operations that an import needs."""
 
-import fcntl
 import os
 import sys
 import tempfile
@@ -11,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+from ssrob.storage.lock import only_process
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -196,14 +197,9 @@ def without_password(text: str, uri: str) -> str:
 
 @contextmanager
 def _single_writer(root: Path) -> Iterator[None]:
-    """Hold the results folder's tracking lock; the kernel frees it when the process ends in any way."""
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / "mlflow.lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"another `ssrob track` is writing for {root}; waiting until it is done", file=sys.stderr)
-            fcntl.flock(file, fcntl.LOCK_EX)
+    """Hold the results folder's tracking lock."""
+    message = f"another `ssrob track` is writing for {root}; waiting until it is done"
+    with only_process(root / "mlflow.lock", lambda: print(message, file=sys.stderr)):
         yield
 
 
