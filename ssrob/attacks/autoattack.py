@@ -18,6 +18,7 @@ from ssrob.attacks.model_contract import LOOK, borrowed, device_of_model
 from ssrob.attacks.sweep import Outcome, Store, SweepResult, count_classes, digest, merged
 from ssrob.attacks.verify import confirmed
 from ssrob.hardware.device import exact_float32
+from ssrob.progress import Report, shown
 from ssrob.registry.attacks import REFERENCE, SEARCHES
 from ssrob.registry.lookup import check_choice
 
@@ -38,7 +39,7 @@ def autoattack_sweep(
     batch_size: int = 256,
     device: torch.device | str | None = None,
     gradients_in: str = "float32",
-    progress: Callable[[int, int], None] | None = None,
+    progress: bool | Report | None = None,
     store: Store | None = None,
     block: int = 1024,
     search: str = "bracket",
@@ -64,14 +65,14 @@ def autoattack_sweep(
         if classes < 4:
             raise ValueError(f"AutoAttack's targeted DLR loss needs >= 4 classes, found {classes}")
         reference = _Reference(lent, norm, seed, batch_size, classes, tuple(attacks), device, search)
-        for first in range(0, total, block):
-            x, y = images[first : first + block], labels[first : first + block]
+        with shown(progress, total, "image", REFERENCE) as report:
+            for first in range(0, total, block):
+                x, y = images[first : first + block], labels[first : first + block]
 
-            def tell(share: float, first: int = first, count: int = len(x)) -> None:
-                if progress is not None:
-                    progress(first + int(share * count), total)
+                def tell(share: float, first: int = first, count: int = len(x)) -> None:
+                    report(first + int(share * count), total)
 
-            outcomes.append(_outcome(reference, budgets, (x, y), store, tell))
+                outcomes.append(_outcome(reference, budgets, (x, y), store, tell))
     return merged(norm, budgets, tuple(attacks), outcomes)
 
 

@@ -33,6 +33,7 @@ from ssrob.attacks.model_contract import LOOK, Adapted, borrowed, device_of_mode
 from ssrob.attacks.run_order import Setting
 from ssrob.attacks.verify import confirmed
 from ssrob.hardware.device import exact_float32
+from ssrob.progress import Report, shown
 from ssrob.registry.attacks import LAYOUTS, SEARCHES
 from ssrob.registry.lookup import check_choice
 from ssrob.registry.presets import AttackPlan
@@ -125,7 +126,7 @@ def attack_sweep(
     layout: str = "channels_last",
     search: str = "bracket",
     keep_adversarial: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: bool | Callable[[int, int], None] | None = None,
     store: Store | None = None,
     block: int = 1024,
 ) -> SweepResult:
@@ -138,7 +139,8 @@ def attack_sweep(
     is that of weights and images during the sweep: "channels_last" where the model can take it, or "model", its own.
     `search`: "bracket" looks for the largest eps that an image withstands (`run_order.RunOrder`) and takes it as robust
     at every smaller one; "ascending" attacks at every eps from the smallest on, at 2.5 times the gradients.
-    progress(done, total) counts examples.
+    progress: None shows a bar on a terminal and in a notebook, True always, False never; or a function of (done, total)
+    that counts examples.
     batch_size: examples attacked at once; by default 256 on a CPU, on a GPU what fits its memory. It is halved when
     memory runs out after all.
 
@@ -158,10 +160,11 @@ def attack_sweep(
         setting = Setting(GEOMETRIES[norm], float32_below(budgets), plan.attacks, seed, batch_size, dtype, search)
         job = _Job(lent, setting, device, keep_adversarial, store)
         outcomes = []
-        for first in range(0, len(images), block):
-            part = slice(first, first + block)
-            tell = partial(_report, progress, first, len(images))
-            outcomes.append(job.outcome((images[part], labels[part], index[part]), tell))
+        with shown(progress, len(images), "image", "attacks") as report:
+            for first in range(0, len(images), block):
+                part = slice(first, first + block)
+                tell = partial(_report, report, first, len(images))
+                outcomes.append(job.outcome((images[part], labels[part], index[part]), tell))
     return merged(norm, budgets, [attack.name for attack in plan.attacks], outcomes)
 
 
@@ -246,9 +249,8 @@ def count_classes(model: nn.Module, image: Tensor) -> int:
     return int(logits.shape[1])
 
 
-def _report(progress: Callable[[int, int], None] | None, before: int, total: int, done: int) -> None:
-    if progress is not None:
-        progress(before + done, total)
+def _report(report: Report, before: int, total: int, done: int) -> None:
+    report(before + done, total)
 
 
 def digest(text: str, *tensors: Tensor) -> str:

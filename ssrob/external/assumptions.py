@@ -5,6 +5,8 @@ from pathlib import Path
 
 from ssrob.config.study import Data
 from ssrob.data.prepared import Prepared
+from ssrob.external.model import normalisation
+from ssrob.registry.preprocessing import PREPROCESSING
 
 WARNING = "warning: "
 
@@ -22,10 +24,12 @@ def crop_text(data: Data) -> str:
 def assumptions(about: Prepared, preprocess: str, *, crop: str, weights: Path | None) -> list[str]:
     """Say what was not given and what the numbers depend on."""
     channels, height, width = about.shape
-    before = {
-        "none": "no preprocessing: the model is given images in [0, 1], its own normalisation is inside it",
-        "imagenet": "images in [0, 1] are normalised by ImageNet's mean and standard deviation before the model",
-    }.get(preprocess, f"images in [0, 1] are normalised by mean;std {preprocess} before the model")
+    if preprocess == "none":
+        before = "no preprocessing: the model is given images in [0, 1], its own normalisation is inside it"
+    else:
+        mean, std = (",".join(f"{value:g}" for value in part) for part in normalisation(preprocess, channels))
+        named = f" ({preprocess})" if preprocess in PREPROCESSING else ""
+        before = f"images in [0, 1] are normalised by mean;std {mean};{std}{named} before the model"
     lines = [
         f"assumed: {before}; eps is in [0, 1] pixel units either way",
         f"assumed: {about.name}, {channels} x {height} x {width} pixels, labels 0..{len(about.classes) - 1} "

@@ -1,28 +1,26 @@
-"""An evaluation in a few lines: for a terminal, and as a RobustBench-style entry."""
+"""An evaluation as JSON: a RobustBench-style entry, with the curve, the checks, the model and what was assumed."""
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import pandas as pd
+from ssrob.external.evaluation import Evaluation, corruption_means
+from ssrob.storage.files import replacing
 
-from ssrob.corruptions import BENCHMARK, SEVERITIES
-from ssrob.formatting import eps_text
-
-if TYPE_CHECKING:
-    from ssrob.external.run import Evaluation
+DOCUMENT = "evaluation.json"
 
 
-def summary(found: "Evaluation") -> dict[str, Any]:
+def summary(found: Evaluation) -> dict[str, Any]:
     """Return the result in the form of RobustBench's model entries, accuracies in per cent, with more beside it.
 
-    `eps` is the largest of the request; `autoattack_acc` is there only if AutoAttack itself was run.
+    `eps` is the largest of the request, in [0, 1] pixel units; `autoattack_acc` is there only if AutoAttack itself was
+    run. `curve` has a row per eps, ascending, as the tables have it: shares 0..1.
     """
     request, last = found.request, found.curve.iloc[-1]
     robust = _percent(last["accuracy"])
     entry: dict[str, Any] = {
         "link": None,
-        "name": request.model,
+        "name": request.title,
         "authors": None,
         "additional_data": None,
         "number_forward_passes": 1,
@@ -30,7 +28,7 @@ def summary(found: "Evaluation") -> dict[str, Any]:
         "venue": None,
         "architecture": found.facts["architecture"],
         "norm": {"linf": "Linf", "l2": "L2"}[request.norm],
-        "eps": eps_text(float(last["eps"])),
+        "eps": float(last["eps"]),
         "clean_acc": _percent(found.curve["accuracy"].iloc[0]),
         "reported": robust,
     }
@@ -38,41 +36,29 @@ def summary(found: "Evaluation") -> dict[str, Any]:
         entry["autoattack_acc"] = robust
     if found.corruptions is not None:
         entry["corruptions_acc"], entry["corruptions_acc_all"] = map(_percent, corruption_means(found.corruptions))
-    points = zip(found.curve["eps"], found.curve["accuracy"], strict=True)
-    entry["curve"] = {_eps(eps): _percent(accuracy) for eps, accuracy in points}
+    entry["curve"] = found.curve.to_dict("records")
     entry |= {"attack": request.preset, "gradients_in": request.gradients_in}
     entry |= {"n": found.facts["n"], "seed": request.seed}
     return entry | {"failed_checks": list(found.failed["check"]), "unreliable": bool(len(found.failed))}
 
 
-def corruption_means(table: pd.DataFrame) -> tuple[float, float]:
-    """Return the mean accuracy over the benchmark's 15 corruptions, and over all of the table."""
-    means = table.set_index("corruption")[list(SEVERITIES)].mean(axis=1)
-    return float(means.loc[list(BENCHMARK)].mean()), float(means.mean())
+def document(found: Evaluation) -> dict[str, Any]:
+    """Return all that is known of an evaluation but its tables."""
+    about = {"checks": found.checks[["check", "passed", "detail"]].to_dict("records"), "facts": found.facts}
+    return summary(found) | about | {"assumed": found.assumed, "warnings": found.warnings}
 
 
-def as_text(found: "Evaluation") -> str:
-    """Write accuracies and failed checks for a terminal."""
-    rows = found.curve.to_dict("records")
-    lines = [f"{'eps':>8}  accuracy  95 % interval"]
-    lines += [f"{_eps(row['eps']):>8}  {row['accuracy']:8.1%}  {row['low']:.1%} to {row['high']:.1%}" for row in rows]
-    if found.corruptions is not None:
-        benchmark, every = corruption_means(found.corruptions)
-        counts = f"over {len(BENCHMARK)}, {every:.1%} over all {len(found.corruptions)}"
-        lines.append(f"corruptions: {benchmark:.1%} {counts}, at {len(SEVERITIES)} severities")
-    failed = found.failed.to_dict("records")
-    return "\n".join([*lines, *(f"check failed: {row['check']}: {row['detail']}" for row in failed)])
+def as_json(found: Evaluation) -> str:
+    """Return it as JSON."""
+    return json.dumps(document(found), indent=2)
 
 
-def write_summary(found: "Evaluation", file: Path) -> None:
-    """Write the summary as JSON."""
+def write_document(found: Evaluation, file: Path) -> None:
+    """Write it as JSON, the numbers before what they depend on."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(summary(found), indent=2) + "\n")
+    with replacing(file, "w") as opened:
+        opened.write(as_json(found) + "\n")
 
 
-def _eps(value: float) -> str:
-    return eps_text(float(value)) if value else "0"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f}"
+def _percent(share: float) -> float:
+    return round(100 * float(share), 2)

@@ -13,9 +13,10 @@ from types import TracebackType
 from torch import Tensor, nn
 
 from ssrob.attacks.sweep import digest
+from ssrob.external.entry import DOCUMENT
 from ssrob.runtime.sweep_cache import BlockStore
 
-OUTPUTS = ("robustness.parquet", "checks.parquet", "corruptions.parquet", "evaluation.json", "report.html")
+OUTPUTS = ("robustness.parquet", "checks.parquet", "corruptions.parquet", DOCUMENT, "report.html")
 FIGURES = "figures/robust_accuracy.*"
 
 

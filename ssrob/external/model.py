@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ssrob.attacks.model_contract import evaluation_mode
 from ssrob.models.weights import match_weights, read_weights
-
-IMAGENET = "0.485,0.456,0.406;0.229,0.224,0.225"  # torchvision's and most of timm's
+from ssrob.registry.lookup import check_choice
+from ssrob.registry.preprocessing import PREPROCESSING
 
 
 class Normalised(nn.Module):
@@ -64,19 +64,29 @@ def load_model(
 
 
 def preprocessed(model: nn.Module, preprocess: str, channels: int) -> nn.Module:
-    """Put preprocessing before a model: "none", "imagenet" or "MEAN;STD", a number per channel in either."""
+    """Put preprocessing before a model: a name of `PREPROCESSING`, or "MEAN;STD" with a number per channel each."""
     if preprocess == "none":
         return model
-    text = IMAGENET if preprocess == "imagenet" else preprocess
-    try:
-        mean, std = ([float(value) for value in part.split(",")] for part in text.split(";"))
-    except ValueError:
-        allowed = "none, imagenet or MEAN;STD such as 0.5,0.5,0.5;0.25,0.25,0.25"
-        raise ValueError(f"--preprocess: expected {allowed}, found {preprocess!r}") from None
+    mean, std = normalisation(preprocess, channels)
     if not len(mean) == len(std) == channels or min(std) <= 0:
         found = f"{len(mean)} and {len(std)}, the smallest std {min(std):g}"
         raise ValueError(f"--preprocess: expected {channels} means and stds > 0 (channels of the data), found {found}")
     return evaluation_mode(Normalised(model, mean, std))
+
+
+def normalisation(preprocess: str, channels: int) -> tuple[list[float], list[float]]:
+    """Return mean and std per channel of a name of `PREPROCESSING` but "none", or of "MEAN;STD"."""
+    if known := PREPROCESSING.get(preprocess):
+        times = channels if len(known.mean) == 1 else 1
+        return [*known.mean] * times, [*known.std] * times
+    if ";" not in preprocess:
+        check_choice("--preprocess", preprocess, [*PREPROCESSING, "MEAN;STD"])
+    try:
+        mean, std = ([float(value) for value in part.split(",")] for part in preprocess.split(";"))
+    except ValueError:
+        example = "numbers such as 0.5,0.5,0.5;0.25,0.25,0.25"
+        raise ValueError(f"--preprocess: expected {example}, found {preprocess!r}") from None
+    return mean, std
 
 
 def _load_weights(model: nn.Module, file: Path, prefix: str | None) -> list[str]:

@@ -9,8 +9,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ssrob.corruptions import BENCHMARK, SEVERITIES
-from ssrob.external.run import Evaluation
-from ssrob.formatting import NORMS, eps_text
+from ssrob.external.evaluation import Evaluation, eps_label
+from ssrob.external.screen import NAMED_VERSIONS
+from ssrob.formatting import NORMS, interval, number
 from ssrob.registry.attacks import CHECKS
 from ssrob.reporting.figures.style import INK, new_figure, per_cent, save, styled
 
@@ -21,7 +22,7 @@ def write_page(found: Evaluation, out: Path) -> Path:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"percent": lambda share: f"{100 * share:.1f}", "eps": eps_text}
+    environment.filters |= {"percent": lambda share: number(100 * share), "eps": eps_label}
     folder = files("ssrob.reporting") / "templates"
     environment.globals["css"] = (folder / "report.css").read_text(encoding="utf-8")
     template = environment.from_string((folder / "evaluation.html.j2").read_text(encoding="utf-8"))
@@ -33,6 +34,8 @@ def write_page(found: Evaluation, out: Path) -> Path:
             facts=found.facts,
             norm=NORMS[found.request.norm],
             curve=found.curve.to_dict("records"),
+            interval=interval,
+            named=NAMED_VERSIONS,
             failed=found.failed.to_dict("records"),
             checks={name: CHECKS[name] for name in found.checks["check"]},
             corruptions=_rows(found.corruptions),
@@ -52,7 +55,7 @@ def _draw(found: Evaluation) -> Figure:
     axes = figure.add_subplot()
     axes.plot(curve["eps"], curve["accuracy"], color=INK, marker="o")
     axes.fill_between(curve["eps"], curve["low"], curve["high"], color=INK, alpha=0.13, linewidth=0)
-    axes.set_xticks(curve["eps"], [eps_text(float(eps)) if eps else "0" for eps in curve["eps"]])
+    axes.set_xticks(curve["eps"], [eps_label(eps) for eps in curve["eps"]])
     axes.set_xlabel(f"{NORMS[request.norm]} perturbation eps ([0, 1] pixel units)")
     axes.set_ylabel("accuracy")
     axes.set_ylim(0, 1.02)

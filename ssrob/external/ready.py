@@ -1,5 +1,6 @@
 """Everything before the attacks of an evaluation: the model behind its contract, images, and what had to be assumed."""
 
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from ssrob.data.for_testing import prepare_for_testing
 from ssrob.data.prepared import Prepared
 from ssrob.external.assumptions import WARNING, assumptions, crop_text, suspicions
 from ssrob.external.class_names import outputs_of
+from ssrob.external.identity import identity
 from ssrob.external.images import find_data
 from ssrob.external.model import load_model, preprocessed
 from ssrob.external.request import Request
+from ssrob.registry.preprocessing import PREPROCESSING
 from ssrob.stages.corrupt import BATCH
 from ssrob.stages.evaluate import TestImages, load_test
 
@@ -26,6 +29,7 @@ AHEAD = 0.05  # points of accuracy, as a share, by which another preprocessing m
 class Ready:
     """What is attacked. logits (N, K): of the clean images; facts and notes are for the record."""
 
+    request: Request
     raw: nn.Module
     model: Adapted
     test: TestImages
@@ -64,7 +68,8 @@ def make_ready(request: Request, out: Path, device: torch.device) -> Ready:
     facts |= {"architecture": type(raw).__name__, "fingerprint": about.source_fingerprint, "crop": crop_text(data)}
     facts |= {"accuracy_over": over or f"all {logits.shape[1]} outputs", "left_out": left_out}
     pixels = np.asarray(np.load(images.folder / "test_images.npy", mmap_mode="r"))[kept.numpy()]
-    return Ready(raw, model, test, pixels, logits, facts, assumed, warned)
+    facts |= {"model": identity(raw, request), "images_sha256": hashlib.sha256(pixels).hexdigest()}
+    return Ready(request, raw, model, test, pixels, logits, facts, assumed, warned)
 
 
 def clean_logits(model: nn.Module, x: Tensor, device: torch.device) -> Tensor:
@@ -115,11 +120,17 @@ def _accuracy(logits: Tensor, test: TestImages) -> float:
 
 
 def _better(raw: nn.Module, clean: float, test: TestImages, request: Request, device: torch.device) -> list[str]:
-    """Try the common preprocessings that were not asked for: the field's commonest trap is a wrong one."""
-    channels, found = test.x.shape[1], []
-    for other in {"none", "imagenet"} - {request.preprocess} if channels == 3 and request.classes is None else ():
+    """Try the usual preprocessings that were not asked for: the field's commonest trap is a wrong one."""
+    channels, best, most = test.x.shape[1], None, clean + AHEAD
+    for other in _alternatives(request.preprocess, channels) if request.classes is None else ():
         model = adapt(preprocessed(raw, other, channels).to(device), test.x[:LOOK].to(device))
         accuracy = _accuracy(clean_logits(model, test.x, device), test)
-        if accuracy > clean + AHEAD:
-            found.append(f"clean accuracy is {clean:.1%}, but {accuracy:.1%} with --preprocess {other}")
-    return found
+        if accuracy > most:
+            best, most = other, accuracy
+    return [] if best is None else [f"clean accuracy is {clean:.1%}, but {most:.1%} with --preprocess {best}"]
+
+
+def _alternatives(preprocess: str, channels: int) -> list[str]:
+    """Return the names of other preprocessings for so many channels."""
+    rows = {name: row for name, row in PREPROCESSING.items() if name != preprocess}
+    return [name for name, row in rows.items() if row is None or len(row.mean) in (1, channels)]

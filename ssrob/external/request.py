@@ -12,6 +12,8 @@ from ssrob.registry.attacks import GRADIENT_DTYPES, NORMS
 from ssrob.registry.lookup import check_choice
 from ssrob.registry.presets import PRESETS
 
+LONGEST_NAME = 100
+
 
 @dataclass(frozen=True)
 class Request:
@@ -37,6 +39,12 @@ class Request:
     gradients_in: Precision = "float32"
     device: str = "auto"
     batch_size: int = 256
+    name: str | None = None  # what people call the model; by default its factory
+
+    @property
+    def title(self) -> str:
+        """What the model is called."""
+        return self.name or self.model
 
 
 def parse_request(*, eps: str, norm: str, preset: str, arguments: str, **options: Any) -> Request:
@@ -51,6 +59,8 @@ def parse_request(*, eps: str, norm: str, preset: str, arguments: str, **options
         raise ValueError(f"--model-args: not JSON ({error}), found {arguments!r}") from None
     if not isinstance(parsed, dict):
         raise ValueError(f'--model-args: expected an object such as {{"num_classes": 10}}, found {arguments!r}')
+    if (name := options.get("name")) is not None and not (name.isprintable() and 1 <= len(name) <= LONGEST_NAME):
+        raise ValueError(f"--name: expected 1 to {LONGEST_NAME} letters in one line, found {name!r}")
     check_choice("preset", preset, PRESETS)
     check_choice("--over", options.get("over", "allowed"), OVER)
     check_choice("gradients_in", options.get("gradients_in", "float32"), GRADIENT_DTYPES)

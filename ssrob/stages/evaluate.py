@@ -154,6 +154,7 @@ def _samples(model: nn.Module, shown: TestImages, spec: EvaluateSpec, norm: Norm
         search=spec.search,
         layout="model",
         keep_adversarial=True,
+        progress=False,
     )
     assert found.adversarial is not None
     device = next(model.parameters()).device

@@ -17,10 +17,11 @@ from ssrob import cli
 from ssrob.corruptions import BENCHMARK, NAMES
 from ssrob.external import run
 from ssrob.external.assumptions import near_chance
-from ssrob.external.entry import as_text, summary
+from ssrob.external.entry import summary
 from ssrob.external.model import Normalised, load_model, preprocessed
 from ssrob.external.page import write_page
 from ssrob.external.run import Request, evaluate, parse_request
+from ssrob.external.screen import as_text
 from ssrob.runtime import checkpoint
 from ssrob.stages.corrupt import Corrupted
 from ssrob.storage.tables import CHECKED, EXAMPLES, read_table
@@ -82,9 +83,9 @@ def test_the_command_of_the_guide(modules: Path) -> None:
     assert len(table) == 20
     assert list(read_table(out / "checks.parquet")) == list(CHECKED)
     entry = json.loads((out / "entry.json").read_text())
-    assert (entry["eps"], entry["dataset"], entry["norm"]) == ("8/255", "digits", "Linf")
-    assert float(entry["clean_acc"]) == 100 * table["clean_correct"].mean()
-    assert float(entry["reported"]) == pytest.approx(100 * (table["distance"] > 8 / 255).mean())
+    assert (entry["eps"], entry["dataset"], entry["norm"]) == (8 / 255, "digits", "Linf")
+    assert entry["clean_acc"] == 100 * table["clean_correct"].mean()
+    assert entry["reported"] == pytest.approx(100 * (table["distance"] > 8 / 255).mean())
     assert "autoattack_acc" not in entry
     page = (out / "report.html").read_text()
     assert "near the 10.0% of guessing" in page
@@ -122,8 +123,8 @@ def test_a_trained_model_is_measured_and_a_wrong_preprocessing_is_noticed(tmp_pa
     assert tuple(found.corruptions["corruption"][:15]) == tuple(BENCHMARK)
     assert found.facts["corruptions"] == {"images": "made here", "severities": "cifar", "frost": "procedural texture"}
     accuracies = found.corruptions[[1, 2, 3, 4, 5]].to_numpy()
-    assert float(summary(found)["corruptions_acc"]) == pytest.approx(100 * accuracies[:15].mean(), abs=0.01)
-    assert float(summary(found)["corruptions_acc_all"]) == pytest.approx(100 * accuracies.mean(), abs=0.01)
+    assert summary(found)["corruptions_acc"] == pytest.approx(100 * accuracies[:15].mean(), abs=0.01)
+    assert summary(found)["corruptions_acc_all"] == pytest.approx(100 * accuracies.mean(), abs=0.01)
     assert " over 15, " in as_text(found)
     assert " over all 19, " in as_text(found)
     assert "severity table:" in write_page(found, tmp_path).read_text()
@@ -212,7 +213,10 @@ def test_preprocessing_comes_before_the_model() -> None:
         ({"model": "json:dumps", "arguments": {"obj": 1}}, "expected a torch.nn.Module, found str"),
         ({"arguments": {"size": 3}}, "Digits: .*unexpected keyword argument 'size'"),
         ({"preprocess": "imagenet"}, r"expected 1 means and stds > 0 \(channels of the data\), found 3 and 3"),
-        ({"preprocess": "0.5"}, "expected none, imagenet or MEAN;STD"),
+        (
+            {"preprocess": "0.5"},
+            "unknown --preprocess '0.5'; known: MEAN;STD, cifar10, cifar100, clip, half, imagenet",
+        ),
         ({"preprocess": "0.5;0"}, "smallest std 0"),
         ({"data": "digitz"}, "expected digits, cifar10, cifar100, a folder or settings in braces, found 'digitz'"),
         ({"data": "{source: folder}"}, "'folder' needs a path"),

@@ -84,7 +84,7 @@ def test_a_stage_says_it_in_its_log(emulated: str, tmp_path: Path) -> None:
 def test_an_evaluation_of_a_model_says_it(emulated: str, tmp_path: Path) -> None:
     lines: list[str] = []
     evaluate(ask(gradients_in="bfloat16"), tmp_path, say=lines.append)
-    assert lines[0] == emulated + "gradients_in: float32"
+    assert lines[0] == f"warning: {emulated}gradients_in: float32"
 
 
 def measure(**environment: str) -> float:

@@ -1,0 +1,42 @@
+"""One progress bar for everything that a user waits for: on a terminal and in a notebook, not in a log file."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+Report = Callable[[int, int], None]  # of (done, total)
+
+
+@contextmanager
+def shown(progress: bool | Report | None, total: int, unit: str, title: str = "") -> Iterator[Report]:
+    """Give a function that takes (done, total) and shows a bar, or the caller's own.
+
+    progress: None shows a bar where somebody is looking, a terminal or a notebook; True always, False never (nor does
+    any if TQDM_DISABLE=1 is set); a function is called instead.
+    """
+    if callable(progress):
+        yield progress
+        return
+    from tqdm.auto import tqdm
+
+    if not (looked_at() if progress is None else progress):
+        yield lambda done, total: None
+        return
+    with tqdm(total=total, unit=unit, desc=title, leave=False) as bar:
+
+        def report(done: int, _: int) -> None:
+            bar.update(done - bar.n)
+
+        yield report
+
+
+def looked_at() -> bool:
+    """Return whether somebody is looking: standard error is a terminal, or this is a cell of a notebook."""
+    return sys.stderr.isatty() or in_notebook()
+
+
+def in_notebook() -> bool:
+    """Return whether the code runs in a Jupyter kernel."""
+    shell: Any = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return getattr(shell, "kernel", None) is not None
