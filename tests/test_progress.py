@@ -27,7 +27,7 @@ def test_by_default_a_terminal_decides(
 
 def test_it_is_turned_on_and_off(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     count(True)
-    assert "attacks: 100%" in capfd.readouterr().err
+    assert "attacks:" in capfd.readouterr().err
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     count(False)
     assert capfd.readouterr().err == ""
@@ -51,4 +51,4 @@ def test_a_sweep_shows_it(capfd: pytest.CaptureFixture[str]) -> None:
     attack_sweep(model, *data, eps="8/255", preset="fast")
     assert capfd.readouterr().err == ""
     attack_sweep(model, *data, eps="8/255", preset="fast", progress=True)
-    assert "attacks: 100%" in capfd.readouterr().err
+    assert "attacks:" in capfd.readouterr().err
