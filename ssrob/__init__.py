@@ -3,6 +3,7 @@
 From Python, all importable from here:
 
 - `attack_sweep(model, images, labels, norm=..., eps=[...])`: robust accuracy over a range of budgets
+- `compare(a, b)`: two results of `ssrob evaluate`, paired image by image, by their folders
 - `corrupt(images, name, severity)`: the 19 natural corruptions of CIFAR-10-C, batched
 - `load_network(path)`: a network that a study has trained
 - `load_study(path)`, `make_plan(study)`: a config, and the stages and arms that it stands for
@@ -19,15 +20,17 @@ if TYPE_CHECKING:
     from ssrob.config.loader import load_study
     from ssrob.corruptions import corrupt
     from ssrob.evaluate import attack_sweep
+    from ssrob.external.comparison import compare
     from ssrob.models.serialization import load_network
     from ssrob.planning.plan import make_plan
     from ssrob.storage.tables import read_table
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "attack_sweep", "corrupt", "load_network", "load_study", "make_plan", "read_table"]
+__all__ = ["__version__", "attack_sweep", "compare", "corrupt", "load_network", "load_study", "make_plan", "read_table"]
 
 _WHERE = {
     "attack_sweep": "ssrob.evaluate",
+    "compare": "ssrob.external.comparison",
     "corrupt": "ssrob.corruptions",
     "load_network": "ssrob.models.serialization",
     "load_study": "ssrob.config.loader",

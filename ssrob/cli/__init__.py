@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ssrob import __version__
-from ssrob.cli import evaluate, models, power, results, stage, study, workflow
+from ssrob.cli import compare, evaluate, models, power, results, stage, study, workflow
 from ssrob.cli.common import say
 
 app = typer.Typer(
@@ -32,7 +32,7 @@ def ssrob(
     """How does visual self-supervision change a model's robustness?"""
 
 
-for part in (workflow, study, stage, power, results, evaluate, models):  # the order of the help
+for part in (workflow, study, stage, power, results, evaluate, compare, models):  # the order of the help
     app.add_typer(part.app)
 
 

@@ -32,14 +32,18 @@ class Evaluation:
         return self.checks[~self.checks["passed"].astype(bool)]
 
     @property
-    def headline(self) -> str:
-        """The answer in one line: accuracy at the largest eps with its interval, and of clean images."""
+    def answer(self) -> str:
+        """Accuracy at the largest eps with its interval, and of clean images."""
         clean, last = (self.curve.iloc[i] for i in (0, -1))
         return (
-            f"{self.request.title}: robust accuracy {percent(last['accuracy'])} "
-            f"({interval(100 * last['low'], 100 * last['high'])}) at {NORMS[self.request.norm]} "
-            f"eps {eps_label(last['eps'])}, clean accuracy {percent(clean['accuracy'])}"
+            f"{percent(last['accuracy'])} robust ({interval(100 * last['low'], 100 * last['high'])}) at "
+            f"{NORMS[self.request.norm]} eps {eps_label(last['eps'])}, {percent(clean['accuracy'])} clean"
         )
+
+    @property
+    def headline(self) -> str:
+        """The answer in one line, with the model's name."""
+        return f"{self.request.title}: {self.answer}"
 
     @property
     def verdict_on_checks(self) -> str:

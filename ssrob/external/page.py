@@ -51,7 +51,7 @@ def write_page(found: Evaluation, out: Path) -> Path:
 def _draw(found: Evaluation) -> Figure:
     request, curve = found.request, found.curve
     note = f"{request.preset} attacks on {found.facts['n']} test images; the band is the 95 % binomial interval."
-    figure = new_figure("Accuracy under perturbations", note, 6.2, 3.8)
+    figure = new_figure(found.answer, note, 6.2, 3.8)
     axes = figure.add_subplot()
     axes.plot(curve["eps"], curve["accuracy"], color=INK, marker="o")
     axes.fill_between(curve["eps"], curve["low"], curve["high"], color=INK, alpha=0.13, linewidth=0)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from ssrob.corruptions import BENCHMARK, SEVERITIES
 from ssrob.external.evaluation import Evaluation, corruption_means, eps_label
+from ssrob.external.identity import SHORT
 from ssrob.formatting import interval, percent
 
 NAMED_VERSIONS = ("ssrob", "torch", "torchvision", "numpy", "python")
@@ -43,7 +44,7 @@ def _identity(found: Evaluation) -> Iterator[str]:
     yield f"weights: sha256 {model['weights_sha256']}"
     if model["file"]:
         yield f"file: {model['file']}, sha256 {model['file_sha256']}"
-    yield f"images: {facts['n']:,} of {facts['dataset']}, sha256 {facts['images_sha256']}"
+    yield f"images: {facts['n']:,} of {facts['dataset']}, sha256 {facts['images_sha256'][:SHORT]}"
     yield f"attacks: {', '.join(facts['attacks'])}; preset {found.request.preset}, seed {found.request.seed}"
     versions = ", ".join(f"{name} {version}" for name in NAMED_VERSIONS if (version := facts["versions"].get(name)))
     yield f"with: {versions}, on {facts['device']}"

@@ -1,0 +1,65 @@
+"""What an evaluation has saved in its folder, read again."""
+
+import difflib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ssrob.analysis.paired import Outcomes, unpacked
+from ssrob.external.entry import DOCUMENT
+from ssrob.storage.tables import read_table
+
+
+@dataclass(frozen=True)
+class Saved:
+    """An evaluation's folder."""
+
+    folder: Path
+    document: dict[str, Any]
+    examples: pd.DataFrame  # `tables.EXAMPLES`, ascending by example
+
+    @property
+    def norm(self) -> str:
+        """The norm of its attacks."""
+        return str(self.examples["eval_norm"].iloc[0])
+
+    @property
+    def eps(self) -> list[float]:
+        """The budgets of its attacks, ascending, without 0."""
+        return [row["eps"] for row in self.document["curve"] if row["eps"] > 0]
+
+    @cached_property
+    def outcomes(self) -> Outcomes:
+        """Which image it classified correctly under which test, as one seed."""
+        failed = self.examples["first_failed"].to_numpy()
+        robust = {self.norm: {eps: (failed > eps)[None] for eps in self.eps}}
+        clean = self.examples["clean_correct"].to_numpy(dtype=bool)[None]
+        file = self.folder / "corruptions.parquet"
+        return Outcomes(clean, robust, unpacked(read_table(file)) if file.is_file() else {})
+
+
+def read_saved(folder: Path) -> Saved:
+    """Read the folder of an evaluation, or its evaluation.json; a ValueError says what is not there."""
+    folder = folder.parent if folder.name == DOCUMENT else folder
+    file, rows = folder / DOCUMENT, folder / "robustness.parquet"
+    if not file.is_file():
+        raise ValueError(f"{folder}: expected a folder that `ssrob evaluate` wrote, with {DOCUMENT}{_guess(folder)}")
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+        known = document["facts"]["images_sha256"], document["facts"]["model"], document["curve"][0]["eps"]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{file}: not of this version of ssrob, or damaged; run `ssrob evaluate` again") from None
+    if not rows.is_file() or not known[0]:
+        raise ValueError(f"{folder}: {rows.name} is missing beside {DOCUMENT}; run `ssrob evaluate` again")
+    return Saved(folder, document, read_table(rows).sort_values("example", ignore_index=True))
+
+
+def _guess(folder: Path) -> str:
+    """Name the folder that may have been meant: one beside it with a result in it."""
+    there = [file.parent.name for file in folder.absolute().parent.glob(f"*/{DOCUMENT}")]
+    close = difflib.get_close_matches(folder.name, there, n=1) or there[:3]
+    return f"; there is {', '.join(str(folder.parent / name) for name in close)}" if close else ""
