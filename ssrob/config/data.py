@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ssrob.config.fields import AnyPath, Choice, Count, Name, Number, Resize, Seed, Strict, as_list
+from ssrob.config.fields import WHOLE, AnyPath, Choice, Count, Name, Number, Resize, Seed, Strict, as_list
 from ssrob.registry.sources import SOURCES
 
 
@@ -27,7 +27,7 @@ class Data(Strict):
     """Column of the labels, for parquet; null for unlabelled images, which serve pre-training alone."""
     classes: list[str] | None = None
     """Names of the classes in the order of their labels. Default: those that the source itself gives."""
-    size: Annotated[int, Field(ge=4, le=1024)] | None = None
+    size: Annotated[int, Field(ge=4, le=1024), WHOLE] | None = None
     """Cut the centred square and shrink it to this many pixels per side. Default: images as they are."""
     resize: Resize | None = None
     """Bring the shorter side to this many pixels before a square of `size` is cut, as torchvision's `Resize` and

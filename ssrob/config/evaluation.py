@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from ssrob.config.fields import (
+    WHOLE,
     AnyPath,
     Checkpoint,
     Choice,
@@ -23,7 +24,7 @@ from ssrob.registry.corruptions import BENCHMARK, CORRUPTIONS
 from ssrob.registry.presets import PRESETS
 
 CorruptionName = Annotated[str, Choice("corruption", CORRUPTIONS.keys)]
-Severity = Annotated[int, Field(ge=1, le=5)]
+Severity = Annotated[int, Field(ge=1, le=5), WHOLE]
 
 
 class Evaluation(Strict):
@@ -43,7 +44,7 @@ class Evaluation(Strict):
     """Which weights are tested: best on validation images, or last."""
     gradients_in: Precision = "float32"
     """Arithmetic of the attacks' gradients; success is always decided in float32."""
-    audit_images: Annotated[int, Field(ge=0)] = 64
+    audit_images: Annotated[int, Field(ge=0), WHOLE] = 64
     """Images that are attacked again, one eps at a time, to check the sweep; 0 leaves the checks out."""
     audit_queries: Count = 250
     """Queries of the black-box attack on these images."""

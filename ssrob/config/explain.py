@@ -1,5 +1,6 @@
 """Mistakes in a config, in one line each: the file and line, the field, what was found and what is allowed."""
 
+import datetime
 import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -25,7 +26,7 @@ def _lines(error: ValidationError, where: str, text: str) -> Iterator[str]:
     for item in error.errors(include_url=False):
         location = [part for part in item["loc"] if part not in ("[key]", "float", "str")]
         message = item["msg"].removeprefix("Value error, ")
-        found = "" if item["type"] in ("value_error", "missing") else f", found {_short(item['input'])}"
+        found = "" if item["type"] in ("value_error", "missing") else f", found {_found(item['input'], item['type'])}"
         path = ".".join(map(str, location))
         simple = item["type"] != "value_error" or message.startswith("expected a")  # says what a type is, not a field
         meaning = description(location) if where and simple else ""
@@ -96,6 +97,20 @@ def _child(node: dict[str, Any], part: int | str) -> dict[str, Any] | None:
     if child is None and isinstance(part, str) and isinstance(node.get("additionalProperties"), dict):
         child = node["additionalProperties"]
     return child if isinstance(child, dict) else None
+
+
+def _found(value: object, expected: str) -> str:
+    """Show a value, and where text was expected, what YAML has made of it."""
+    text = _short(value)
+    if expected not in ("string_type", "path_type", "literal_error") or isinstance(value, str | list | tuple | dict):
+        return text
+    if value is None:
+        return "null, as YAML reads ~ and a value that is left out"
+    if isinstance(value, bool):
+        text = f"{str(value).lower()}, as YAML reads {'yes and on' if value else 'no and off'}"
+    elif isinstance(value, datetime.date):
+        text = f"the date {value.isoformat()}"
+    return f"{text}; write text in quotes"
 
 
 def _short(value: object) -> str:

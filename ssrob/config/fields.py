@@ -1,5 +1,6 @@
 """What the fields of a config are made of: names, numbers, weights, and models that refuse unknown keys. No torch."""
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -45,8 +46,22 @@ def parse_number(value: object) -> object:
             raise ValueError(f"cannot divide by zero in {value!r}") from None
         except ValueError:
             raise ValueError(f"expected a valid number such as 0.03 or 8/255, found {value!r}") from None
+    return not_a_word("a number", value)
+
+
+def parse_whole(value: object) -> object:
+    """Read ``1e3`` as the whole number that it is; leave everything else that is a number to pydantic."""
+    if isinstance(value, str) and "e" in value.lower():
+        with contextlib.suppress(ValueError):
+            return int(number) if (number := float(value)).is_integer() else value
+    return not_a_word("a whole number", value)
+
+
+def not_a_word(expected: str, value: object) -> object:
+    """Refuse true and false, which Python takes for 1 and 0."""
     if isinstance(value, bool):
-        raise ValueError(f"expected a number, found {str(value).lower()}")
+        words = "yes and on" if value else "no and off"
+        raise ValueError(f"expected {expected}, found {str(value).lower()} (as YAML reads {words}, too)")
     return value
 
 
@@ -75,7 +90,11 @@ def parse_weight(value: object) -> object:
     """Check a loss weight: a number, or the study's SSL weight as ``w``, ``0.5*w`` or ``w/2``."""
     match = WEIGHT.fullmatch(value) if isinstance(value, str) else None
     if isinstance(value, str) and match is None:
-        raise ValueError(f"a weight is a number or the SSL weight as 'w', '0.5*w' or 'w/2'; found {value!r}")
+        try:
+            value = parse_weight(float(str(parse_number(value))))
+        except ValueError:
+            rule = "a weight is a finite number >= 0, or the SSL weight as 'w', '0.5*w' or 'w/2'"
+            raise ValueError(f"{rule}; found {value!r}") from None
     if match is not None and float(match.group(2) or 1) == 0:
         raise ValueError(f"cannot divide by zero in {value!r}")
     if isinstance(value, bool) or (isinstance(value, int | float) and not 0 <= value < float("inf")):
@@ -144,13 +163,15 @@ _WEIGHT_SCHEMA = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string",
 
 _RESIZE_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": f"^{RESIZE.pattern}$"}]}
 
+# These stand after the bounds of a field: what comes last is applied first.
+NUMBER, WHOLE = BeforeValidator(parse_number), BeforeValidator(parse_whole)
 Resize = Annotated[str, BeforeValidator(parse_resize), WithJsonSchema(_RESIZE_SCHEMA)]
-Number = Annotated[float, BeforeValidator(parse_number), WithJsonSchema(_FRACTION)]
+Number = Annotated[float, NUMBER, WithJsonSchema(_FRACTION)]
 Positive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
 AnyPath = Annotated[Path, BeforeValidator(parse_path)]
-Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]  # tables hold it in 64 bits
+Count = Annotated[int, Field(ge=1), WHOLE]
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63), WHOLE]  # tables hold it in 64 bits
 Weight = Annotated[float | str, BeforeValidator(parse_weight), WithJsonSchema(_WEIGHT_SCHEMA)]
 Name = Annotated[str, Field(pattern=NAME), BeforeValidator(parse_name)]
 Seeds = Annotated[list[Seed], BeforeValidator(a_list), AfterValidator(distinct)]

@@ -9,6 +9,7 @@ import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from ssrob.config.fields import (
+    NUMBER,
     Checkpoint,
     Count,
     Name,
@@ -111,7 +112,7 @@ class Findings(Strict):
     """The cells that the verdicts are about."""
     claims: dict[Name, Claim] = {}
     """Claims of the study's own, beside the paper's; one of the same name replaces it."""
-    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    alpha: Annotated[float, Field(gt=0, lt=0.5), NUMBER] = 0.05
     """Level of the tests; intervals are at 1 - alpha."""
     margin: Positive = 1.0
     """Equivalence margin of C5b, in points."""

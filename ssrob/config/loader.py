@@ -9,26 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from ssrob.config.explain import explain
 from ssrob.config.family import family
 from ssrob.config.study import ConfigError, Primary, Study
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads YAML that says every key once; of two values PyYAML would silently take the last."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        """Refuse a key that is given twice, before merges (``<<``), which may override."""
-        node: yaml.MappingNode = super().compose_mapping_node(anchor)
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in seen:
-                raise yaml.YAMLError(f"line {key.start_mark.line + 1}: the key {key.value!r} is given twice")
-            seen.add((key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key))
-        return node
+from ssrob.config.yaml_text import PATHS, YamlError, read_yaml
 
 
 def parse_study(config: Mapping[str, Any], where: str = "config") -> Study:
@@ -134,7 +120,8 @@ def load_config(path: Path, overrides: list[str] | None = None) -> dict[str, Any
         key, sign, value = override.partition("=")
         if not sign:
             raise ConfigError(f"--set {override}: expected KEY=VALUE")
-        nested = _read(value, f"--set {override}")
+        home = value == "~" and key.rpartition(".")[2] in PATHS  # no shell expands it there
+        nested: Any = value if home else _read(value, f"--set {override}")
         for part in reversed(key.split(".")):
             nested = {part: nested}
         _merge(config, nested)
@@ -152,9 +139,10 @@ def _meant(path: Path) -> str:
 
 def _read(text: str, where: str) -> Any:
     try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+        return read_yaml(text)
+    except YamlError as error:
+        place = f"{where}:{error.line}" if error.line and not where.startswith("--") else where
+        raise ConfigError(f"{place}: {error}") from None
 
 
 def _merge(config: dict[str, Any], changes: Mapping[str, Any]) -> None:
@@ -164,6 +152,15 @@ def _merge(config: dict[str, Any], changes: Mapping[str, Any]) -> None:
             _merge(config[key], value)
         else:
             config[key] = value
+
+
+def restore_nulls(config: dict[str, Any], given: Mapping[str, Any]) -> None:
+    """Make null in a config what Snakemake reads as the text "null" from its `--config`; given: those settings."""
+    for key, value in given.items():
+        if value == "null":
+            config[key] = None
+        elif isinstance(value, Mapping) and isinstance(config.get(key), dict):
+            restore_nulls(config[key], value)
 
 
 def load_study(path: Path, overrides: list[str] | None = None) -> Study:

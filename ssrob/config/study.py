@@ -62,7 +62,7 @@ __all__ = [
 
 
 def _off(value: object) -> object:
-    return None if value is False else value
+    return None if value is False or value in ("off", "no", "false") else value  # text: as Snakemake reads `--config`
 
 
 class Study(Strict):

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from ssrob.config.fields import Choice, Count, NotNegative, Number, Positive, Precision, Strict, as_list
+from ssrob.config.fields import NUMBER, Choice, Count, NotNegative, Number, Positive, Precision, Strict, as_list
 from ssrob.registry.backbones import BACKBONES
 from ssrob.registry.lookup import check_choice
 from ssrob.registry.schedules import SCHEDULES
@@ -63,7 +63,7 @@ class Training(Strict):
     """Images per optimiser step."""
     lr: Positive = 0.1
     """Peak learning rate."""
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    momentum: Annotated[float, Field(ge=0, lt=1), NUMBER] = 0.9
     """Momentum of SGD."""
     nesterov: bool = True
     """Nesterov momentum."""
@@ -95,7 +95,7 @@ class Training(Strict):
     """PGD steps of the attack on validation images."""
     validation_images: Count | None = None
     """Validate on this many images. Default: the whole validation split."""
-    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    ema: Annotated[float, Field(gt=0, lt=1), NUMBER] | None = None
     """Decay of an exponential moving average of the weights, which is then validated and saved. Example: `0.98`."""
 
     @model_validator(mode="after")

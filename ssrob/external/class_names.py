@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from torch import nn
 
 from ssrob.config.fields import expand
+from ssrob.config.yaml_text import YamlError, read_texts
 
 OVER = ("allowed", "all")  # accuracy over the outputs of the data's classes alone, or over all that the model has
 _ATTRIBUTES = ("classes", "class_names", "label_names", "categories", "names", "id2label")
@@ -79,9 +79,9 @@ def _of_file(path: Path) -> dict[str, set[int]]:
 
 def _parsed(text: str, where: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{where}: cannot be read as JSON or YAML: {' '.join(str(error).split())}") from None
+        return read_texts(text)
+    except YamlError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def _by_name(found: Any, where: str) -> dict[str, set[int]]:

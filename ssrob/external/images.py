@@ -5,12 +5,12 @@ import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
 from ssrob.config.explain import explain
 from ssrob.config.fields import expand
 from ssrob.config.study import Data
+from ssrob.config.yaml_text import YamlError, read_yaml
 from ssrob.data.split_names import split_in, split_of
 from ssrob.registry.sources import SOURCES
 
@@ -43,9 +43,9 @@ def name_of(path: Path) -> str:
 
 def _of_settings(text: str) -> Data:
     try:
-        settings = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"--data: cannot be read as YAML: {' '.join(str(error).split())}") from None
+        settings = read_yaml(text)
+    except YamlError as error:
+        raise ValueError(f"--data: {error}") from None
     if not isinstance(settings, dict):
         raise ValueError(f"--data: expected settings such as {{source: folder, path: photos}}, found {text!r}")
     path = settings.get("path")

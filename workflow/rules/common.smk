@@ -6,16 +6,17 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from ssrob.config.loader import find_plugins_beside, load_config
+from ssrob.config.loader import find_plugins_beside, load_config, restore_nulls
 from ssrob.runtime import fork_server
 from ssrob.scheduling.preflight import open_study
 from ssrob.registry.stages import STAGES
 from ssrob.storage.store import Store, StoreError
 
 try:
-    # Refuses a key that is given twice; Snakemake's own reader takes the last.
+    # Refuses a key that is given twice and numbers such as 1:30; Snakemake's own reader takes the last, and 90.
     for file in workflow.configfiles:
         find_plugins_beside(Path(file), load_config(file).get("plugins") or [])
+    restore_nulls(config, workflow.config_settings.config)
     PLAN = open_study(config, starts=workflow.is_main_process)
 except (ValueError, StoreError) as error:
     raise WorkflowError(str(error)) from None
