@@ -35,6 +35,7 @@ def power(
     from ssrob.analysis.collect import collect
     from ssrob.analysis.comparisons import Comparisons
     from ssrob.analysis.power import outlook
+    from ssrob.planning.evaluation_specs import evaluate_spec
     from ssrob.scheduling.priority import finished_part
 
     plan, store = plan_and_store(config, override)
@@ -43,7 +44,8 @@ def power(
     tables = collect(finished, its_store)
     sweeps = from_tables(tables["robustness"], tables["examples"], tables["arms"])
     settings = plan.study.findings.model_copy(update={"primary": source.study.findings.primary})
-    images = plan.study.evaluate.images or int(tables["robustness"]["n"].max())
+    images = evaluate_spec(plan.study, "best").images_of(settings.primary.norm)
+    images = images or int(tables["robustness"]["n"].max())
     seeds = len(plan.study.seeds)
     comparisons = Comparisons(sweeps, settings, source.study.variants)
     found = outlook(comparisons, seeds, images, costs(finished, its_store))

@@ -10,6 +10,7 @@ from ssrob.config.fields import (
     Checkpoint,
     Choice,
     Count,
+    ImagesPerNorm,
     Name,
     NotNegative,
     Positive,
@@ -38,8 +39,8 @@ class Evaluation(Strict):
     """Budgets in multiples of the reference eps, ascending, 0 and 1 among them."""
     search: Search = "ascending"
     """How a sweep goes through eps: bracket takes 0.4 times the gradients of ascending, which older results have."""
-    images: Count | None = None
-    """Test images. Default: all."""
+    images: ImagesPerNorm | None = None
+    """Test images: a number, or numbers by norm as in {l2: 500}, all for a norm without one. Default: all."""
     checkpoints: Annotated[list[Checkpoint], BeforeValidator(as_list), AfterValidator(distinct)] = ["best"]
     """Which weights are tested: best on validation images, or last."""
     gradients_in: Precision = "float32"

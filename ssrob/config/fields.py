@@ -13,9 +13,11 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
+    Tag,
     WithJsonSchema,
     model_validator,
 )
@@ -171,6 +173,11 @@ Positive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
 AnyPath = Annotated[Path, BeforeValidator(parse_path)]
 Count = Annotated[int, Field(ge=1), WHOLE]
+FORMS = ("a number", "by norm")  # of a field that takes either; no part of where a mistake is
+ImagesPerNorm = Annotated[
+    Annotated[Count, Tag(FORMS[0])] | Annotated[dict[Norm, Count], Tag(FORMS[1])],
+    Discriminator(lambda value: FORMS[isinstance(value, dict)]),
+]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63), WHOLE]  # tables hold it in 64 bits
 Weight = Annotated[float | str, BeforeValidator(parse_weight), WithJsonSchema(_WEIGHT_SCHEMA)]
 Name = Annotated[str, Field(pattern=NAME), BeforeValidator(parse_name)]

@@ -141,6 +141,8 @@ class Study(Strict):
                 check_choice(f"init in arms.{i}.equal_passes", block.equal_passes.init, ["random", *self.pretraining])
             for norm in block.norm or ():
                 check_choice(f"norm in arms.{i}.norm", norm, self.threat)
+        for norm in self.evaluate.images if isinstance(self.evaluate.images, dict) else ():
+            check_choice("norm in evaluate.images", norm, self.threat)
         for name, row in self.variants.items():
             for field in ("base", "control_of"):
                 if (other := getattr(row, field)) is not None:

@@ -86,12 +86,16 @@ class EvaluateSpec(Strict):
     preset: str
     search: Search = "ascending"  # what a config meant before there was a choice: its key stays
     checkpoint: Checkpoint
-    images: int | None = None
+    images: int | dict[Norm, int] | None = None
     gradients_in: Precision = "float32"
     audit_images: int = 64
     audit_queries: int = 250
     threads: int = 1
     seed: int = 0
+
+    def images_of(self, norm: Norm) -> int | None:
+        """Return the number of test images under a norm; None: all."""
+        return self.images.get(norm) if isinstance(self.images, dict) else self.images
 
 
 class CorruptSpec(Strict):

@@ -139,10 +139,10 @@ def evaluation_size(spec: dict[str, Any], images: Images) -> DiskUsage:
     parsed = EvaluateSpec.model_validate(spec)
     height, width, channels = images.shape
     samples = SAMPLES * height * width * channels * FLOAT * (1 + len(parsed.eps))
-    rows = (parsed.images or images.test) * len(parsed.eps)
-    stays = samples + rows * PER_IMAGE + SMALL
-    blocks = rows * sum(len(grid) for grid in parsed.eps.values()) * FLOAT
-    return DiskUsage(stays, blocks, rows * PER_IMAGE + SMALL)
+    rows = {norm: parsed.images_of(norm) or images.test for norm in parsed.eps}
+    per_image = sum(rows.values()) * PER_IMAGE + SMALL
+    blocks = sum(rows[norm] * len(grid) for norm, grid in parsed.eps.items()) * FLOAT
+    return DiskUsage(samples + per_image, blocks, per_image)
 
 
 def corruption_size(spec: dict[str, Any], images: Images) -> DiskUsage:

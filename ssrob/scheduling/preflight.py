@@ -73,9 +73,12 @@ def _check_images(study: Study, store: Store) -> None:
         check_apart(study.data, study.pretrain_data)
     most = _test_images(study, store)
     for section in ("evaluate", "corrupt"):
-        asked = getattr(study, section).images
-        if most is not None and asked is not None and asked > most:
-            raise ConfigError(f"{section}.images: must be 1..{most} (the test images there are), found {asked}")
+        images = getattr(study, section).images
+        by_norm = images.items() if isinstance(images, dict) else [("", images)]
+        for norm, count in by_norm:
+            if most is not None and count is not None and count > most:
+                field = f"{section}.images.{norm}".rstrip(".")
+                raise ConfigError(f"{field}: must be 1..{most} (the test images there are), found {count}")
 
 
 def _test_images(study: Study, store: Store) -> int | None:

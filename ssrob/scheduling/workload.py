@@ -45,7 +45,7 @@ def sweep_work(spec: dict[str, Any], _: int, test: int) -> float:
     sweep = EvaluateSpec.model_validate(spec)
     attacks = PRESETS[sweep.preset].attacks
     per_eps = sum(2 * attack.steps * attack.restarts for attack in attacks)
-    return float((sweep.images or test) * per_eps * sum(len(grid) for grid in sweep.eps.values()))
+    return float(per_eps * sum((sweep.images_of(norm) or test) * len(grid) for norm, grid in sweep.eps.items()))
 
 
 def corruption_work(spec: dict[str, Any], _: int, test: int) -> float:

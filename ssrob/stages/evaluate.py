@@ -46,12 +46,13 @@ def stage(context: Context) -> None:
     spec = EvaluateSpec.model_validate(context.stage.spec)
     model = load_network(context.parent("model") / f"{spec.checkpoint}.safetensors")
     model.to(device=context.device, memory_format=memory_format(context.device))  # type: ignore[call-overload]
-    test = load_test(context.parent("data"), spec.images)
-    shown = test.first(SAMPLES)
+    tests = {norm: load_test(context.parent("data"), spec.images_of(norm)) for norm in spec.eps}
+    shown = next(iter(tests.values())).first(SAMPLES)
     samples: dict[str, Any] = {"clean": shown.x.numpy(), "label": shown.y.numpy()}
     blocks = BlockStore(context.work / "blocks", then=partial(_stop_if_asked, context))
     tables, checks, summaries = [], [], []
     for norm, eps in spec.eps.items():
+        test = tests[norm]
         with context.progress(total=len(test.x), unit="image") as bar:
             result = run_sweep(
                 model,
@@ -74,12 +75,13 @@ def stage(context: Context) -> None:
         samples |= _samples(model, shown, spec, norm)
         context.provenance[f"gradients_{norm}"] = result.gradients
         near = min(range(len(eps)), key=lambda i: abs(eps[i] - spec.reference[norm]))
-        summaries.append(f"{100 * result.accuracy[near].item():.1f} % at {norm} {eps[near]:.4g}")
+        clean = 100 * result.clean_correct.double().mean().item()
+        robust = 100 * result.accuracy[near].item()
+        summaries.append(f"{norm}: {clean:.1f} % clean, {robust:.1f} % at {eps[near]:.4g} of {len(test.x):,} images")
     write_table(pd.concat(tables, ignore_index=True), EXAMPLES, context.out / "robustness.parquet")
     write_table(pd.concat(checks, ignore_index=True), CHECKED, context.out / "checks.parquet")
     np.savez(context.out / "samples.npz", **samples)
-    clean = 100 * result.clean_correct.double().mean().item()
-    context.summary = f"{clean:.1f} % clean, " + ", ".join(summaries)
+    context.summary = ", ".join(summaries)
 
 
 def load_test(folder: Path, images: int | None) -> TestImages:

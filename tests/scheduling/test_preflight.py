@@ -180,3 +180,25 @@ def test_the_workflow_refuses_a_key_that_is_given_twice(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert "the key 'seeds' is given twice" in done.stdout + done.stderr
     assert "Traceback (most recent call last)" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (451, "evaluate.images: must be 1..449 (the test images there are), found 451"),
+        ({"l2": 451}, "evaluate.images.l2: must be 1..449 (the test images there are), found 451"),
+    ],
+)
+def test_more_test_images_than_there_are(images: int | dict[str, int], message: str, tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
+    del config["data"]["test_images"]
+    with pytest.raises(ConfigError) as caught:
+        open_study(config | {"evaluate": config["evaluate"] | {"images": images}})
+    assert str(caught.value) == message
+
+
+def test_images_of_a_norm_that_the_study_does_not_test(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
+    config["evaluate"] |= {"images": {"l1": 20}}
+    with pytest.raises(ConfigError, match=r"evaluate\.images"):
+        open_study(config)

@@ -1,5 +1,6 @@
 """The evaluate stage: killed in the middle it goes on to the same bits, without attacking finished blocks again."""
 
+import dataclasses
 import os
 import signal
 from collections.abc import Callable
@@ -9,12 +10,14 @@ from typing import Any
 import pytest
 import torch
 from ssrob.config.loader import parse_study
+from ssrob.data.test_split import open_test
 from ssrob.planning.plan import make_plan
 from ssrob.planning.stage import Stage
 from ssrob.runtime import checkpoint, runner
 from ssrob.runtime.sweep_cache import BlockStore
 from ssrob.stages import evaluate
 from ssrob.storage.store import Store
+from ssrob.storage.tables import read_table
 from tests.conftest import reopen, tiny_config
 
 OUTPUTS = ("robustness.parquet", "checks.parquet")
@@ -104,3 +107,18 @@ def _terminated(sweep: Callable[..., Any]) -> Callable[..., Any]:
         return sweep(*args, progress=tell, **settings)
 
     return wrapper
+
+
+def test_each_norm_has_its_number_of_images(trained: tuple[Stage, Store]) -> None:
+    stage, store = trained
+    spec = stage.spec | {"images": {"l2": 20}}
+    fewer = dataclasses.replace(stage, key="fewer", spec=spec)
+    runner.run(fewer, store, device="cpu")
+    rows = read_table(store.output(fewer.path, "robustness.parquet"))
+    examples = {norm: set(part["example"]) for norm, part in rows.groupby("eval_norm", observed=True)}
+    every = open_test(store.folder(stage.parents["data"]))[2]
+    assert examples["linf"] == set(every.tolist())
+    assert len(examples["l2"]) == 20
+    assert sorted(rows[rows["eval_norm"] == "l2"]["label"].value_counts()) == [2] * 10
+    by_number = open_test(store.folder(stage.parents["data"]), 20)[2]
+    assert examples["l2"] == set(by_number.tolist())
