@@ -13,12 +13,13 @@ from ssrob.external.evaluation import Evaluation, eps_label
 from ssrob.external.screen import NAMED_VERSIONS
 from ssrob.formatting import NORMS, interval, number
 from ssrob.registry.attacks import CHECKS
-from ssrob.reporting.figures.style import INK, new_figure, per_cent, save, styled
+from ssrob.reporting.figures.saving import save
+from ssrob.reporting.figures.style import INK, new_figure, per_cent, styled
 
 
 def write_page(found: Evaluation, out: Path) -> Path:
     """Write report.html and its figure to `out`; returns the page's path."""
-    picture = save(_draw(found), out / "figures", "robust_accuracy").read_bytes()
+    picture = save(_draw(found), out / "figures", "robust_accuracy").path.read_bytes()
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -51,7 +52,7 @@ def write_page(found: Evaluation, out: Path) -> Path:
 def _draw(found: Evaluation) -> Figure:
     request, curve = found.request, found.curve
     note = f"{request.preset} attacks on {found.facts['n']} test images; the band is the 95 % binomial interval."
-    figure = new_figure(found.answer, note, 6.2, 3.8)
+    figure = new_figure(found.answer, note, 3.2)
     axes = figure.add_subplot()
     axes.plot(curve["eps"], curve["accuracy"], color=INK, marker="o")
     axes.fill_between(curve["eps"], curve["low"], curve["high"], color=INK, alpha=0.13, linewidth=0)

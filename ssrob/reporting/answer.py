@@ -61,9 +61,11 @@ def headline(data: ReportData) -> str:
     decided = rows[rows["verdict"].isin(DECIDED)]
     if decided.empty:
         return f"None of the {_count(len(claims), 'claim')} tested is supported or contradicted{_because(rows)}."
-    sentences = [_found(row, data.study.findings) for row in decided.to_dict("records")]
     open_claims = [claim for claim in claims if claim not in set(decided["claim"])]
     rest = f" Open: {', '.join(open_claims)}." if open_claims else ""
+    if len(decided) > 2:
+        return _in_short(decided, data.study.findings) + rest
+    sentences = [_found(row, data.study.findings) for row in decided.to_dict("records")]
     return f"{'; '.join(sentences)}.{rest}"
 
 
@@ -101,6 +103,21 @@ def _found(row: dict[Any, Any], settings: Findings) -> str:
     sizes = f"{_count(row['seeds'], 'seed')} × {row['n']:,} images"
     effect = f"{signed(row['effect'])} points, {settings.level} interval {limits}, {sizes}"
     return f"{claim_sentence(row['claim'], settings)} ({row['claim']}): {row['verdict']} ({effect})"
+
+
+def _in_short(decided: pd.DataFrame, settings: Findings) -> str:
+    """Name the claims of many decided comparisons by verdict, each with the span of its effects."""
+    parts = []
+    for verdict, rows in decided.groupby("verdict", sort=False):
+        found = [_claim_in_short(str(claim), part, settings) for claim, part in rows.groupby("claim", sort=False)]
+        parts.append(f"{str(verdict).capitalize()}: {'; '.join(found)}.")
+    return " ".join(parts)
+
+
+def _claim_in_short(claim: str, rows: pd.DataFrame, settings: Findings) -> str:
+    span = " to ".join(dict.fromkeys((signed(rows["effect"].min()), signed(rows["effect"].max()))))
+    sentence = claim_sentence(claim, settings)
+    return f"{sentence} ({claim}, {span} points)"
 
 
 def _because(rows: pd.DataFrame) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ssrob.config.study import Study
 from ssrob.reporting.figures.arms import name_arms, with_names
-from ssrob.reporting.figures.style import Looks, looks
+from ssrob.reporting.figures.looks import Looks, looks
 from ssrob.storage.tables import (
     ALL_CHECKS,
     ALL_EXAMPLES,

@@ -1,6 +1,5 @@
 """One self-contained page on a study: the answer, then the evidence; and the figures and tables as files."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -8,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import markupsafe
 import numpy as np
 import yaml
 
@@ -17,7 +15,7 @@ from ssrob.formatting import NORMS
 from ssrob.reporting import answer, insights
 from ssrob.reporting import tables as report_tables
 from ssrob.reporting.data import ReportData, Samples, Tables, headline_checkpoint, report_data
-from ssrob.reporting.figures.style import save
+from ssrob.reporting.figures.saving import Saved, save
 from ssrob.reporting.registry import ITEMS, SECTIONS, FigureRow, Section, TableRow
 from ssrob.reporting.tables import Table, write_latex
 from ssrob.reporting.verdicts import VERDICTS
@@ -25,13 +23,13 @@ from ssrob.reporting.verdicts import VERDICTS
 
 @dataclass(frozen=True)
 class Shown:
-    """A figure or table on the page; of a figure its markup: SVG, or a bitmap in an address of its own."""
+    """A figure or table on the page."""
 
     name: str
     caption: str
     folded: bool
     table: Table | None = None
-    picture: str = ""
+    picture: Saved | None = None
     source: str = ""
 
 
@@ -72,8 +70,8 @@ def _drawn(row: FigureRow, data: ReportData, folder: Path) -> list[Shown]:
         figure = row.draw(data.trained_on(norm) if row.per_norm else data)
         if figure is not None:
             name = row.name if i == 0 else f"{row.name}_{norm}"
-            caption = row.caption if i == 0 else f"The same for models trained on {NORMS[norm]}. {row.caption}"
-            picture = _markup(save(figure, folder / "figures", name), str(figure.get_suptitle()))
+            caption = row.caption if i == 0 else f"The same for models trained on {NORMS[norm]}."
+            picture = save(figure, folder / "figures", name)
             shown.append(Shown(name, caption, row.folded or i > 0, picture=picture, source=row.source))
     return shown
 
@@ -87,18 +85,6 @@ def _laid_out(row: TableRow, data: ReportData, folder: Path) -> list[Shown]:
         table.frame.to_csv(folder / "tables" / f"{row.name}.csv", index=False)
         write_latex(table, folder / "tables" / f"{row.name}.tex")
     return [Shown(row.name, row.caption, row.folded, table=table, source=row.name if row.saved else "")]
-
-
-def _markup(path: Path, title: str) -> str:
-    """Return a figure as markup, so that the page needs no other file."""
-    if path.suffix == ".svg":
-        text = path.read_text(encoding="utf-8")
-        svg = text[text.index("<svg") :]
-        ids = path.stem.replace("_", "-")
-        svg = svg.replace(' id="', f' id="{ids}-').replace("url(#", f"url(#{ids}-").replace('href="#', f'href="#{ids}-')
-        return svg.replace("<svg ", f'<svg role="img" aria-label="{markupsafe.escape(title)}" ', 1)
-    address = base64.b64encode(path.read_bytes()).decode()
-    return f'<img alt="{markupsafe.escape(title)}" src="data:image/png;base64,{address}">'
 
 
 def _opened(samples: Mapping[str, Path | Mapping[str, Any]]) -> Samples:

@@ -1,5 +1,7 @@
 """The report: complete, self-contained, honest about what is missing, and equal to the tables that it shows."""
 
+import base64
+import io
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -7,11 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from ssrob.config.study import Study
 from ssrob.formatting import signed
 from ssrob.reporting import answer, insights, tables
 from ssrob.reporting import report as report_module
 from ssrob.reporting.data import ReportData, report_data
+from ssrob.reporting.figures.saving import Saved
 from ssrob.reporting.registry import ITEMS, SECTIONS, FigureRow
 from ssrob.reporting.report import build_report
 from tests import synthetic
@@ -80,9 +84,9 @@ def page(written: tuple[Path, synthetic.Tables]) -> Page:
 def test_the_answer_comes_first(page: Page) -> None:
     """A sentence on what was found and how sure it is, then a row per comparison that names its claim."""
     text = " ".join(page.text.split())
-    start = text.index("SSL inside AT raises robust accuracy below eps_train (C2): supported")
-    assert "+2.1 points, 90 % interval +1.2 to +3.0, 2 seeds × 1,000 images" in text[start:]
-    assert text.index("supported") < text.index("Run: 10 networks") < text.index("Evidence for each verdict")
+    start = text.index("Supported: SSL inside AT raises robust accuracy below eps_train (C2, +2.1 points); ")
+    assert "Contradicted: SSL pre-training improves AT (C5a, −1.8 points). Open: C4." in text[start:]
+    assert text.index("Supported") < text.index("Run: 10 networks") < text.index("Evidence for each verdict")
     for claim in ("C2", "C3", "C4", "C5a", "C5b"):
         assert claim in text[start : text.index("Run: ")]
     assert "Too small" not in text
@@ -94,7 +98,9 @@ def test_claims_without_a_result_are_one_line(small: Study) -> None:
     data = report_data(small, tables | {"findings": findings}, {})
     assert answer.untested(data) == ["C4", "C5b"]
     assert {line.claim for line in answer.verdict_lines(data)} == {"C2", "C3", "C5a"}
-    assert answer.headline(data).endswith("(−1.8 points, 90 % interval −2.6 to −0.9, 2 seeds × 1,000 images).")
+    assert answer.headline(data).endswith("Contradicted: SSL pre-training improves AT (C5a, −1.8 points).")
+    two = report_data(small, tables | {"findings": findings[findings["claim"] != "C3"]}, {})
+    assert answer.headline(two).endswith("(−1.8 points, 90 % interval −2.6 to −0.9, 2 seeds × 1,000 images).")
 
 
 def test_nothing_decided_names_the_largest_difference(small: Study) -> None:
@@ -111,14 +117,24 @@ def test_nothing_decided_names_the_largest_difference(small: Study) -> None:
 
 def test_intervals_are_called_by_the_study_s_level(page: Page, written: tuple[Path, synthetic.Tables]) -> None:
     assert "with its 90 % interval; seeds × test images" in " ".join(page.text.split())
+    assert "Bars: 90 % intervals" in page.text
     assert "Bars: 90 % intervals" in (written[0] / "figures" / "effects.svg").read_text()
+
+
+class NotSaved(Saved):
+    """A figure that was not written."""
+
+    def markup(self) -> str:
+        return "<svg></svg>"
+
+
+NOT_SAVED = NotSaved(Path("none.svg"), "title", "note", (0, 1))
 
 
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw figures but do not write them: writing takes most of the time."""
-    monkeypatch.setattr(report_module, "save", lambda *_: Path("none.svg"))
-    monkeypatch.setattr(report_module, "_markup", lambda *_: "<svg></svg>")
+    monkeypatch.setattr(report_module, "save", lambda *_: NOT_SAVED)
 
 
 @pytest.fixture
@@ -152,7 +168,7 @@ def test_ids_on_the_page_are_unique(page: Page) -> None:
 def test_tables_become_cards_on_a_phone(page: Page) -> None:
     """Every cell names its column, because there the headings are not seen."""
     assert all(attributes.get("data-label") is not None for tag, attributes in page.tags if tag == "td")
-    assert all(attributes["class"] == "cards" for tag, attributes in page.tags if tag == "table")
+    assert all("cards" in str(attributes["class"]).split() for tag, attributes in page.tags if tag == "table")
 
 
 def test_the_page_needs_nothing_else(page: Page) -> None:
@@ -337,7 +353,7 @@ def _only_ask(row: FigureRow, data: ReportData, folder: Path) -> list[report_mod
     if needed.empty:
         assert row.draw(data) is None
         return []
-    return [report_module.Shown(row.name, row.caption, row.folded, picture="<svg></svg>", source=row.source)]
+    return [report_module.Shown(row.name, row.caption, row.folded, picture=NOT_SAVED, source=row.source)]
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -360,7 +376,6 @@ def test_one_seed_one_model_without_perturbation(tmp_path: Path) -> None:
 def test_a_norm_of_its_own_figure_when_trained_on_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved: list[str] = []
     monkeypatch.setattr(report_module, "save", lambda figure, folder, name: saved.append(name))
-    monkeypatch.setattr(report_module, "_markup", lambda *_: "<svg></svg>")
     study = synthetic.study(seeds=[0], arms=[{"variant": ["standard", "at"]}])
     row = next(item for item in ITEMS if item.name == "robust_accuracy")
     assert isinstance(row, FigureRow)
@@ -397,14 +412,21 @@ def test_a_study_that_is_too_small_says_so_at_the_top(
     assert (told in found) if told else (found == "")
 
 
-def test_a_figure_on_the_page_keeps_its_ids_to_itself(tmp_path: Path) -> None:
-    (tmp_path / "a.svg").write_text('<?xml?><svg id="x"><use xlink:href="#m1"/><g id="m1" clip-path="url(#p)"/></svg>')
-    told = report_module._markup(tmp_path / "a.svg", "5 < 6")
-    assert told.startswith('<svg role="img" aria-label="5 &lt; 6" id="a-x">')
-    assert 'href="#a-m1"' in told
-    assert "url(#a-p)" in told
-    (tmp_path / "a.png").write_bytes(b"png")
-    assert "data:image/png;base64,cG5n" in report_module._markup(tmp_path / "a.png", "title")
+def test_a_figure_on_the_page_leaves_its_words_to_the_page_and_its_ids_are_its_own(tmp_path: Path) -> None:
+    drawn = '<g id="title"><text>t</text></g><use href="#m1"/><g id="m1" clip-path="url(#p)"/>'
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" width="60pt" height="100pt" viewBox="0 0 60 100">{drawn}</svg>'
+    (tmp_path / "a.svg").write_text(svg)
+    markup = Saved(tmp_path / "a.svg", "5 < 6", "n = 4", (0.1, 0.9)).markup()
+    assert markup.startswith('<svg role="img" aria-label="5 &lt; 6" ')
+    assert 'viewBox="0 10.0 60 80.0"' in markup
+    assert "<text>t" not in markup
+    assert 'href="#a-m1"' in markup
+    assert 'id="a-m1"' in markup
+    assert "url(#a-p)" in markup
+    Image.new("RGB", (60, 100)).save(tmp_path / "a.png")
+    markup = Saved(tmp_path / "a.png", "title", "", (0.1, 0.9)).markup()
+    picture = base64.b64decode(markup.partition("base64,")[2].rstrip('">'))
+    assert Image.open(io.BytesIO(picture)).size == (60, 80)
 
 
 def test_samples_may_be_files(small: Study, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from ssrob.planning.plan import Plan, make_plan
 from ssrob.planning.specs import TrainSpec
 from ssrob.planning.stage import Stage
 from ssrob.reporting.figures.arms import is_plain_at, name_arms, questions, with_names
-from ssrob.reporting.figures.style import looks
+from ssrob.reporting.figures.looks import looks
 from ssrob.reporting.figures.summary import differences_to_at
 from ssrob.runtime import runner
 from ssrob.storage import tables

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from ssrob.formatting import NORMS, eps_text, percent
 from ssrob.reporting.data import ReportData
 from ssrob.reporting.figures.arms import is_frontier, main_arms, short_names
-from ssrob.reporting.figures.heatmaps import heatmap
-from ssrob.reporting.figures.style import new_figure, styled
+from ssrob.reporting.figures.heatmaps import TIGHT, heatmap
+from ssrob.reporting.figures.style import new_figure, rows_height, styled
 
 MOST_CLASSES = 20  # more columns cannot be read
 
@@ -53,17 +53,15 @@ def per_class(data: ReportData) -> Figure | None:
     note += f" Robust: under every attack at {NORMS[data.norm]} eps = {eps_text(data.eps)}."
     left_out = accuracies["class"].nunique() - len(shown)
     note += f" {left_out} classes between the least and the most robust ones are left out." if left_out else ""
-    wide = 3.0 + 2 * 0.42 * len(shown)
     means = accuracies.groupby("class")["robust"].mean()
     low, high = (_name(int(str(i)), classes) for i in (means.idxmin(), means.idxmax()))
     title = f"Least robust class: {low} ({percent(means.min())} over all arms), most: {high} ({percent(means.max())})"
-    figure = new_figure(title, note, max(8.0, wide), 2.2 + 0.25 * len(names))
-    axes = figure.subplots(1, 2, sharey=True)
+    short = short_names(names)
+    figure = new_figure(title, note, 0.9 + 2 * rows_height(short.values(), TIGHT))
+    axes = figure.subplots(2, sharex=True)
     for ax, what in zip(axes, ("clean", "robust"), strict=True):
         cells = accuracies.pivot_table(index="name", columns="class", values=what).reindex(index=names, columns=shown)
-        heatmap(ax, cells.rename(index=short_names(names)))
-        long = max(map(len, titles)) > 2
-        ax.set_xticks(range(len(titles)), titles, rotation=40 if long else 0, ha="right" if long else "center")
+        heatmap(ax, cells.set_axis(titles, axis=1).rename(index=short))
         ax.set_title(what)
     return figure
 

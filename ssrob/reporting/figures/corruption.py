@@ -9,7 +9,8 @@ from ssrob.formatting import percent
 from ssrob.registry.corruptions import BENCHMARK, families
 from ssrob.reporting.data import ReportData
 from ssrob.reporting.figures.arms import main_arms, short_names
-from ssrob.reporting.figures.style import Look, new_figure, per_cent, styled
+from ssrob.reporting.figures.looks import Look
+from ssrob.reporting.figures.style import name_rows, new_figure, per_cent, rows_height, styled
 from ssrob.reporting.figures.summary import interval_words, over_seeds, wilson
 
 
@@ -38,20 +39,21 @@ def corruption_families(data: ReportData) -> Figure | None:
     groups = [group for group in [*families(), "all"] if group in set(means["group"])]
     kinds = means.drop_duplicates("group").set_index("group")["kinds"]
     note = interval_words(means, ["name", "group"]) + " Mean over the corruptions of a family and their severities."
-    figure = new_figure(_title(means, names), note, 11.0, 1.7 + 0.3 * len(names))
+    short = short_names(names)
+    figure = new_figure(_title(means, names), note, 0.8 + rows_height(short.values()))
     axes = figure.subplots(1, len(groups), squeeze=False, sharex=True, sharey=True)[0]
     for group, ax in zip(groups, axes, strict=True):
         summary = over_seeds(means[means["group"] == group], ["name"]).set_index("name")
         for place, name in enumerate(names):
             if name in summary.index:
                 _dot(ax, summary.loc[[name]].iloc[0], place, data.looks[name])
-        ax.set_title(f"all {kinds[group]}" if group == "all" else f"{group} ({kinds[group]})", fontweight="bold")
+        ax.set_title(f"{group}\n({kinds[group]})")
+        ax.margins(x=0.15)
         per_cent(ax.xaxis)
-        ax.xaxis.set_major_locator(MaxNLocator(3))
-        ax.tick_params(axis="y", length=0)
-    short = short_names(names)
-    axes[0].set_yticks(range(len(names)), [short[name] for name in names])
-    axes[0].set_ylim(len(names) - 0.5, -0.5)
+        ax.xaxis.set_major_locator(MaxNLocator(2))
+        name_rows(ax, short.values())
+    for ax in axes[1:]:
+        ax.tick_params(labelleft=False)
     return figure
 
 

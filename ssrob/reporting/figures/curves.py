@@ -1,6 +1,5 @@
 """Robust accuracy against the size of the test perturbation, and its difference to plain adversarial training."""
 
-import textwrap
 from typing import Any
 
 import numpy as np
@@ -11,18 +10,8 @@ from matplotlib.figure import Figure
 from ssrob.formatting import NORMS, eps_text, percent, signed
 from ssrob.reporting.data import ReportData
 from ssrob.reporting.figures.arms import is_frontier, is_plain_at, main_arms, names_in, short_names, trained_on
-from ssrob.reporting.figures.style import (
-    FAINT,
-    INK,
-    MUTED,
-    Look,
-    Looks,
-    eps_axis,
-    label_lines,
-    new_figure,
-    per_cent,
-    styled,
-)
+from ssrob.reporting.figures.looks import Look, Looks
+from ssrob.reporting.figures.style import FAINT, INK, MUTED, eps_axis, fold, label_lines, new_figure, per_cent, styled
 from ssrob.reporting.figures.summary import (
     differences_to_at,
     differences_to_random,
@@ -33,7 +22,8 @@ from ssrob.reporting.figures.summary import (
 
 X = "eps_multiple"
 NOISE = "one seed: the grey zone is the 95 % binomial noise of a difference between independent models"
-COLUMNS = 4  # small panels side by side
+COLUMNS = 3  # small panels side by side
+TALL = 2.9  # inches of a panel with names at its lines
 MOST_PANELS = 24
 
 
@@ -49,8 +39,8 @@ def robust_accuracy(data: ReportData) -> Figure | None:
     if left_out := rows["name"].nunique() - shown["name"].nunique():
         note += f" {left_out} other arms: in the main table and in the map of every arm."
     norms = _norms(shown)
-    figure = new_figure(_accuracy_title(data, shown), note, 4.2 + 3.4 * len(norms), 4.3)
-    axes = figure.subplots(1, len(norms), squeeze=False)[0]
+    figure = new_figure(_accuracy_title(data, shown), note, TALL * len(norms))
+    axes = figure.subplots(len(norms), squeeze=False)[:, 0]
     top = min(1.0, 0.1 * np.ceil(10 * shown["accuracy"].max() + 0.5))  # room above the highest curve
     for norm, ax in zip(norms, axes, strict=True):
         sweep = shown[shown["eval_norm"] == norm]
@@ -58,8 +48,8 @@ def robust_accuracy(data: ReportData) -> Figure | None:
         ax.set_ylim(0, top)
         per_cent(ax.yaxis)
         ends = _lines(ax, over_seeds(sweep, ["name", X]), data.looks)
-    axes[0].set_ylabel("robust accuracy")
-    label_lines(axes[-1], ends, data.looks)
+        ax.set_ylabel("robust accuracy")
+        label_lines(ax, ends, {name: data.looks[name].colour for name in ends})
     return figure
 
 
@@ -104,7 +94,9 @@ def every_difference(data: ReportData) -> Figure | None:
     if len(names) <= len(main_arms(rows)) if len(rows) else True:
         return None
     note = f"{interval_words(rows, ['name', 'eval_norm'], single=NOISE)} Grey: all other arms."
-    return _small_panels(data, rows, names, (f"The difference to plain AT, arm by arm ({trained_on(rows)})", note))
+    at = rows[np.isclose(rows[X], 1.0)].groupby("name")["difference"].mean()
+    above = f"Of {len(at)} arms {trained_on(rows)}, {int((at > 0).sum())} are above plain AT at the reference eps"
+    return _small_panels(data, rows, names, (above, note))
 
 
 @styled
@@ -157,8 +149,8 @@ def _differences(data: ReportData, rows: pd.DataFrame, chosen: list[str], words:
         note += " Thin grey: plain AT trained with another eps, what AT alone can trade. It may leave the panel."
     note += f" Left out where what it is compared with is below {data.study.findings.floor:g} %."
     norms = [norm for norm in _norms(shown) if len(set(shown.loc[shown["eval_norm"] == norm, X])) > 1]
-    figure = new_figure(title, note, 4.2 + 3.4 * len(norms), 4.3)
-    axes = figure.subplots(1, len(norms), squeeze=False, sharey=True)[0]
+    figure = new_figure(title, note, TALL * len(norms))
+    axes = figure.subplots(len(norms), squeeze=False, sharey=True)[:, 0]
     for norm, ax in zip(norms, axes, strict=True):
         sweep = shown[shown["eval_norm"] == norm]
         _describe(ax, sweep, norm)
@@ -167,8 +159,8 @@ def _differences(data: ReportData, rows: pd.DataFrame, chosen: list[str], words:
         ax.axhline(0, color=INK, linewidth=1.2)
         _lines(ax, over_seeds(frontier[frontier["eval_norm"] == norm], ["name", X], "difference"), data.looks)
         ends = _lines(ax, over_seeds(sweep, ["name", X], "difference"), data.looks)
-    axes[0].set_ylabel("difference (points)")
-    label_lines(axes[-1], ends, data.looks)
+        ax.set_ylabel("difference (points)")
+        label_lines(ax, ends, {name: data.looks[name].colour for name in ends})
     return figure
 
 
@@ -177,7 +169,7 @@ def _small_panels(data: ReportData, rows: pd.DataFrame, names: list[str], words:
     title, note = words
     columns = min(COLUMNS, len(names))
     lines = -(-len(names) // columns)
-    figure = new_figure(title, note, 2.9 * columns, 1.3 + 1.75 * lines)
+    figure = new_figure(title, note, 0.4 + 1.55 * lines)
     axes = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
     short, reach = short_names(names), _reach(rows[rows["name"].isin(names)])
     behind = over_seeds(rows, ["name", X], "difference")
@@ -191,11 +183,11 @@ def _small_panels(data: ReportData, rows: pd.DataFrame, names: list[str], words:
         ax.axhline(0, color=INK, linewidth=0.9)
         _lines(ax, over_seeds(own, ["name", X], "difference"), data.looks)
         ax.set_ylim(*reach)
-        ax.set_title(textwrap.fill(short[name], 36), fontsize=8.5)
+        ax.set_title(fold(short[name], 26), fontsize=8.5)
     for ax in axes[-1]:
-        ax.set_xlabel("eps, in multiples of the reference", fontsize=8.5)
+        ax.set_xlabel("eps / reference")
     for ax in axes[:, 0]:
-        ax.set_ylabel("points", fontsize=8.5)
+        ax.set_ylabel("points")
     return figure
 
 

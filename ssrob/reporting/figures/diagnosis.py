@@ -11,7 +11,18 @@ from matplotlib.lines import Line2D
 from ssrob.formatting import NORMS, signed
 from ssrob.reporting.data import ReportData
 from ssrob.reporting.figures.arms import is_frontier, main_arms, short_names
-from ssrob.reporting.figures.style import FAINT, INK, MUTED, Look, Looks, new_figure, per_cent, styled
+from ssrob.reporting.figures.looks import Look, Looks
+from ssrob.reporting.figures.style import (
+    FAINT,
+    INK,
+    MUTED,
+    legend_below,
+    name_rows,
+    new_figure,
+    per_cent,
+    rows_height,
+    styled,
+)
 
 QUANTILES = [f"cosine_q{q:02d}" for q in (5, 25, 50, 75, 95)]
 ATTACKS = {  # image set -> what it is called, marker, colour
@@ -32,25 +43,26 @@ def diagnosis(data: ReportData) -> Figure | None:
     diagnostics = rows[rows["name"].isin(main_arms(rows))]
     tasks = sorted(set(diagnostics["ssl_task"]))
     parts = [in_rows(diagnostics[diagnostics["ssl_task"] == task], looks) for task in tasks]
-    heights = [0.9 + 0.27 * len(part) for part in parts]
-    figure = new_figure(_title(diagnostics), _note(diagnostics), 11.0, 1.6 + sum(heights))
     short = short_names(list(dict.fromkeys(diagnostics["name"])))
-    grid = figure.subplots(len(tasks), 4, squeeze=False, sharey="row", height_ratios=heights)
-    for task, part, axes in zip(tasks, parts, grid, strict=True):
+    labels = [[short[name] + (", own head" if head == "own" else "") for name, head in part] for part in parts]
+    heights = [0.7 + rows_height(each) for each in labels for _ in range(2)]
+    figure = new_figure(_title(diagnostics), _note(diagnostics), 0.4 + sum(heights))
+    grid = figure.add_gridspec(len(heights) + 1, 2, height_ratios=[*heights, 0.4])
+    for i, (task, part) in enumerate(zip(tasks, parts, strict=True)):
         rows = diagnostics[diagnostics["ssl_task"] == task]
+        axes = [figure.add_subplot(grid[2 * i + k // 2, k % 2]) for k in range(4)]
         for ax, where in zip(axes[:2], ("clean", "supervised"), strict=True):
             _cosines(ax, rows[rows["images"] == where], part, looks)
             ax.set_title(f"{task}: cosine, clean" if where == "clean" else "cosine, attacked")
         _transfer(axes[2], rows, part, "class_accuracy")
         axes[2].set_title("class accuracy")
         _transfer(axes[3], rows, part, "ssl_accuracy")
-        axes[3].set_title(f"{task} accuracy")
-        axes[0].set_yticks(
-            range(len(part)), [short[name] + (", own head" if head == "own" else "") for name, head in part]
-        )
-        axes[0].set_ylim(len(part) - 0.5, -0.5)
+        axes[3].set_title(f"{task} accuracy" if axes[3].axison else "")
+        for k, ax in enumerate(axes):
+            name_rows(ax, labels[i])
+            ax.tick_params(labelleft=k % 2 == 0)
     handles = [Line2D([], [], label=words, **_marker(mark, colour)) for words, mark, colour in ATTACKS.values()]
-    figure.legend(handles=handles, loc="outside right upper", fontsize=8)
+    legend_below(figure.add_subplot(grid[len(heights), :]), handles)
     return figure
 
 
@@ -93,7 +105,6 @@ def _cosines(ax: Axes, rows: pd.DataFrame, places: list[tuple[str, str]], looks:
     ax.axvline(0, color=INK, linewidth=1, zorder=1)
     ax.set_xlim(-1, 1)
     ax.set_xticks([-1, -0.5, 0, 0.5, 1])
-    ax.tick_params(axis="y", length=0)
 
 
 def _spread(ax: Axes, ends: Any, place: int, look: Look) -> None:
@@ -105,10 +116,8 @@ def _spread(ax: Axes, ends: Any, place: int, look: Look) -> None:
 def _transfer(ax: Axes, rows: pd.DataFrame, places: list[tuple[str, str]], column: str) -> None:
     """Draw an accuracy on every image set in a row per model and head; nothing where the task has no accuracy."""
     means = over_models(rows, [column]).set_index(["name", "head", "images"])[column]
-    ax.tick_params(axis="y", length=0)
     if means.isna().all():
-        ax.text(0.5, 0.5, "the task has\nno accuracy", transform=ax.transAxes, ha="center", va="center", color=MUTED)
-        ax.set_xticks([])
+        ax.axis("off")
         return
     for place, key in enumerate(places):
         shares = {where: float(means.get((*key, where), np.nan)) for where in ATTACKS}

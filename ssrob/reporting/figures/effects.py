@@ -1,6 +1,5 @@
 """The claims' effects with their intervals."""
 
-import textwrap
 from typing import Any
 
 import numpy as np
@@ -8,13 +7,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ssrob.reporting.data import ReportData
-from ssrob.reporting.figures.style import INK, MUTED, new_figure, styled
+from ssrob.reporting.figures.style import INK, LINE, MUTED, NAME, fold, new_figure, styled
 from ssrob.reporting.verdicts import VERDICTS
 
 _ABOVE: dict[str, Any] = {
     "textcoords": "offset points",
     "ha": "center",
-    "fontsize": 7.5,
+    "fontsize": 8,
     "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.6},
 }
 
@@ -28,9 +27,9 @@ def effects(data: ReportData) -> Figure | None:
     threshold, level = data.study.findings.detectable, data.study.findings.level
     parts = rows["cell"].str.split(" | ", regex=False)
     labels = [_label(claim, cell[0], cell[-1]) for claim, cell in zip(rows["claim"], parts, strict=True)]
+    most = max(label.count("\n") for label in labels) + 1
     note = f"Bars: {level} intervals. Grey zone: less than {threshold:g} points either way."
-    height = 1.3 + sum(max(0.52, 0.1 + 0.17 * (1 + label.count("\n"))) for label in labels)
-    figure = new_figure(_title(rows), note, 11.0, height)
+    figure = new_figure(_title(rows), note, 0.6 + len(labels) * max(0.46, 0.12 + LINE * most))
     ax = figure.subplots()
     ax.axvspan(-threshold, threshold, color=MUTED, alpha=0.1, linewidth=0)
     ax.axvline(0, color=INK, linewidth=1)
@@ -38,8 +37,8 @@ def effects(data: ReportData) -> Figure | None:
         colour = VERDICTS[row["verdict"]].colour if row["verdict"] in VERDICTS else MUTED
         ax.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
         ax.plot([row["effect"]], [place], marker="o", color=colour, markersize=6)
-        ax.annotate(str(row["verdict"]), (row["effect"], place), (0, 7), **_ABOVE)
-    ax.set_yticks(range(len(rows)), labels, fontsize=8)
+        ax.annotate(str(row["verdict"]), (row["effect"], place), (0, 6), **_ABOVE)
+    ax.set_yticks(range(len(rows)), labels)
     ax.set_ylim(len(rows) - 0.5, -0.6)
     ax.tick_params(axis="y", length=0)
     ax.set_xlabel("effect (percentage points)")
@@ -55,5 +54,5 @@ def _title(rows: pd.DataFrame) -> str:
 
 def _label(claim: str, compared: str, metric: str) -> str:
     """Name a row: the claim, what is compared, and at which sizes of the perturbation."""
-    where = "" if metric == compared else f"\n{textwrap.fill(metric, 54)}"
-    return textwrap.fill(f"{claim}: {compared}", 54) + where
+    where = "" if metric == compared else f"\n{fold(metric, NAME)}"
+    return fold(f"{claim}: {compared}", NAME) + where

@@ -1,6 +1,5 @@
 """A grid of pictures: clean images, what was added to them, and what came out, for several arms."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,9 +11,9 @@ from numpy.typing import NDArray
 from ssrob.formatting import NORMS, eps_text
 from ssrob.reporting.data import ReportData
 from ssrob.reporting.figures.arms import is_frontier, main_arms, short_names
-from ssrob.reporting.figures.style import INK, MUTED, new_figure, styled
+from ssrob.reporting.figures.style import INK, MUTED, fold, new_figure, styled
 
-MOST_IMAGES = 6
+MOST_IMAGES = 4
 RIGHT, WRONG = "#00795a", "#b84600"  # the palette's green and vermilion, darkened for small text
 Sample = Mapping[str, Any]
 
@@ -53,7 +52,7 @@ def adversarial_examples(data: ReportData) -> Figure | None:
     note += " Grey all over: no perturbation within eps changed the class, or it was wrong without one. Below each:"
     note += " ✓ still right, → the class it is taken for, or ✗ what it is taken for without a perturbation, too."
     note += " The attacks are those of the preset `fast`, whatever the sweeps were made with."
-    figure = new_figure(_title(samples), note, 11.0, 1.1 + 1.0 * (len(samples) + 1))
+    figure = new_figure(_title(samples), note, 0.78 * (len(samples) + 1))
     short = short_names(list(samples))
     pairs = figure.subplots(len(samples) + 1, 3 * count - 1, squeeze=False, width_ratios=([1, 1, 0.12] * count)[:-1])
     for gap in pairs[:, 2::3].ravel():
@@ -97,7 +96,7 @@ def _arm_row(axes: NDArray[Any], name: str, sample: Sample, classes: Sequence[st
 
 def _name_row(ax: Axes, name: str, detail: str) -> None:
     place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "annotation_clip": False}
-    text = "\n".join([textwrap.fill(name, 22), *([detail] if detail else [])])
+    text = "\n".join([fold(name, 20), *([detail] if detail else [])])
     ax.annotate(text, (0, 0.5), (-6, 0), ha="right", va="center", fontsize=8, **place)
 
 

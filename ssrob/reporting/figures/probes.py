@@ -1,12 +1,14 @@
 """What pre-training has taught the features: kNN and linear probes, clean and under attack, against no training."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ssrob.formatting import NORMS, percent
 from ssrob.reporting.data import ReportData
-from ssrob.reporting.figures.style import FAINT, INK, new_figure, per_cent, styled
+from ssrob.reporting.figures.style import FAINT, INK, legend_below, name_rows, new_figure, per_cent, styled
 from ssrob.reporting.figures.training import name_pretrainings
 
 MARKS = {"knn": ("s", "#0072b2", "kNN"), "linear": ("o", "#d55e00", "linear")}
@@ -41,25 +43,27 @@ def probe_accuracies(data: ReportData) -> Figure | None:
     note = f"n = {int(rows['n'].min())} validation images; mean over seeds, line: range. Hollow: the same network,"
     note += " untrained."
     note += " Attacked: right where neither PGD on the linear probe nor on kNN misleads, at the reference eps."
-    figure = new_figure(_title(rows), note, 11.0, 1.7 + 0.5 * len(names))
-    axes = figure.subplots(1, len(norms), squeeze=False, sharey=True)[0]
+    rows_inches = 0.7 + 0.5 * len(names)
+    figure = new_figure(_title(rows), note, rows_inches + 0.3)
+    grid = figure.add_gridspec(2, len(norms), height_ratios=[rows_inches, 0.3])
+    axes = [figure.add_subplot(grid[0, column]) for column in range(len(norms))]
     for norm, ax in zip(norms, axes, strict=True):
         for row in rows[rows["eval_norm"] == norm].to_dict("records"):
             mark, colour, _ = MARKS[row["probe"]]
             place = names.index(row["pretraining"]) + (0.15 if row["probe"] == "linear" else -0.15)
             fill = colour if row["features"] == "pretrained" else "white"
             ax.plot([row["least"], row["most"]], [place, place], color=colour, linewidth=1.2, zorder=2)
-            look = {"markerfacecolor": fill, "markeredgecolor": colour, "markersize": 6}
+            look: dict[str, Any] = {"markerfacecolor": fill, "markeredgecolor": colour, "markersize": 6}
             ax.plot([row["accuracy"]], [place], marker=mark, zorder=3, **look)
         for place in range(1, len(names)):
             ax.axhline(place - 0.5, color=FAINT, linewidth=0.8)
         ax.set_title("clean" if not norm else f"attacked, {NORMS[norm]}")
         ax.set_xlim(-0.03, 1.03)
+        ax.set_xticks([0, 0.5, 1])
         per_cent(ax.xaxis)
-        ax.tick_params(axis="y", length=0)
-    axes[0].set_yticks(range(len(names)), names)
-    axes[0].set_ylim(len(names) - 0.5, -0.5)
+        name_rows(ax, names)
+        ax.tick_params(labelleft=ax is axes[0])
     handles = [Line2D([], [], color=c, marker=m, linestyle="none", label=words) for m, c, words in MARKS.values()]
     handles.append(Line2D([], [], color=INK, marker="o", linestyle="none", markerfacecolor="white", label="untrained"))
-    figure.legend(handles=handles, loc="outside right upper", fontsize=8.5)
+    legend_below(figure.add_subplot(grid[1, :]), handles, columns=3)
     return figure

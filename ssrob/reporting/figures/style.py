@@ -1,178 +1,57 @@
-"""How every figure looks: colours that colour-blind readers can tell apart, one look per arm, axes in per cent.
-
-Colours: Okabe & Ito (2008) with the yellow darkened for white paper, then Tol's muted set for ways of a study's own.
-"""
+"""How every figure looks: one width, which a phone still shows readably, axes in per cent, names at lines."""
 
 import functools
-import io
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
-from PIL import Image
 from scipy.optimize import isotonic_regression
 
 from ssrob.formatting import NORMS, eps_text
-from ssrob.reporting.figures.arms import is_control, is_frontier, main_value, short_names
+from ssrob.reporting.figures.arms import short_names
 
 INK, MUTED, FAINT = "#1f2328", "#5f6670", "#d9dce1"
-LARGEST_SVG = 150_000  # characters; a larger figure is kept as a bitmap
-_TAG = re.compile(r"<[^>]+>")
-_NUMBER = re.compile(r"(?<![\w#.])-?\d+\.\d{2,}")  # drawn at 72 per inch: a tenth is not seen
-Colour = tuple[float, float, float]
-Dashes = tuple[int, tuple[float, ...]]
+WIDTH = 6.2  # inches; on a phone of 390 px small text is still 7 px high
+LINE = 0.155  # inches from one line of small text to the next
+NAME = 30  # letters of a name that stand in one line beside a panel
+_LEGEND = 66  # letters in a row of a legend
+_WORDS = {"title": (58, 0.21), "note": (98, 0.15)}  # letters in a line, and inches for each
 
-_COLOURS = {  # way of training -> colour, marker; a TRADES way looks like its PGD-AT twin with hollow markers
-    "standard": ("#6b7078", "v"),
-    "ssl_standard": ("#b59f7b", "^"),
-    "at": ("#000000", "o"),
-    "at_two": ("#7a4b2a", "<"),
-    "trades": ("#332288", ">"),
-    "ssl_clean": ("#56b4e9", "s"),
-    "ssl_adv": ("#0072b2", "D"),
-    "ssl_attack_only": ("#857a00", "P"),
-    "ssl_joint_clean": ("#e69f00", "X"),
-    "ssl_joint": ("#d55e00", "*"),
-    "ssl_separate": ("#cc79a7", "h"),
-    "ssl_ensemble": ("#009e73", "p"),
-}
-_SPARE = (("#88ccee", "d"), ("#882255", "H"), ("#999933", "4"), ("#aa4499", "2"))
-_DASHES: tuple[Dashes, ...] = (
-    (0, ()),
-    (0, (5, 2)),
-    (0, (1.2, 1.4)),
-    (0, (7, 2, 1.2, 2)),
-    (0, (2.5, 2.5)),
-    (0, (9, 3)),
-)
-_SIZES = {"*": 9.0, "P": 6.0, "X": 6.0, "h": 6.0, "p": 6.0, "8": 5.5, "H": 6.0}  # drawn small by matplotlib
-_FILLS = ("full", "left", "bottom", "top", "right", "full")
-_CONTROL_DASHES: Dashes = (0, (3, 1.2, 1, 1.2, 1, 1.2))
-_BUDGETS = ("s", "D", "^", "v")  # markers of the second and further budgets; the first has its way's own
-
-_RC: dict[Any, Any] = {
-    "font.size": 9.5,
-    "axes.titlesize": 10,
+_RC: dict[str, Any] = {
     "axes.titlelocation": "left",
-    "axes.labelsize": 9.5,
+    "axes.titlesize": 10,
     "axes.labelcolor": INK,
     "axes.edgecolor": MUTED,
-    "axes.linewidth": 0.8,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
     "grid.color": "#eceef1",
-    "grid.linewidth": 0.8,
     "xtick.color": MUTED,
     "ytick.color": MUTED,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
+    "xtick.bottom": True,
+    "ytick.left": True,
     "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "legend.title_fontsize": 8.5,
     "lines.linewidth": 1.7,
     "lines.markersize": 4.5,
     "text.color": INK,
-    "figure.facecolor": "white",
-    "figure.titlesize": 12,
+    "figure.titlesize": 11.5,
     "figure.titleweight": "bold",
     "savefig.dpi": 150,
     "svg.hashsalt": "ssrob",  # the same figure gives the same bytes
     "svg.fonttype": "none",  # text stays text: small, to be searched, and drawn in the reader's font
     "font.family": ["DejaVu Sans"],
 }
-
-
-@dataclass(frozen=True)
-class Look:
-    """How one arm is drawn, the same in every figure of a study."""
-
-    colour: Colour
-    dashes: Dashes
-    marker: str
-    fill: str  # of the marker: full, or half: left, bottom, top, right; the other half is white
-    face: Colour  # what it is filled with: the colour, of a control a pale one, white of TRADES
-    thin: bool  # AT's own frontier: context, not a result
-
-    def line(self) -> dict[str, Any]:
-        """Return the keywords of a line with markers; the frontier has none."""
-        options = {"color": self.colour, "linestyle": self.dashes}
-        return options | ({"linewidth": 1.0} if self.thin else self._marker(1.0))
-
-    def point(self) -> dict[str, Any]:
-        """Return the keywords of a marker with an error bar; the frontier's are small."""
-        return {"color": self.colour, "linestyle": "none"} | self._marker(0.8 if self.thin else 1.3)
-
-    def _marker(self, size: float) -> dict[str, Any]:
-        options = {
-            "marker": self.marker,
-            "markersize": size * _SIZES.get(self.marker, 4.5),
-            "markeredgecolor": self.colour,
-            "markerfacecolor": self.face,
-        }
-        return options | {"fillstyle": self.fill, "markerfacecoloralt": "white"}
-
-
-Looks = dict[str, Look]
 T = TypeVar("T")
-
-
-def looks(arms: pd.DataFrame) -> Looks:
-    """Give every arm its look by name; `arms` as `arms.name_arms` returns them.
-
-    The method gives colour and marker; init, task and what was fine-tuned the dashes and the marker's filling; a
-    smaller or larger weight than usual a lighter or darker shade. Controls are pale, with dashes of their own.
-    """
-    groups = arms.drop_duplicates("name")
-    tasks = groups["task"].fillna(groups["init_task"]).fillna(main_value(groups, "task"))
-    kinds = list(dict.fromkeys(zip(groups["init"], tasks, groups["tune"], strict=True)))
-    kinds.sort(key=lambda kind: (kind[2] != "full", kind[0] != "random", kind[1] != main_value(groups, "task")))
-    budgets = list(dict.fromkeys(groups["budget"].dropna()))
-    unknown = [name for name in dict.fromkeys(groups["method"]) if _core(name) not in _COLOURS]
-    found = {}
-    for row, task, thin, control in zip(
-        groups.to_dict("records"), tasks, is_frontier(groups), is_control(groups), strict=True
-    ):
-        method = str(row["method"])
-        colour, marker = _COLOURS.get(_core(method)) or _SPARE[unknown.index(method) % len(_SPARE)]
-        kind = min(kinds.index((row["init"], task, row["tune"])), len(_DASHES) - 1)
-        budget = budgets.index(row["budget"]) if isinstance(row["budget"], str) else 0
-        shade = 0.2 + 0.4 * float(row["eps_scale"]) if thin else _shade(groups, row["weight"])
-        shaded = _shaded(colour, min(shade, 0.75))
-        found[str(row["name"])] = Look(
-            colour=shaded,
-            dashes=_CONTROL_DASHES if control else _DASHES[kind],
-            marker=_BUDGETS[(budget - 1) % len(_BUDGETS)] if budget else marker,
-            fill="full" if row["extends"] == "trades" else _FILLS[kind],
-            face=_face(row, shaded, control=bool(control), kind=kind),
-            thin=bool(thin),
-        )
-    return found
-
-
-def _face(row: Mapping[Any, Any], colour: Colour, *, control: bool, kind: int) -> Colour:
-    """Return what fills a marker; what has no filling left of its own, as of a sixth init or task, is pale, too."""
-    if row["extends"] == "trades":
-        return to_rgb("white")
-    if row["role"] == "no_gradient" or kind == len(_FILLS) - 1:
-        return _shaded(colour, 0.65)
-    if row["role"] == "views":
-        return to_rgb(FAINT)
-    return to_rgb("white") if control else colour
 
 
 @contextmanager
@@ -180,7 +59,7 @@ def context() -> Iterator[None]:
     """Apply the style inside a `with` block, and give matplotlib's settings back."""
     with mpl.rc_context():
         mpl.rcdefaults()
-        mpl.rcParams.update(_RC)
+        mpl.rcParams.update(sns.plotting_context("paper") | sns.axes_style("whitegrid") | _RC)
         yield
 
 
@@ -195,12 +74,16 @@ def styled(draw: Callable[..., T]) -> Callable[..., T]:
     return wrapper
 
 
-def new_figure(title: str, note: str, width: float, height: float) -> Figure:
-    """Make an empty figure (inches) with a title that says what is seen and a note on n, seeds and intervals."""
-    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06))
-    figure.suptitle(title, x=0.008, ha="left")
-    wrapped = textwrap.fill(note, width=round(15.5 * width))
-    figure.supxlabel(wrapped, x=0.008, ha="left", fontsize=8, color=MUTED, linespacing=1.35)
+def new_figure(title: str, note: str, height: float) -> Figure:
+    """Make an empty figure with a title that says what is seen and a note on n, seeds and intervals.
+
+    height: of the panels, inches; the words come on top of it.
+    """
+    words = {name: fold(text, _WORDS[name][0]) for name, text in (("title", title), ("note", note))}
+    lines = sum((1 + text.count("\n")) * _WORDS[name][1] for name, text in words.items())
+    figure = Figure(figsize=(WIDTH, height + lines), layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06))
+    figure.suptitle(words["title"], x=0.008, ha="left")
+    figure.supxlabel(words["note"], x=0.008, ha="left", fontsize=8, color=MUTED, linespacing=1.35)
     return figure
 
 
@@ -209,10 +92,6 @@ def per_cent(axis: Any) -> None:
     axis.set_major_formatter(
         FuncFormatter(lambda share, _: f"{100 * share:.4g} %" if -1e-9 <= share <= 1 + 1e-9 else "")
     )
-
-
-def _per_cent_label(share: float, _: object) -> str:
-    return f"{100 * share:.4g} %" if -1e-9 <= share <= 1 + 1e-9 else ""
 
 
 def eps_axis(axes: Axes, norm: str, multiples: list[float], reference: float) -> None:
@@ -227,21 +106,54 @@ def eps_axis(axes: Axes, norm: str, multiples: list[float], reference: float) ->
     axes.set_xlabel(f"{NORMS[norm]} perturbation eps ({unit})")
 
 
-def legend_beside(axes: Axes, entries: Looks, *, points: bool = False) -> None:
-    """Write a legend of a few lines or points into an empty axes of its own, so that it covers no data."""
+def name_rows(axes: Axes, names: Iterable[str]) -> None:
+    """Write a name beside every row of a panel, from the top down."""
+    labels = wrapped(names)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+
+
+def wrapped(names: Iterable[str]) -> list[str]:
+    """Break names into lines that leave room for a panel beside them."""
+    return [fold(name, NAME) for name in names]
+
+
+def fold(text: str, letters: int) -> str:
+    """Break text into lines, but not at a hyphen, nor a weight or an eps from its number."""
+    kept = re.sub(r"\b(w|eps) (?=[\d.])", "\\1\N{NO-BREAK SPACE}", text).replace(" %", "\N{NO-BREAK SPACE}%")
+    folded = textwrap.fill(kept, letters, break_long_words=False, break_on_hyphens=False)
+    return folded.replace("\N{NO-BREAK SPACE}", " ")
+
+
+def rows_height(names: Iterable[str], line: float = LINE) -> float:
+    """Return the inches that rows need to show their names; line: from one line of text to the next."""
+    labels = wrapped(names)
+    most = 1 + max((label.count("\n") for label in labels), default=0)
+    return len(labels) * (0.06 + line * most)
+
+
+def legend_below(axes: Axes, handles: list[Line2D], columns: int = 2) -> None:
+    """Write a legend into an empty axes of its own, so that it covers no data."""
     axes.axis("off")
-    short = short_names(list(entries))
-    drawn = [(short[name], look.point() if points else look.line()) for name, look in entries.items()]
-    handles = [Line2D([], [], label=textwrap.fill(name, 30), **look) for name, look in drawn]
-    axes.legend(handles=handles, loc="center left", borderaxespad=0, handlelength=1 if points else 3)
+    for handle in handles:
+        handle.set_label(fold(str(handle.get_label()), _LEGEND // columns))
+    axes.legend(handles=handles, loc="center left", borderaxespad=0, ncols=columns, handlelength=2.2)
 
 
-def label_lines(axes: Axes, ends: Mapping[str, float], entries: Looks) -> None:
+def legend_height(names: Iterable[str], columns: int = 2) -> float:
+    """Return the inches that a legend of these names needs."""
+    lines = [1 + fold(name, _LEGEND // columns).count("\n") for name in names]
+    return 0.12 + LINE * 1.15 * sum(lines) / columns + LINE * max(lines, default=1) / 2
+
+
+def label_lines(axes: Axes, ends: Mapping[str, float], colours: Mapping[str, Any]) -> None:
     """Write names at the right ends of lines, `ends` their heights, moved apart so that none covers another."""
-    short = short_names(list(ends))
+    short = {name: fold(text, 24) for name, text in short_names(list(ends)).items()}
     low, high = axes.get_ylim()
     inches = axes.bbox.height / axes.figure.dpi * 0.8  # about the height of the axes: the layout is not settled yet
-    gap = 0.17 / inches * (high - low)
+    most = 1 + max((text.count("\n") for text in short.values()), default=0)
+    gap = (0.03 + 0.14 * most) / inches * (high - low)
     for name, y in _apart(dict(sorted(ends.items(), key=lambda item: item[1])), gap, low, high).items():
         axes.annotate(
             short[name],
@@ -251,8 +163,9 @@ def label_lines(axes: Axes, ends: Mapping[str, float], entries: Looks) -> None:
             textcoords=("offset points", "axes fraction"),
             va="center",
             fontsize=8.5,
-            color=_shaded(entries[name].colour, -0.25),
-            arrowprops={"arrowstyle": "-", "color": entries[name].colour, "linewidth": 0.7, "relpos": (0, 0.5)},
+            linespacing=1.05,
+            color=tuple(0.75 * channel for channel in to_rgb(colours[name])),
+            arrowprops={"arrowstyle": "-", "color": colours[name], "linewidth": 0.7, "relpos": (0, 0.5)},
             annotation_clip=False,
         )
 
@@ -263,52 +176,3 @@ def _apart(ends: dict[str, float], gap: float, low: float, high: float) -> dict[
     places = isotonic_regression(np.array(list(ends.values())) - steps).x
     places = np.clip(places, low, max(low, high - steps[-1])) + steps
     return dict(zip(ends, map(float, places), strict=True))
-
-
-def save(figure: Figure, folder: Path, name: str) -> Path:
-    """Write a figure as SVG with the same bytes for the same figure, as a bitmap where that is smaller; the path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    vector, bitmap = folder / f"{name}.svg", folder / f"{name}.png"
-    vector.unlink(missing_ok=True)
-    bitmap.unlink(missing_ok=True)
-    with context(), io.StringIO() as text:
-        engine = figure.get_layout_engine()
-        assert engine is not None
-        engine.execute(figure)
-        figure.set_layout_engine("none")  # the layout is settled; finding it again takes most of the time
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-        small = _TAG.sub(lambda tag: _NUMBER.sub(_rounded, tag[0]), text.getvalue())
-        if len(small) <= LARGEST_SVG:
-            vector.write_text(small, encoding="utf-8")
-            return vector
-        figure.savefig(bitmap, metadata={"Software": None})
-    few = Image.open(bitmap).convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    few.save(bitmap, optimize=True)  # a third of the size; thin lines keep their colours
-    return bitmap
-
-
-def _rounded(found: re.Match[str]) -> str:
-    value = float(found[0])
-    return f"{value:.2f}" if abs(value) < 1 else f"{value:.1f}".removesuffix(".0")
-
-
-def _core(method: str) -> str:
-    """Return the part of a method's name that decides its colour: without what it is based on."""
-    stripped = method.removeprefix("at_").removeprefix("trades_")
-    return stripped if stripped.startswith("ssl_") and not method.startswith("ssl_") else method
-
-
-def _shade(groups: pd.DataFrame, weight: float | None) -> float:
-    """Return how much lighter (> 0) or darker (< 0) a weight is drawn than the study's usual one."""
-    weights = sorted(set(groups["weight"].dropna()))
-    if weight not in weights:
-        return 0.0
-    away = weights.index(weight) - weights.index(main_value(groups, "weight"))
-    return -away / len(weights) * (0.8 if away < 0 else 0.6)
-
-
-def _shaded(colour: str | Colour, share: float) -> Colour:
-    """Mix a colour with white (share > 0) or black (share < 0)."""
-    towards = 1.0 if share > 0 else 0.0
-    red, green, blue = (channel + (towards - channel) * abs(share) for channel in to_rgb(colour))
-    return red, green, blue

@@ -1,14 +1,17 @@
 """What robustness costs: robust accuracy at the reference eps against clean accuracy and against training passes."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ssrob.formatting import NORMS, percent
+from ssrob.formatting import NORMS, number, percent
 from ssrob.reporting.data import ReportData
 from ssrob.reporting.figures.arms import is_frontier, is_plain_at, main_arms
-from ssrob.reporting.figures.style import FAINT, MUTED, Looks, legend_beside, new_figure, per_cent, styled
+from ssrob.reporting.figures.looks import Looks, handles
+from ssrob.reporting.figures.style import FAINT, MUTED, legend_below, legend_height, new_figure, per_cent, styled
 from ssrob.reporting.figures.summary import interval_words, over_seeds
 
 SHORTEST = 0.05  # of an axis of accuracies: less would draw two alike models far apart
@@ -29,16 +32,16 @@ def at_reference(robustness: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
 @styled
 def clean_against_robust(data: ReportData) -> Figure | None:
     """Draw robust over clean accuracy at the reference eps, of the arms trained on the norm of the test."""
-    return _scatter(data, "clean", "Clean against robust accuracy", "plain AT trained with another eps")
+    return _scatter(data, "clean", _ahead, "plain AT trained with another eps")
 
 
 @styled
 def cost_against_robust(data: ReportData) -> Figure | None:
     """Draw robust accuracy over training cost."""
-    return _scatter(data, "passes", "Robust accuracy against the cost of training", "plain AT with more passes")
+    return _scatter(data, "passes", _dearest, "plain AT with more passes")
 
 
-def _scatter(data: ReportData, x: str, title: str, line: str) -> Figure | None:
+def _scatter(data: ReportData, x: str, title: Callable[[pd.DataFrame], str], line: str) -> Figure | None:
     """Draw the main arms with their names, the others in grey; a grey line joins what plain AT alone can reach."""
     rows = data.robustness
     points = rows if rows.empty else at_reference(rows, data.arms)
@@ -49,12 +52,13 @@ def _scatter(data: ReportData, x: str, title: str, line: str) -> Figure | None:
     chosen = main_arms(trained)
     if others := trained["name"].nunique() - len(chosen):
         note += f" Grey: {others} other arms."
-    figure = new_figure(f"{title}: {_ahead(trained)}" if x == "clean" else title, note, 11.0, 4.4)
-    axes = figure.subplots(1, 2, width_ratios=[1, 0.36])
-    ax = axes[0]
+    legend = handles({name: data.looks[name] for name in chosen}, points=True)
+    tall = legend_height(str(handle.get_label()) for handle in legend)
+    figure = new_figure(title(trained), note, 3.5 + tall)
+    ax, below = figure.subplots(2, height_ratios=[3.5, tall])
     _points(ax, trained, data.looks, x, chosen)
     ax.set_ylabel(f"robust accuracy, {NORMS[data.norm]} at reference eps")
-    legend_beside(axes[1], {name: data.looks[name] for name in chosen}, points=True)
+    legend_below(below, legend)
     return figure
 
 
@@ -63,10 +67,18 @@ def _ahead(trained: pd.DataFrame) -> str:
     means = trained.groupby("name")[["clean", "accuracy"]].mean()
     plain = trained.loc[is_plain_at(trained) & (trained["init"] == "random"), "name"].unique()
     if len(plain) != 1:
-        return f"{len(means)} arms"
+        return f"Clean and robust accuracy of {len(means)} arms"
     others = means[~means.index.isin(plain)]
     ahead = int((others > means.loc[plain[0]]).all(axis=1).sum())
-    return f"{ahead} of {len(others)} arms are above plain AT in both"
+    return f"In clean and in robust accuracy, {ahead} of {len(others)} arms are above plain AT"
+
+
+def _dearest(trained: pd.DataFrame) -> str:
+    """Say what the most robust arm costs."""
+    means = trained.groupby("name")[["accuracy", "passes"]].mean()
+    best = str(means["accuracy"].idxmax())
+    cost, least = (number(float(passes), 0) for passes in (means["passes"][best], means["passes"].min()))
+    return f"The most robust arm, {best}, takes {cost} passes per image; the cheapest takes {least}"
 
 
 def _left_out(points: pd.DataFrame, x: str) -> str:

@@ -12,7 +12,8 @@ from ssrob.formatting import number, percent
 from ssrob.registry.losses import LOSSES, Arguments, loss_row
 from ssrob.reporting.data import ReportData
 from ssrob.reporting.figures.arms import is_plain_at, main_arms
-from ssrob.reporting.figures.style import MUTED, Looks, legend_beside, new_figure, per_cent, styled
+from ssrob.reporting.figures.looks import Looks, handles
+from ssrob.reporting.figures.style import MUTED, legend_below, legend_height, new_figure, per_cent, styled
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#857a00", "#56b4e9", "#e69f00", "#1f2328")  # Okabe & Ito
 
@@ -37,18 +38,26 @@ def training_curves(data: ReportData) -> Figure | None:
         return None
     note = "Mean over seeds. Accuracies on validation images, held out of the training split; robust: attacked at the"
     note += " training eps. Losses (nats): means over an epoch and over the image sets that they are trained on."
-    figure = new_figure(_title(data), note, 11.0, 3.4)
     panels = [panel for panel in _panels_of(rows) if rows["metric"].isin(panel[1]).any()]
-    axes = figure.subplots(1, len(panels) + 1, width_ratios=[*[1.0] * len(panels), 0.9])
-    for ax, (title, metrics) in zip(axes, panels, strict=False):
+    names = set(rows["name"])
+    legend = handles({name: look for name, look in data.looks.items() if name in names})
+    figure, axes = _grid(_title(data), note, len(panels), legend)
+    for ax, (title, metrics) in zip(axes, panels, strict=True):
         _draw(ax, rows[rows["metric"].isin(metrics)], data.looks)
         ax.set_title(title)
         ax.set_xlabel("epoch")
         if "accuracy" in title:
             per_cent(ax.yaxis)
-    names = set(rows["name"])
-    legend_beside(axes[-1], {name: look for name, look in data.looks.items() if name in names})
     return figure
+
+
+def _grid(title: str, note: str, panels: int, legend: list[Line2D]) -> tuple[Figure, list[Axes]]:
+    """Make panels, two in a row, with a legend below."""
+    lines, tall = -(-panels // 2), legend_height(str(handle.get_label()) for handle in legend)
+    figure = new_figure(title, note, 2.3 * lines + tall)
+    grid = figure.add_gridspec(lines + 1, 2, height_ratios=[*[2.3] * lines, tall])
+    legend_below(figure.add_subplot(grid[lines, :]), legend)
+    return figure, [figure.add_subplot(grid[i // 2, i % 2]) for i in range(panels)]
 
 
 def _title(data: ReportData) -> str:
@@ -92,12 +101,10 @@ def pretraining_curves(data: ReportData) -> Figure | None:
     if not shown:
         return None
     note = "Mean and range over seeds. Robust: attacked at the pre-training's own eps. Dotted: chance."
-    columns = min(4, len(shown))
-    lines = -(-len(shown) // columns)
-    figure = new_figure(_pretraining_title(means, shown[0]), note, 3.0 * columns + 1.6, 1.0 + 2.6 * lines)
-    axes = figure.subplots(lines, columns, squeeze=False).ravel()
     colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(dict.fromkeys(rows["pretraining"]))}
-    for ax, title in zip(axes, shown, strict=False):
+    legend = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]
+    figure, axes = _grid(_pretraining_title(means, shown[0]), note, len(shown), legend)
+    for ax, title in zip(axes, shown, strict=True):
         _plain_lines(ax, means[means["metric"] == title], colours)
         ax.set_title(title)
         ax.set_xlabel("epoch")
@@ -106,10 +113,6 @@ def pretraining_curves(data: ReportData) -> Figure | None:
             level = chance("_".join(title.split(" ")[1:-1]), arguments)  # "clean jigsaw 3x3 accuracy"
             if level is not None:
                 ax.axhline(level, color=MUTED, linewidth=1, linestyle=":")
-    for ax in axes[len(shown) :]:
-        ax.axis("off")
-    handles = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]
-    figure.legend(handles=handles, loc="outside right center")
     return figure
 
 
