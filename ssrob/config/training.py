@@ -1,26 +1,34 @@
 """What is trained against what, and how: backbone, reference attacks, optimiser and schedule."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from ssrob.config.fields import NUMBER, Choice, Count, NotNegative, Number, Positive, Precision, Strict, as_list
+from ssrob.registry.architectures import check_arguments
 from ssrob.registry.backbones import BACKBONES
 from ssrob.registry.lookup import check_choice
 from ssrob.registry.schedules import SCHEDULES
 
 
 class Model(BaseModel):
-    """A backbone by name with its arguments, e.g. ``{name: resnet, depth: 14, width: 32}``."""
+    """A backbone by name with its arguments, e.g. ``{name: resnet, depth: 14, width: 32}``.
+
+    Or a network of torchvision or timm, e.g. ``{name: timm, arch: vit_tiny_patch16_224, img_size: 32, patch_size: 4}``.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
 
     name: Annotated[str, Choice("backbone", BACKBONES.keys)]
-    """The backbone. Its arguments (`depth`, `width`, ...) stand beside it."""
+    """The backbone. Its arguments (`depth`, `width`, ...) stand beside it; those of `torchvision` and `timm` are `arch`
+    and whatever that network takes."""
 
     @model_validator(mode="after")
     def _arguments_fit(self) -> Self:
         row = BACKBONES[self.name]
+        if row.library:
+            check_arguments(row.library, self.arguments)
+            return self
         for key, value in self.arguments.items():
             check_choice(f"argument of {self.name}", key, row.arguments)
             if type(value) is not int or value < 1:
@@ -32,7 +40,7 @@ class Model(BaseModel):
         return self
 
     @property
-    def arguments(self) -> dict[str, int]:
+    def arguments(self) -> dict[str, Any]:
         """The backbone's arguments as given in the config."""
         return dict(self.model_extra or {})
 

@@ -4,11 +4,13 @@ import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ssrob.config.variants import MAIN
+from ssrob.models.library_backbone import LibraryBackbone
 from ssrob.models.split_batchnorm import add_branches, use_branch
 from ssrob.registry.backbones import BACKBONES
 from ssrob.registry.lookup import load
@@ -22,7 +24,7 @@ class Architecture:
     """What rebuilds a network: written as JSON beside its weights."""
 
     backbone: str
-    arguments: Mapping[str, int]
+    arguments: Mapping[str, Any]
     shape: tuple[int, int, int]  # C, H, W
     mean: Sequence[float]
     std: Sequence[float]
@@ -86,9 +88,13 @@ def build(architecture: Architecture, seed: int) -> Network:
     network.to_empty(device="cpu")
     network.mean.copy_(torch.tensor(architecture.mean).view(1, -1, 1, 1))
     network.std.copy_(torch.tensor(architecture.std).view(1, -1, 1, 1))
+    whole: tuple[str, ...] = ()  # names begin so below a module that has filled all of its own
     with torch.no_grad():
         for name, module in network.named_modules():
-            _initialise(module, seed, name)
+            if not name.startswith(whole):
+                _initialise(module, seed, name)
+            if isinstance(module, LibraryBackbone):
+                whole += (f"{name}.",)
     return network
 
 

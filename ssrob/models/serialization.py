@@ -1,9 +1,8 @@
 """Final weights: safetensors with a small JSON beside them that rebuilds the network."""
 
 import json
-import re
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
@@ -11,9 +10,8 @@ from torch import Tensor
 
 from ssrob.config.variants import MAIN
 from ssrob.models.network import Architecture, Network, build
+from ssrob.models.split_batchnorm import main_name
 from ssrob.models.weights import match_weights
-
-_BRANCH = re.compile(r"\.branches\.[^.]+(?=\.[^.]+$)")  # in the name of a BatchNorm tensor
 
 
 def save_weights(state: dict[str, Tensor], path: Path) -> None:
@@ -45,7 +43,7 @@ def load_backbone(network: Network, weights: Mapping[str, Tensor]) -> list[str]:
     """
     target = network.state_dict()
     expected = {name: value for name, value in target.items() if name.startswith("backbone.")}
-    main = {name: value for name, value in expected.items() if not _BRANCH.search(name)}
+    main = {name: value for name, value in expected.items() if main_name(name) == name}
     match = match_weights(main, weights, whole=False)
     state = dict(match.tensors)
     for branch in network.architecture.branches:
@@ -53,11 +51,21 @@ def load_backbone(network: Network, weights: Mapping[str, Tensor]) -> list[str]:
         try:
             theirs = match_weights(main | {name: expected[name] for name in names}, weights, whole=False).tensors
         except ValueError:  # no such branch in the file
-            theirs = {name: state[plain] for name in names if (plain := _BRANCH.sub("", name)) in state}
+            theirs = {name: state[plain] for name in names if (plain := main_name(name)) in state}
         state |= theirs
-    for before in (match.prefix, match.prefix.removesuffix("backbone.")):
-        for name, value in ((name.removeprefix(before), value) for name, value in weights.items()):
+    heads = _fitting_heads(target, weights, match.prefix)
+    network.load_state_dict(state | {name: weights[theirs] for name, theirs in heads.items()}, strict=False)
+    kept = sorted({name.split(".")[1] for name in heads})
+    unused = tuple(name for name in match.unused if name not in heads.values())
+    return [*replace(match, unused=unused).notes, *(f"weights: the head {name!r} is the file's" for name in kept)]
+
+
+def _fitting_heads(target: Mapping[str, Tensor], weights: Mapping[str, Tensor], prefix: str) -> dict[str, str]:
+    """Return tensors of heads that the weights have in the same shape: name in the network -> name in the file."""
+    found = {}
+    for before in (prefix, prefix.removesuffix("backbone.")):
+        for theirs, value in weights.items():
+            name = theirs.removeprefix(before)
             if name.startswith("heads.") and name in target and value.shape == target[name].shape:
-                state[name] = value
-    network.load_state_dict(state, strict=False)
-    return match.notes
+                found[name] = theirs
+    return found

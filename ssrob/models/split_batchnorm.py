@@ -1,11 +1,15 @@
 """Branches of BatchNorm: statistics and affine parameters of its own for each kind of images (Xie et al. 2020)."""
 
+import copy
+import re
 from collections.abc import Collection
 from typing import Any
 
 from torch import Tensor, nn
 
 from ssrob.config.variants import MAIN
+
+_BRANCH = re.compile(r"\.branches\.([^.]+)(?=\.[^.]+$)")  # in the name of a BatchNorm tensor
 
 
 class _Branched:
@@ -20,28 +24,25 @@ class _Branched:
         return normed
 
 
-class BranchedNorm1d(_Branched, nn.BatchNorm1d):
-    """BatchNorm of features (B, D) in branches."""
-
-
-class BranchedNorm2d(_Branched, nn.BatchNorm2d):
-    """BatchNorm of feature maps (B, C, H, W) in branches."""
-
-
 def add_branches(network: nn.Module, names: Collection[str]) -> None:
     """Give every BatchNorm layer below the network branches of these names, beside the main one.
 
-    The main branch keeps the names of its tensors, so that weights with and without branches fit each other.
+    The main branch keeps the names of its tensors, so that weights with and without branches fit each other. Layers of
+    a library's own class, such as BatchNorm with an activation, stay what they are. Raises ValueError if there is none.
     """
-    kinds: dict[Any, Any] = {nn.BatchNorm1d: BranchedNorm1d, nn.BatchNorm2d: BranchedNorm2d}
-    for parent in list(network.modules()) if names else []:
-        for child, layer in list(parent.named_children()):
-            kind: Any = type(layer)
-            if kind in kinds:
-                settings = {name: getattr(layer, name) for name in ("num_features", "eps", "momentum")}
-                branched = kinds[kind](**settings)
-                branched.branches = nn.ModuleDict({branch: kind(**settings) for branch in names})
-                setattr(parent, child, branched)
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)]
+    if names and not layers:
+        raise ValueError(f"batchnorm: the network has no BatchNorm that could have branches, found {', '.join(names)}")
+    for layer in layers if names else []:
+        branches = {branch: copy.deepcopy(layer) for branch in names}
+        kind: Any = type(layer)
+        layer.__class__ = type(f"Branched{kind.__name__}", (_Branched, kind), {})
+        layer.branches = nn.ModuleDict(branches)
+
+
+def main_name(name: str) -> str:
+    """Return the name that a tensor has in the main branch."""
+    return _BRANCH.sub("", name)
 
 
 def use_branch(network: nn.Module, branch: str) -> None:

@@ -9,6 +9,7 @@ import argparse
 import itertools
 import pathlib
 import pickle
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ HOLDERS = (
     *(*WRAPPERS, "state_dict", "model_state_dict", "model_state", "weights", "params"),
     *("model", "net", "network", "backbone", "encoder", "_model", "inner"),
 )
+POSITIONS = re.compile(r"pos_embed|relative_(position|coords)|position_embedding")  # tables of transformers
 COUNTER = "num_batches_tracked"  # of BatchNorm: counts steps, decides nothing in eval mode; old files lack it
 # Classes that checkpoints carry beside tensors, whose loading runs no code of the file's.
 _HARMLESS: list[Any] = [argparse.Namespace, pathlib.PosixPath, pathlib.PurePosixPath, np.dtype, np.ndarray]
@@ -201,7 +203,8 @@ def _mismatch(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], begin
     for key in sorted(model.keys() & file.keys()):
         if found[file[key]].shape != expected[model[key]].shape:
             shapes = f"expected shape {tuple(expected[model[key]].shape)}, found {tuple(found[file[key]].shape)}"
-            return f"does not fit the model: {model[key]}: {shapes}"
+            advice = "; positions belong to a size of images and patches" if POSITIONS.search(key) else ""
+            return f"does not fit the model: {model[key]}: {shapes}{advice}"
     lists = " and ".join(
         f"{len(names)} {what} (such as {names[0]!r})"
         for what, names in (("missing", missing), ("not in the model", extra if whole else []))

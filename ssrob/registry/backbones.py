@@ -6,12 +6,16 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Backbone:
-    """One backbone: ``function(channels, **arguments) -> nn.Module`` with ``.features``, and its defaults."""
+    """One backbone: ``function(channels, **arguments) -> nn.Module`` with ``.features``, and its defaults.
+
+    library: a package whose networks it takes by name; it has the arguments `arch` and those of that network.
+    """
 
     function: str
     arguments: Mapping[str, int] = field(default_factory=dict)
     depths: str | None = None  # a rule for people, e.g. "6 n + 2"
     depth_step: tuple[int, int] | None = None  # the same rule as (step, offset)
+    library: str | None = None
 
 
 BACKBONES: dict[str, Backbone] = {
@@ -28,4 +32,6 @@ BACKBONES: dict[str, Backbone] = {
         depths="6 n + 4",
         depth_step=(6, 4),
     ),
+    "torchvision": Backbone("ssrob.models.torchvision_backbone:torchvision_backbone", library="torchvision"),
+    "timm": Backbone("ssrob.models.timm_backbone:timm_backbone", library="timm"),
 }

@@ -1,19 +1,27 @@
-"""How many numbers a network's weights file holds, without building the network. Imports no torch."""
+"""How many numbers a network's weights file holds, without building it but for a library's. Imports no torch."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
+from ssrob.planning.stage import canonical
+from ssrob.registry.architectures import architectures
 from ssrob.registry.backbones import BACKBONES
+from ssrob.registry.lookup import load
 from ssrob.registry.losses import Widths
 
 NORM = 4  # numbers of a BatchNorm per channel: scale, shift, running mean and variance
 
 
-def network_numbers(backbone: str, arguments: Mapping[str, int], channels: int, heads: Iterable[Widths]) -> int | None:
+def network_numbers(backbone: str, arguments: Mapping[str, Any], channels: int, heads: Iterable[Widths]) -> int | None:
     """Return parameters and running statistics of a network; None where its backbone's are not known."""
-    if backbone not in SIZES:
+    library = BACKBONES[backbone].library if backbone in BACKBONES else None
+    if library and architectures(library):
+        numbers, features = load("ssrob.models.dry_run:size")(backbone, canonical(arguments), channels)
+    elif backbone in SIZES:
+        numbers, features = SIZES[backbone](channels, **{**BACKBONES[backbone].arguments, **arguments})
+    else:
         return None
-    numbers, features = SIZES[backbone](channels, **{**BACKBONES[backbone].arguments, **arguments})
-    return numbers + sum(_head(features, widths) for widths in heads)
+    return int(numbers) + sum(_head(features, widths) for widths in heads)
 
 
 def resnet(channels: int, *, depth: int, width: int, stem_stride: int) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from ssrob.planning.stage import data_stage
 from ssrob.registry.attacks import REFERENCE
 from ssrob.scheduling.disk_usage import check_disk
 from ssrob.scheduling.due import due_part
+from ssrob.scheduling.network_check import check_networks
 from ssrob.storage.store import Store, prepared_facts
 
 
@@ -43,6 +44,7 @@ def check(plan: Plan, *, starts: bool = True) -> None:
             check_source(data)
     _check_images(plan.study, store)
     _check_corruptions(plan, store)
+    check_networks(plan, store, starts=starts)
     if starts:
         check_disk(plan, store)
 

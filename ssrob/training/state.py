@@ -58,8 +58,8 @@ def start(spec: TrainSpec, data: Prepared, init: Path | None, device: torch.devi
     """Build the network and its optimiser; `init` is a file of weights for the backbone, or None for random."""
     network = build(_architecture(spec, data), spec.seed)
     if init is not None:
-        load_backbone(network, read_weights(init))
-        log.info("init: backbone taken from %s", init)
+        notes = load_backbone(network, read_weights(init))
+        log.info("init: backbone taken from %s (%s)", init, "; ".join(notes))
     if spec.tune == "head":
         network.backbone.requires_grad_(False)
     network.to(device=device, memory_format=memory_format(device))  # type: ignore[call-overload]

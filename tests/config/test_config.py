@@ -29,7 +29,7 @@ BAD: list[tuple[dict[str, Any], list[str]]] = [
         ["findings.primary.norm: the study has l2, found 'linf'"],
     ),
     ({"modell": {}}, ["unknown key 'modell'", "did you mean 'model'"]),
-    ({"model": {"name": "resnett"}}, ["model.name", "'resnett'", "preactresnet18, resnet, wideresnet"]),
+    ({"model": {"name": "resnett"}}, ["model.name", "'resnett'", "preactresnet18, resnet, timm, torchvision"]),
     ({"model": {"name": "resnet", "depth": 9}}, ["model", "6 n + 2", "found 9"]),
     ({"model": {"name": "resnet", "layers": 8}}, ["model", "'layers'", "depth, stem_stride, width"]),
     ({"model": {"name": "resnet", "width": "wide"}}, ["width", "whole number", "'wide'"]),

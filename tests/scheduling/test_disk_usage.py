@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from ssrob.cli.plan_view import plan_text
@@ -20,13 +21,19 @@ from ssrob.scheduling.preflight import open_study
 from ssrob.storage.store import Store
 from tests.conftest import tiny_config
 
+SMALL: dict[str, dict[str, Any]] = {
+    "resnet": {"depth": 14, "width": 2},
+    "preactresnet18": {"width": 2},
+    "wideresnet": {"depth": 16, "width": 2},
+    "torchvision": {"arch": "shufflenet_v2_x0_5"},
+    "timm": {"arch": "resnet10t", "stem_width": 8},
+}
 
-@pytest.mark.parametrize("name", sorted(set(BACKBONES) | set(SIZES)))
-def test_the_numbers_of_a_network_are_known_without_building_it(name: str) -> None:
+
+@pytest.mark.parametrize("name", sorted({*BACKBONES, *SIZES}))
+def test_the_numbers_of_a_network_are_known_before_it_is_trained(name: str) -> None:
     heads: dict[str, Widths] = {"class": 7, "rotation": 4, "contrastive": (32, 16, 8)}
-    small = {"width": 2} | (
-        {"depth": 16 if name == "wideresnet" else 14} if "depth" in BACKBONES[name].arguments else {}
-    )
+    small = SMALL.get(name, {"width": 2})
     network = build(Architecture(name, small, (3, 8, 8), (0.5,) * 3, (0.2,) * 3, heads), seed=0)
     stored = sum(tensor.numel() for key, tensor in network.state_dict().items() if "num_batches" not in key)
     assert network_numbers(name, small, 3, heads.values()) == stored

@@ -1,0 +1,68 @@
+"""A look at a network before anything trains: whether it can be made, takes the images, and fits its weights."""
+
+import functools
+import json
+from pathlib import Path
+
+import torch
+
+from ssrob.models.network import CLASS_HEAD, Architecture, Network, build
+from ssrob.models.serialization import load_backbone
+from ssrob.models.split_batchnorm import main_name
+from ssrob.models.weights import COUNTER, read_weights
+
+GREY = 0.5
+
+
+def look(
+    backbone: str,
+    arguments: str,
+    shape: tuple[int, int, int],
+    *,
+    branches: tuple[str, ...] = (),
+    weights: tuple[Path, ...] = (),
+    images: bool = True,
+) -> None:
+    """Make a network for images of a shape (C, H, W) and, with `images`, let it train on two of them.
+
+    arguments: as JSON. Files of weights are read and must fit. Raises ValueError with what does not.
+    """
+    network = _made(backbone, arguments, shape, branches)
+    if images:
+        check_features(network)
+    for file in weights:
+        try:
+            load_backbone(network, read_weights(file))
+        except ValueError as error:
+            raise ValueError(f"{error}" if str(file) in str(error) else f"{file}: {error}") from None
+
+
+def check_features(network: Network) -> None:
+    """Give a network two grey images in training mode; raises ValueError unless it returns features (2, D)."""
+    name, (_, height, width) = network.architecture.backbone, network.architecture.shape
+    expected = (2, network.backbone.features)
+    try:
+        with torch.no_grad():
+            found = network.train().features(torch.full((2, *network.architecture.shape), GREY))
+    except (AssertionError, RuntimeError, ValueError, IndexError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"model: {name} does not take images of {height} x {width} pixels: {reason}") from error
+    if not isinstance(found, torch.Tensor) or found.shape != expected:
+        what = f"shape {tuple(found.shape)}" if isinstance(found, torch.Tensor) else f"a {type(found).__name__}"
+        raise ValueError(
+            f"model: {name} has no features for heads: expected a tensor of shape {expected}, found {what}"
+        )
+
+
+@functools.cache
+def size(backbone: str, arguments: str, channels: int) -> tuple[int, int]:
+    """Return how many numbers a backbone's weights file holds, counters left out, and its features."""
+    made = _made(backbone, arguments, (channels, 32, 32), ()).backbone
+    state = {name: value for name, value in made.state_dict().items() if not name.endswith(COUNTER)}
+    return sum(value.numel() for name, value in state.items() if main_name(name) == name), made.features
+
+
+def _made(backbone: str, arguments: str, shape: tuple[int, int, int], branches: tuple[str, ...]) -> Network:
+    mean, std = [0.5] * shape[0], [0.25] * shape[0]
+    heads = {CLASS_HEAD: 2}
+    return build(Architecture(backbone, json.loads(arguments), shape, mean, std, heads, branches=branches), seed=0)
