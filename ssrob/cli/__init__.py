@@ -7,7 +7,7 @@ import typer
 
 from ssrob import __version__
 from ssrob.cli import compare, evaluate, models, power, results, stage, study, workflow
-from ssrob.cli.common import say
+from ssrob.cli.common import say, words
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -45,5 +45,5 @@ def main() -> None:
     try:
         app()
     except (ConfigError, StoreError, TrackingError, ValueError, OSError) as error:
-        say(f"ssrob: {error}")
+        say(f"ssrob: {words(error)}")
         sys.exit(2)

@@ -1,5 +1,6 @@
 """What the commands share: arguments, how a study is opened, and how something is said."""
 
+import errno
 import json
 import shlex
 from collections.abc import Iterable
@@ -34,6 +35,16 @@ def path_option(text: str, *names: str) -> Any:
     return typer.Option(*names, parser=any_path, metavar="PATH", help=text)
 
 
+def any_uri(text: str) -> str:
+    """Read the address of a tracking store, with ``~`` and ``$NAME`` in its path."""
+    from ssrob.config.fields import expand_uri
+
+    try:
+        return expand_uri(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 Config = Annotated[str, typer.Argument(help="A study's YAML file.", metavar="CONFIG")]
 Overrides = Annotated[
     list[str] | None,
@@ -49,6 +60,14 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", callback
 def say(line: str) -> None:
     """Write a line for people; what other programs may read goes to stdout."""
     typer.echo(line, err=True)
+
+
+def words(error: Exception) -> str:
+    """Say what went wrong; of a file or folder that may not be written to, what to do about it."""
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and error.filename:
+        remedy = "change its permissions, or name another folder (`results` in a config; --results, --out, --to)"
+        return f"{error.filename}: {error.strerror}; {remedy}"
+    return str(error)
 
 
 def plan_and_store(config: str, overrides: list[str] | None) -> "tuple[Plan, Store]":

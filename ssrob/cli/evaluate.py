@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ssrob.cli.common import Device, any_path, path_option, say
+from ssrob.cli.common import Device, any_path, any_uri, path_option, say
 
 app = typer.Typer()
 FOLDER = Path("evaluation")
@@ -47,7 +47,10 @@ def evaluate(
         bool, typer.Option("--json", help="The result as JSON, not as text; with a file's name, into that file.")
     ] = False,
     tracking_uri: Annotated[
-        str | None, typer.Option(help="Log it to this MLflow store, too, such as sqlite:///mlflow.db.")
+        str | None,
+        typer.Option(
+            parser=any_uri, metavar="URI", help="Log it to this MLflow store, too, such as sqlite:///mlflow.db."
+        ),
     ] = None,
     progress: Annotated[
         bool | None, typer.Option(help="Show how far it is. [default: on a terminal]", show_default=False)
@@ -63,6 +66,7 @@ def evaluate(
     from ssrob.external import run as external
     from ssrob.external.page import write_page
     from ssrob.external.screen import as_text
+    from ssrob.storage.files import check_writable
 
     if json_file and not as_json:
         raise ValueError(f"evaluate: expected options alone, found {str(json_file)!r}; a model goes after --model")
@@ -90,6 +94,9 @@ def evaluate(
         batch_size=batch_size,
         device=device,
     )
+    for what, folder in (("--out", out), ("--json", json_file and json_file.parent)):
+        if folder:
+            check_writable(folder, what, "name another folder")
     if tracking_uri:
         _check_store(tracking_uri, out)
     if out == FOLDER:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ssrob.cli.common import Device, Overrides, plan_and_store, say
+from ssrob.cli.common import Device, Overrides, path_option, plan_and_store, say
 from ssrob.config.study import ConfigError
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 NAMED = "KIND/KEY, or as much of it as means one stage."
-Results = Annotated[Path, typer.Option(help="The results folder, without a config.")]
+Results = Annotated[Path, path_option("The results folder, without a config.")]
 
 
 @app.command()

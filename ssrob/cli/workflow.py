@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ssrob.cli.common import Overrides, plan_and_store, say
+from ssrob.cli.common import Overrides, any_path, plan_and_store, say
 from ssrob.cli.study import where
 
 app = typer.Typer()
@@ -24,7 +24,9 @@ def shipped(name: str) -> Path:
 
 @app.command()
 def init(
-    to: Annotated[Path, typer.Argument(help="The YAML file to write.")] = Path("study.yaml"),
+    to: Annotated[Path, typer.Argument(parser=any_path, metavar="PATH", help="The YAML file to write.")] = Path(
+        "study.yaml"
+    ),
     like: Annotated[str, typer.Option("--from", help="The shipped config to start from.")] = "quickstart",
 ) -> None:
     """Write a config to start from.
@@ -32,11 +34,13 @@ def init(
     It is a copy of a shipped one, with the schema beside it from which editors complete.
     """
     from ssrob.registry.lookup import check_choice
+    from ssrob.storage.files import check_writable
 
     there = {path.stem: path for path in sorted(shipped("config").glob("*.yaml"))}
     source = there[check_choice("shipped config", like, there)]
     if to.exists():
         raise ValueError(f"{to}: is there already; name another file, or remove it first")
+    check_writable(to.parent, str(to), "name a file in another folder")
     to.parent.mkdir(parents=True, exist_ok=True)
     text = source.read_text().replace(f"study: {like}\n", f"study: {to.stem}\n", 1)
     to.write_text(text)
@@ -49,7 +53,7 @@ def init(
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def study(
     context: typer.Context,
-    config: Annotated[Path, typer.Argument(help="A study's YAML file.")],
+    config: Annotated[Path, typer.Argument(parser=any_path, metavar="CONFIG", help="A study's YAML file.")],
     override: Overrides = None,
 ) -> None:
     """Run a study in this folder with Snakemake.
@@ -58,6 +62,7 @@ def study(
     """
     from ssrob.cli.power import take_look
     from ssrob.config.loader import load_study
+    from ssrob.storage.files import user_cache
 
     load_study(config, override)  # a mistake is answered at once
     snakefile = shipped("Snakefile")
@@ -66,6 +71,7 @@ def study(
     if not any(argument.startswith(("--workflow-profile", "--profile")) for argument in context.args):
         command += ["--workflow-profile", str(shipped("workflow") / "profiles" / "default")]
     environment = {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"} | os.environ
+    environment["XDG_CACHE_HOME"] = str(user_cache("snakemake").parent)  # Snakemake ends without one that it can write
     while True:
         done = subprocess.run([*command, *context.args], check=False, env=environment)
         if done.returncode or {"-n", "--dry-run", "--dryrun"} & {*context.args}:

@@ -75,6 +75,17 @@ def expand(path: object) -> str:
     return found
 
 
+def expand_uri(uri: str) -> str:
+    """Replace ``~`` and ``$NAME`` in the path of a local tracking store, such as ``sqlite:///~/mlflow.db``."""
+    start, path = re.fullmatch(r"(sqlite:///|file:(?://)?|)(.*)", uri, re.DOTALL).groups()  # type: ignore[union-attr]
+    return uri if "://" in path or path.startswith("databricks") else start + expand(path)
+
+
+def parse_uri(value: object) -> object:
+    """Read the address of a tracking store."""
+    return expand_uri(value) if isinstance(value, str) else value
+
+
 def parse_path(value: object) -> object:
     """Read a path of a config."""
     return expand(value) if isinstance(value, str | Path) else value
@@ -171,6 +182,7 @@ Resize = Annotated[str, BeforeValidator(parse_resize), WithJsonSchema(_RESIZE_SC
 Number = Annotated[float, NUMBER, WithJsonSchema(_FRACTION)]
 Positive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
+Uri = Annotated[str, BeforeValidator(parse_uri)]
 AnyPath = Annotated[Path, BeforeValidator(parse_path)]
 Count = Annotated[int, Field(ge=1), WHOLE]
 FORMS = ("a number", "by norm")  # of a field that takes either; no part of where a mistake is

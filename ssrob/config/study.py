@@ -26,6 +26,7 @@ from ssrob.config.fields import (
     Seeds,
     Strict,
     Tune,
+    Uri,
     parse_number,
 )
 from ssrob.config.findings import Findings, Primary
@@ -112,7 +113,7 @@ class Study(Strict):
     """The results folder."""
     cuda_graphs: bool = True
     """On a GPU: capture training steps and replay them. Decides no result."""
-    tracking_uri: str | None = None
+    tracking_uri: Uri | None = None
     """MLflow's tracking URI. Default: a sqlite file in the results folder."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where stages run; with cuda none runs on a CPU because a GPU is missing."""

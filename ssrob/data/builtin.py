@@ -1,13 +1,10 @@
 """Sources that come as arrays from a library: digits (scikit-learn) and CIFAR (torchvision)."""
 
-from pathlib import Path
-
 import numpy as np
 
 from ssrob.config.study import Data
 from ssrob.data.types import DataError, Opened, refusal, split_of_arrays
-
-CACHE = Path.home() / ".cache" / "ssrob"
+from ssrob.storage.files import user_cache
 
 
 def digits(data: Data) -> Opened:
@@ -32,7 +29,7 @@ def cifar100(data: Data) -> Opened:
 def _cifar(data: Data, kind: str) -> Opened:
     from torchvision import datasets  # imports torch
 
-    root = data.path or CACHE
+    root = data.path or user_cache("ssrob", filled=True)
     if root.exists() and not root.is_dir():
         raise refusal(data, "path", f"expected a folder to download into, found the file {root}")
     try:

@@ -24,6 +24,7 @@ from ssrob.runtime.runner import provenance
 from ssrob.runtime.sweep_cache import BlockStore
 from ssrob.stages.corrupt import Corrupted, run_tests
 from ssrob.stages.evaluate import check_rows, example_rows, run_sweep
+from ssrob.storage.files import check_writable
 from ssrob.storage.tables import CHECKED, CORRUPTED, EXAMPLES, shares, write_table
 
 __all__ = ["Evaluation", "Request", "curve", "evaluate", "parse_request"]
@@ -38,6 +39,7 @@ def evaluate(
     progress: None shows bars on a terminal and in a notebook, True always, False never.
     """
     check_eps(request.eps, request.norm)
+    check_writable(out, "out", "name another folder")
     device = device_of(request.device)
     asked = ["gradients_in"] if request.gradients_in == "bfloat16" else []
     if warning := emulation_warning(asked, device):

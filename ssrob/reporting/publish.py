@@ -23,6 +23,7 @@ from ssrob.reporting.registry import ITEMS
 from ssrob.reporting.tables import Cell, Table
 from ssrob.scheduling.disk_usage import folder_size
 from ssrob.storage import tables
+from ssrob.storage.files import check_writable
 from ssrob.storage.store import Store, StoreError, prepared_facts
 
 MOST = 2_000_000  # bytes of a published study
@@ -44,6 +45,7 @@ def publish(plan: Plan, store: Store, to: Path, command: str) -> list[str]:
         raise StoreError(f"{page}: not made yet; run the workflow, or ssrob report --partial for what is finished")
     made = read_tables(plan)
     to = to.absolute()
+    check_writable(to.parent, "--to", "name another folder")
     _check_place(to)
     fresh = to.with_name(f".{to.name}.partial")
     shutil.rmtree(fresh, ignore_errors=True)

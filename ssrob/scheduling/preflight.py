@@ -18,6 +18,7 @@ from ssrob.registry.attacks import REFERENCE
 from ssrob.scheduling.disk_usage import check_disk
 from ssrob.scheduling.due import due_part
 from ssrob.scheduling.network_check import check_networks
+from ssrob.storage.files import check_writable
 from ssrob.storage.store import Store, prepared_facts
 
 
@@ -62,11 +63,15 @@ def _check_results(plan: Plan, store: Store) -> None:
     """Refuse a results folder that Snakemake cannot name, or that cannot be written to while there is work to do."""
     if found := re.search(r"[{}\n]", str(store.root)):
         raise ConfigError(f"results: braces and line breaks are not allowed, found {found.group()!r} in {store.root}")
-    there = next(folder for folder in (store.root.absolute(), *store.root.absolute().parents) if folder.exists())
-    if not there.is_dir():
-        raise ConfigError(f"results: expected a folder, found the file {there}")
-    if not os.access(there, os.W_OK | os.X_OK) and not all(store.done(path) for path in plan.stages):
-        raise ConfigError(f"results: {there} cannot be written to; make it writable or set `results` to another folder")
+    if plan.study.tracking_uri is None and "?" in str(store.root.resolve()):
+        remedy = "rename the folder or set tracking_uri"
+        raise ConfigError(f"results: MLflow cannot keep its store below a '?'; {remedy}, found {store.root.resolve()}")
+    if not all(store.done(path) for path in plan.stages):
+        remedy = "make it writable or set `results` to another folder"
+        try:
+            check_writable(store.root, "results", remedy)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
 
 
 def _check_images(study: Study, store: Store) -> None:

@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from ssrob.storage.files import check_writable
 from ssrob.storage.store import StoreError
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
@@ -20,8 +21,7 @@ Files = Mapping[str, Path | str]  # place in the bundle -> a file, or a text
 
 def write(files: Files, to: Path) -> None:
     """Write a folder, or an archive if the name ends like one; a kill leaves nothing under the final name."""
-    if to.exists():
-        raise StoreError(f"{to}: is there already; name another place with --to, or remove it")
+    check_place(to)
     to.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{to.name}-", dir=to.parent))
     try:
@@ -32,6 +32,13 @@ def write(files: Files, to: Path) -> None:
         (partial / to.name).rename(to)
     finally:
         shutil.rmtree(partial)
+
+
+def check_place(to: Path) -> None:
+    """Refuse a place where something is already, or where nothing can be written."""
+    if to.exists() or to.is_symlink():
+        raise StoreError(f"{to}: is there already; name another place with --to, or remove it")
+    check_writable(to.parent, str(to), "name another place with --to")
 
 
 @contextlib.contextmanager

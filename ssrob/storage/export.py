@@ -23,6 +23,8 @@ def export_model(key: str, store: Store, to: Path | None = None) -> Path:
     key: of the stage that trained it, or any part of the key that no other has. Every file is verified.
     """
     path = find_model(key, store)
+    to = to or Path(path.partition("/")[2])
+    bundle.check_place(to)  # before gigabytes are hashed
     files: dict[str, Path | str] = {name: store.output(path, name) for name in store.manifest(path)["outputs"]}
     files |= {name: store.folder(path) / name for name in ("spec.json", "provenance.json")}
     tested = list(tests_of(path, store))
@@ -34,7 +36,6 @@ def export_model(key: str, store: Store, to: Path | None = None) -> Path:
             if name.endswith(".parquet"):
                 files[f"{folder}/{name}"] = store.output(test.path, name)
     files["README.md"] = card(path, store, tested)
-    to = to or Path(path.partition("/")[2])
     bundle.write(files, to)
     return to
 
@@ -76,6 +77,7 @@ def export_study(
     Returns what was written, as `export.json` has it. Without `weights` the stages keep their tables; without `data`
     the data stages are left out, and their fingerprints are kept to compare.
     """
+    bundle.check_place(to)
     done = [path for path, stage in plan.stages.items() if store.done(path) and (data or stage.kind != "data")]
     files: dict[str, Path | str] = {}
     left_out = []

@@ -15,6 +15,7 @@ from ssrob.planning.stage import Stage
 from ssrob.registry.stages import STAGES
 from ssrob.storage import bundle
 from ssrob.storage.export import ABOUT, WEIGHTS, kept
+from ssrob.storage.files import check_writable
 from ssrob.storage.lock import claimed
 from ssrob.storage.store import MANIFEST, Store, StoreError, prepared_facts, sha256, write_json
 
@@ -50,6 +51,7 @@ def import_stages(source: Path, store: Store, *, work: bool = False) -> Outcome:
     a stage of that key here has other content, or if one that it reads was refused.
     work: take over what unfinished stages need to go on, too, where it is newer than what is here.
     """
+    check_writable(store.root, "--results", "name another results folder")
     with bundle.opened(source, store.root) as folder:
         root = _root(folder, source)
         about = json.loads((root / ABOUT).read_text()) if (root / ABOUT).is_file() else {}
