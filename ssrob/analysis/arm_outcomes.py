@@ -1,6 +1,5 @@
 """The outcomes of an arm of a study on each image, for paired comparisons."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,6 +9,7 @@ from ssrob.analysis.collect import labels
 from ssrob.analysis.paired import BoolArray, Outcomes, unpacked
 from ssrob.config.fields import Checkpoint
 from ssrob.planning.plan import Arm, Plan
+from ssrob.registry.lookup import meant
 from ssrob.storage.store import Store
 from ssrob.storage.tables import read_table
 
@@ -26,13 +26,11 @@ def find_arms(plan: Plan, name: str) -> dict[int, Arm]:
     if not arms:
         arms = [arm for arm in plan.arms if name and name in arm.finetune]
         if len(arms) > 1 and len({names[arm.finetune] for arm in arms}) > 1:
-            shown = ", ".join(dict.fromkeys(names[arm.finetune] for arm in arms))
-            raise ValueError(f"arm {name!r}: means several: {shown}; give more of the key, or one of these names")
+            shown = "; ".join(dict.fromkeys(names[arm.finetune] for arm in arms))
+            raise ValueError(f"arm {name!r} is in the keys of several; give one of these names: {shown}")
     if not arms:
         there = list(dict.fromkeys(names.values()))
-        close = difflib.get_close_matches(name, there, n=1)
-        guess = f" (did you mean {close[0]!r}?)" if close else ""
-        raise ValueError(f"arm {name!r}: not in this study{guess}; there are: {'; '.join(there)}")
+        raise ValueError(f"arm {name!r}: not in this study{meant(name, there)}; there are: {'; '.join(there)}")
     found = {arm.seed: arm for arm in arms}
     if len(found) < len(arms):
         keys = ", ".join(arm.finetune for arm in arms)

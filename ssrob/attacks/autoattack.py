@@ -21,6 +21,7 @@ from ssrob.hardware.device import exact_float32
 from ssrob.progress import Report, shown
 from ssrob.registry.attacks import REFERENCE, SEARCHES
 from ssrob.registry.lookup import check_choice
+from ssrob.registry.optional import pip_line
 
 BLACK_BOX = ("square",)
 ATTACKS = ("apgd-ce", "apgd-t", "fab-t", "square")
@@ -236,6 +237,5 @@ def _import() -> Any:
     try:
         return importlib.import_module("pyautoattack")
     except ImportError as error:
-        raise ValueError(
-            f"preset {REFERENCE!r} needs AutoAttack's code: pip install 'ssrob[autoattack]' ({error})"
-        ) from None
+        line = pip_line("pyautoattack")
+        raise ValueError(f"preset {REFERENCE!r} needs AutoAttack's code: {line} ({error})") from None

@@ -16,7 +16,7 @@ FOLDER = Path("evaluation")
 @app.command()
 def evaluate(
     *,
-    json_file: Annotated[Path | None, typer.Argument(hidden=True, parser=any_path)] = None,
+    json_file: Annotated[Path | None, typer.Argument(hidden=True, parser=any_path, metavar="FILE")] = None,
     model: Annotated[str, typer.Option(help="A function that returns the model, as package.module:factory.")],
     data: Annotated[
         str, typer.Option(help="digits, cifar10, cifar100, a folder of images or parquet files, or {source: ...}.")
@@ -40,7 +40,7 @@ def evaluate(
     corruptions: Annotated[bool, typer.Option("--corruptions", help="Test natural corruptions, too.")] = False,
     official: Annotated[Path | None, path_option("Folder of the published corruption files to use.")] = None,
     frost: Annotated[Path | None, path_option("Folder of photographs for the frost corruption.")] = None,
-    seed: Annotated[int, typer.Option(help="Of all draws of attacks and corruptions.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of all draws of attacks and corruptions.")] = 0,
     gradients_in: Annotated[str, typer.Option(help="float32 or bfloat16; float32 decides success.")] = "float32",
     out: Annotated[Path, path_option("Folder for tables and report.html.")] = FOLDER,
     as_json: Annotated[
@@ -55,7 +55,7 @@ def evaluate(
     progress: Annotated[
         bool | None, typer.Option(help="Show how far it is. [default: on a terminal]", show_default=False)
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Images attacked at once.")] = 256,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images attacked at once.")] = 256,
     device: Device = "auto",
 ) -> None:
     """Evaluate a PyTorch model of your own.
@@ -70,6 +70,8 @@ def evaluate(
 
     if json_file and not as_json:
         raise ValueError(f"evaluate: expected options alone, found {str(json_file)!r}; a model goes after --model")
+    if json_file and json_file.is_dir():
+        raise ValueError(f"--json: expected a file, found the folder {json_file}")
     sys.path.append(os.getcwd())  # so that a factory in a file of this folder is found
     request = external.parse_request(
         model=model,

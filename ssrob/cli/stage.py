@@ -36,12 +36,22 @@ def run(
     from ssrob.runtime import job
     from ssrob.storage.store import Store
 
+    config, name = config_first(config, name)
     if stage and not config:
         sys.exit(job.run(Stage.from_json(stage), Store(results), device, say))
     if not config or not name or stage:
         raise ConfigError("run: expected a config and a stage, or --stage")
     chosen, store = _ready(config, name, override)
     sys.exit(job.run(chosen, store, device, say))
+
+
+def config_first(config: str | None, name: str | None) -> tuple[str | None, str | None]:
+    """Return a config and a stage in this order, whichever way round they were given."""
+    given = [each for each in (config, name) if each]
+    configs = [each for each in given if each.endswith((".yaml", ".yml", ".json"))]
+    if len(configs) != 1:
+        return config, name
+    return configs[0], next((each for each in given if each not in configs), None)
 
 
 def _ready(config: str, name: str, override: list[str] | None) -> "tuple[Stage, Store]":
@@ -71,9 +81,12 @@ def explain(
     from ssrob.scheduling import explain as of
     from ssrob.storage.store import Store
 
+    config, stage_name = config_first(config, name)
+    if stage_name is None:
+        raise ConfigError(f"explain: expected a stage, found the config {config} alone")
     plan, store = plan_and_store(config, override) if config else (None, Store(results))
     stages = of.known_stages(plan, store)
-    stage = of.find_stage(name, stages)
+    stage = of.find_stage(stage_name, stages)
     again = of.reasons_to_run(stage, plan, store)
     typer.echo(f"{stage.path}: {'finished' if store.done(stage.path) else 'not finished'}")
     typer.echo("\n".join(["", "What decides its result, and its key:", *_identity(stage)]))

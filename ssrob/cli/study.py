@@ -104,6 +104,8 @@ def status(
     from ssrob.cli import as_json as write
     from ssrob.cli import status_view
 
+    if watch and as_json:
+        raise ValueError("status: --watch or --json, found both")
     plan, store = plan_and_store(config, override)
     if as_json:
         typer.echo(write.status_json(plan, store))

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import yaml
 
 from ssrob.cli.common import Overrides, any_path, plan_and_store, say
 from ssrob.cli.study import where
+from ssrob.registry.optional import missing
 
 app = typer.Typer()
 
@@ -65,6 +67,7 @@ def study(
     from ssrob.storage.files import user_cache
 
     load_study(config, override)  # a mistake is answered at once
+    _check_executor(context.args)
     snakefile = shipped("Snakefile")
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), "--configfile", str(config)]
     command += ["--config", *map(_nested, override)] if override else []
@@ -79,6 +82,28 @@ def study(
         if take_look(*plan_and_store(str(config), override)) is None:
             break
     where(str(config), override)
+
+
+def _check_executor(arguments: list[str]) -> None:
+    """Refuse an executor whose plugin is not installed, named on the command line or in a profile."""
+    name = _value_of(arguments, "--executor", "-e")
+    for option in ("--workflow-profile", "--profile"):
+        profile = Path(_value_of(arguments, option) or "") / "config.yaml"
+        if name is None and profile.is_file():
+            name = (yaml.safe_load(profile.read_text()) or {}).get("executor")
+    if name in (None, "local", "dryrun", "touch"):
+        return
+    if line := missing(f"snakemake_executor_plugin_{name.replace('-', '_')}"):
+        raise ValueError(f"study: Snakemake's executor {name!r} is not installed: {line}")
+
+
+def _value_of(arguments: list[str], *options: str) -> str | None:
+    """Return what follows an option, after a space or an equals sign."""
+    for here, following in zip(arguments, [*arguments[1:], None], strict=True):
+        option, equals, value = here.partition("=")
+        if option in options:
+            return value if equals else following
+    return None
 
 
 def _nested(override: str) -> str:

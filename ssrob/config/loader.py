@@ -110,6 +110,8 @@ def load_config(path: Path, overrides: list[str] | None = None) -> dict[str, Any
         config = _read(Path(path).read_text(), str(path))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such config file{_meant(Path(path))}") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: expected a YAML file, found a folder") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as YAML: {error}") from None
     if config is None:
@@ -131,9 +133,8 @@ def load_config(path: Path, overrides: list[str] | None = None) -> dict[str, Any
 def _meant(path: Path) -> str:
     """Guess which config was meant by a path that leads nowhere."""
     there = {file.name: file for folder in (path.parent, Path("config")) for file in sorted(folder.glob("*.y*ml"))}
-    close = difflib.get_close_matches(path.name, there, n=1) or difflib.get_close_matches(
-        f"{path.name}.yaml", there, n=1
-    )
+    wanted = (path.name, f"{path.name}.yaml")
+    close = [each for name in wanted for each in difflib.get_close_matches(name, there, n=1, cutoff=0.75)]
     return f" (did you mean {there[close[0]]}?)" if close else ""
 
 

@@ -12,6 +12,7 @@ from ssrob.config.fields import expand
 from ssrob.config.study import Data
 from ssrob.config.yaml_text import YamlError, read_yaml
 from ssrob.data.split_names import split_in, split_of
+from ssrob.registry.lookup import meant
 from ssrob.registry.sources import SOURCES
 
 
@@ -23,8 +24,10 @@ def find_data(text: str) -> Data:
         return _checked({"name": text, "source": text})
     path = Path(expand(text))
     if not path.is_dir() and not (path.is_file() and path.suffix.lower() == ".parquet"):
-        known = ", ".join(name for name, source in SOURCES.items() if source.known is not None)
-        raise ValueError(f"--data: expected {known}, a folder or settings in braces, found {text!r}")
+        known = [name for name, source in SOURCES.items() if source.known is not None]
+        beside = [str(path.with_name(other.name)) for other in path.parent.glob("*") if other.is_dir()]
+        guess = meant(text, [*known, *beside])
+        raise ValueError(f"--data: expected {', '.join(known)}, a folder or settings in braces, found {text!r}{guess}")
     source = "parquet" if path.is_file() or holds_parquet(path) else "folder"
     return _checked({"name": name_of(path), "source": source, "path": str(path)})
 

@@ -1,6 +1,5 @@
 """Somebody else's model: made by its factory, with its weights, behind the preprocessing that it expects."""
 
-import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ssrob.attacks.model_contract import evaluation_mode
+from ssrob.external.factory import make_model
 from ssrob.models.weights import match_weights, read_weights
 from ssrob.registry.lookup import check_choice
 from ssrob.registry.preprocessing import PREPROCESSING
@@ -40,25 +40,7 @@ def load_model(
 
     Returns also what of the weights was matched and what was not; `prefix` is taken off the names in the file.
     """
-    module, colon, name = where.partition(":")
-    if not (module and colon and name):
-        raise ValueError(f"--model: expected package.module:factory, found {where!r}")
-    try:
-        factory = getattr(importlib.import_module(module), name)
-    except ImportError as error:
-        raise ValueError(f"--model {where}: cannot import {module!r}: {error}") from None
-    except AttributeError:
-        raise ValueError(f"--model {where}: {module!r} has no {name!r}") from None
-    if not callable(factory):
-        raise ValueError(f"--model {where}: expected a function that returns a model, found {type(factory).__name__}")
-    try:
-        model = factory if isinstance(factory, nn.Module) else factory(**(arguments or {}))
-    except TypeError as error:
-        raise ValueError(f"--model {where}: {error}") from None
-    if isinstance(model, torch.export.ExportedProgram):
-        model = model.module()
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"--model {where}: expected a torch.nn.Module, found {type(model).__name__}")
+    model = make_model(where, arguments or {})
     notes = [] if weights is None else _load_weights(model, weights, prefix)
     return evaluation_mode(model), notes
 

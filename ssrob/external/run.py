@@ -20,6 +20,8 @@ from ssrob.hardware.device import device_of, exact_float32
 from ssrob.hardware.emulation import emulation_warning
 from ssrob.planning.specs import EvaluateSpec
 from ssrob.progress import shown
+from ssrob.registry.attacks import REFERENCE
+from ssrob.registry.optional import missing
 from ssrob.runtime.runner import provenance
 from ssrob.runtime.sweep_cache import BlockStore
 from ssrob.stages.corrupt import Corrupted, run_tests
@@ -38,8 +40,7 @@ def evaluate(
     Says what was assumed before the attacks start. A call that was killed goes on with the images that were left.
     progress: None shows bars on a terminal and in a notebook, True always, False never.
     """
-    check_eps(request.eps, request.norm)
-    check_writable(out, "out", "name another folder")
+    _check(request, out)
     device = device_of(request.device)
     asked = ["gradients_in"] if request.gradients_in == "bfloat16" else []
     if warning := emulation_warning(asked, device):
@@ -49,6 +50,14 @@ def evaluate(
         for line in [*ready.assumed, *(WARNING + text for text in ready.warnings)]:
             say(line)
         return _evaluate(ready, out, device, progress)
+
+
+def _check(request: Request, out: Path) -> None:
+    """Refuse at once what would fail after the images have been read."""
+    check_eps(request.eps, request.norm)
+    if request.preset == REFERENCE and (line := missing("pyautoattack")):
+        raise ValueError(f"--preset: {REFERENCE!r} needs AutoAttack's code: {line}")
+    check_writable(out, "out", "name another folder")
 
 
 def _evaluate(ready: Ready, out: Path, device: torch.device, progress: bool | None) -> Evaluation:

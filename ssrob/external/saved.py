@@ -1,6 +1,5 @@
 """What an evaluation has saved in its folder, read again."""
 
-import difflib
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +10,7 @@ import pandas as pd
 
 from ssrob.analysis.paired import Outcomes, unpacked
 from ssrob.external.entry import DOCUMENT
+from ssrob.registry.lookup import meant
 from ssrob.storage.tables import read_table
 
 
@@ -59,7 +59,8 @@ def read_saved(folder: Path) -> Saved:
 
 
 def _guess(folder: Path) -> str:
-    """Name the folder that may have been meant: one beside it with a result in it."""
-    there = [file.parent.name for file in folder.absolute().parent.glob(f"*/{DOCUMENT}")]
-    close = difflib.get_close_matches(folder.name, there, n=1) or there[:3]
-    return f"; there is {', '.join(str(folder.parent / name) for name in close)}" if close else ""
+    """Name what may have been meant: a folder beside it with a result in it, or a study."""
+    if folder.suffix in (".yaml", ".yml"):
+        return "; two arms of a study are compared with --study CONFIG"
+    there = [str(folder.with_name(file.parent.name)) for file in sorted(folder.parent.glob(f"*/{DOCUMENT}"))]
+    return meant(str(folder), there) or (f"; there is {', '.join(there[:3])}" if there else "")

@@ -18,6 +18,10 @@ def check_choice(what: str, name: str, names: Iterable[str]) -> str:
     names = sorted(names)
     if name in names:
         return name
-    close = difflib.get_close_matches(name, names, n=1)
-    guess = f" (did you mean {close[0]!r}?)" if close else ""
-    raise ValueError(f"unknown {what} {name!r}{guess}; known: {', '.join(names)}")
+    raise ValueError(f"unknown {what} {name!r}{meant(name, names)}; known: {', '.join(names)}")
+
+
+def meant(name: str, names: Iterable[str]) -> str:
+    """Guess which name was meant: `` (did you mean 'fast'?)``, or nothing where none is near."""
+    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.65)
+    return f" (did you mean {close[0]!r}?)" if close else ""

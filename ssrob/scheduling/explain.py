@@ -45,6 +45,8 @@ def find_stage(text: str, stages: Mapping[str, Stage]) -> Stage:
             return stages[matches[0]]
         if matches:
             break
+    if not stages:
+        raise StoreError(f"{text!r}: no stage is there yet")
     shown = "\n  ".join([*(matches or stages)][:LISTED])
     raise StoreError(f"{text!r} means {len(matches) or 'no'} stage{'s' * bool(matches)}; there are\n  {shown}")
 

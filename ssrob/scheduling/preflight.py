@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from ssrob.data.sources import check_source, count_images
 from ssrob.planning.plan import Plan, make_plan
 from ssrob.planning.stage import data_stage
 from ssrob.registry.attacks import REFERENCE
+from ssrob.registry.optional import missing
 from ssrob.scheduling.disk_usage import check_disk
 from ssrob.scheduling.due import due_part
 from ssrob.scheduling.network_check import check_networks
@@ -36,8 +36,8 @@ def open_study(config: Mapping[str, Any], where: str = "config", *, starts: bool
 
 def check(plan: Plan, *, starts: bool = True) -> None:
     """Check that a plan can be carried out here; raises a ValueError that says what to change."""
-    if plan.study.evaluate.preset == REFERENCE and find_spec("pyautoattack") is None:
-        raise ConfigError("evaluate.preset: 'autoattack' needs AutoAttack's code: pip install 'ssrob[autoattack]'")
+    if plan.study.evaluate.preset == REFERENCE and (line := missing("pyautoattack")):
+        raise ConfigError(f"evaluate.preset: {REFERENCE!r} needs AutoAttack's code: {line}")
     store = Store(plan.study.results)
     _check_results(plan, store)
     for data in (plan.study.data, plan.study.pretrain_data):

@@ -179,6 +179,8 @@ def set_environment() -> None:
 def open_experiment(uri: str, name: str, root: Path) -> Iterator[Experiment]:
     """Open the experiment of a study as its only writer; errors of the store become TrackingError."""
     set_environment()
+    if not (urlsplit(uri).scheme or uri == "databricks"):
+        raise TrackingError(f"tracking store: expected sqlite:///FILE.db or an http(s) address, found {uri!r}")
     with _one_line_errors(uri), _single_writer(root):
         from mlflow import MlflowClient
 

@@ -9,6 +9,7 @@ from ssrob.attacks.autoattack import autoattack_sweep
 from ssrob.attacks.lp_ball import GEOMETRIES
 from ssrob.attacks.sweep import attack_sweep
 from ssrob.config.study import ConfigError
+from ssrob.registry import optional
 from ssrob.scheduling import preflight
 from tests.attack_models import digits_test, linear_distance, linear_problem, robust_cnn
 from tests.conftest import tiny_config
@@ -24,7 +25,7 @@ def test_without_the_package_one_line_says_how_to_get_it(monkeypatch: pytest.Mon
 
 
 def test_a_study_is_told_so_before_anything_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "find_spec", lambda _: None)
+    monkeypatch.setattr(optional, "find_spec", lambda _: None)
     config = tiny_config(tmp_path)
     with pytest.raises(ConfigError, match=r"evaluate\.preset: 'autoattack' needs AutoAttack's code: pip install"):
         preflight.open_study(config | {"evaluate": config["evaluate"] | {"preset": "autoattack"}})

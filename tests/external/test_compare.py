@@ -197,7 +197,7 @@ REFUSED: list[tuple[Callable[[Path], object], str]] = [
     (change(lambda d: d.pop("facts")), "not of this version of ssrob, or damaged"),
     (lambda folder: (folder / "evaluation.json").write_text("{"), "not of this version of ssrob, or damaged"),
     (lambda folder: (folder / "robustness.parquet").unlink(), "robustness.parquet is missing"),
-    (lambda folder: folder.rename(folder.with_name("othr")), "expected a folder that .*; there is .*othr"),
+    (lambda folder: folder.rename(folder.with_name("othr")), "expected a folder that .*did you mean .*othr"),
 ]
 
 
@@ -284,7 +284,10 @@ def test_the_commands_of_the_guide(
     ("names", "message"),
     [
         (("AT l-inf", "at_ssl_joint"), r"arm 'AT l-inf': not in this study \(did you mean 'AT, l-inf'\?\)"),
-        (("at", "at_ssl_joint"), "arm 'at': means several: AT, l-inf, AT [+] rotation"),
+        (
+            ("at", "at_ssl_joint"),
+            "arm 'at' is in the keys of several; give one of these names: AT, l-inf; AT [+]",
+        ),
         (("AT, l-inf", "at-linf"), "'AT, l-inf' and 'at-linf' are the same arm"),
         (("at-linf0.15-s0", "ssl_joint-rotation-w0.5-linf0.15-s1"), r"share no seed, found \[0\] and \[1\]"),
     ],
