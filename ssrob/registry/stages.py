@@ -25,6 +25,8 @@ class StageKind:
     progress: the field of the spec that has an entry for each of its progress bars; by default there is one.
     less_memory: what helps if a GPU has too little of it.
     weights: the file of weights that a training hands over.
+    points: ``points(store, stage)``, what MLflow has of a finished test (`ssrob.tracking.points`).
+    card: ``card(test, store)``, the paragraphs of a test on the card of an exported model.
     """
 
     run: str
@@ -40,6 +42,8 @@ class StageKind:
     progress: str = ""
     less_memory: str = "a GPU with more memory"
     weights: str = ""
+    points: str = ""
+    card: str = ""
 
 
 STAGES: dict[str, StageKind] = {
@@ -68,6 +72,7 @@ STAGES: dict[str, StageKind] = {
         work="ssrob.scheduling.workload:probe_work",
         disk="ssrob.scheduling.disk_usage:probe_size",
         role="explanation",
+        points="ssrob.tracking.points:probe_points",
     ),
     "finetune": StageKind(
         "ssrob.training.train:stage",
@@ -86,6 +91,7 @@ STAGES: dict[str, StageKind] = {
         work="ssrob.scheduling.workload:diagnosis_work",
         disk="ssrob.scheduling.disk_usage:diagnosis_size",
         role="explanation",
+        points="ssrob.tracking.points:diagnosis_points",
     ),
     "evaluate": StageKind(
         "ssrob.stages.evaluate:stage",
@@ -96,6 +102,8 @@ STAGES: dict[str, StageKind] = {
         role="test",
         progress="eps",
         less_memory="fewer attacks at once on the same GPU, or a GPU with more memory",
+        points="ssrob.tracking.points:robust_points",
+        card="ssrob.storage.model_card:robustness",
     ),
     "corrupt": StageKind(
         "ssrob.stages.corrupt:stage",
@@ -105,6 +113,8 @@ STAGES: dict[str, StageKind] = {
         disk="ssrob.scheduling.disk_usage:corruption_size",
         network=False,  # making corrupted images takes longer
         role="test",
+        points="ssrob.tracking.points:corruption_points",
+        card="ssrob.storage.model_card:corruptions",
     ),
 }
 

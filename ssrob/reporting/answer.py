@@ -60,7 +60,9 @@ def headline(data: ReportData) -> str:
     claims = list(dict.fromkeys(rows["claim"]))
     decided = rows[rows["verdict"].isin(DECIDED)]
     if decided.empty:
-        return f"None of the {_count(len(claims), 'claim')} tested is supported or contradicted{_because(rows)}."
+        several = len(claims) > 1
+        which = f"None of the {len(claims)} claims tested is" if several else f"The one claim tested ({claims[0]}) is not"
+        return f"{which} supported or contradicted{_because(rows)}."
     open_claims = [claim for claim in claims if claim not in set(decided["claim"])]
     rest = f" Open: {', '.join(open_claims)}." if open_claims else ""
     if len(decided) > 2:
@@ -81,8 +83,8 @@ def too_small(data: ReportData) -> str:
     else:
         span = " to ".join(dict.fromkeys((number(sizes.min()), number(sizes.max()))))
         could = f"only effects of {span} points could have been found (asked for: {data.study.findings.detectable:g})"
-    which = "all" if len(weak) == len(rows) else f"{len(weak)} of"
-    return f"Too small to answer {which} {_count(len(rows), 'comparison')}: {could}."
+    which = f"all {len(rows)} comparisons" if len(weak) == len(rows) else f"{len(weak)} of {len(rows)} comparisons"
+    return f"Too small to answer {which if len(rows) > 1 else 'its one comparison'}: {could}."
 
 
 def what_was_run(data: ReportData) -> str:

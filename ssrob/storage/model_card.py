@@ -13,6 +13,8 @@ from ssrob.formatting import NORMS, eps_text, with_interval
 from ssrob.planning.names import arm_label
 from ssrob.planning.specs import TrainSpec
 from ssrob.registry.corruptions import BENCHMARK
+from ssrob.registry.lookup import load
+from ssrob.registry.stages import STAGES
 from ssrob.storage.store import Store, prepared_facts
 from ssrob.storage.tables import read_table, shares
 
@@ -43,10 +45,8 @@ def card(path: str, store: Store, tested: Iterable[Tested]) -> str:
     title = [_front_matter(architecture), f"# {stage['key']}"]
     parts = [*title, _sentence(stage, store, architecture, facts), *_usage(stage, architecture)]
     for test in tested:
-        if test.kind == "evaluate":
-            parts += _robustness(test, store)
-        elif test.kind == "corrupt":
-            parts += _corruptions(test, store)
+        if section := STAGES[test.kind].card:
+            parts += load(section)(test, store)
     return "\n\n".join([*parts, *_training(stage, spec, facts, store)]) + "\n"
 
 
@@ -84,7 +84,8 @@ def _usage(stage: dict[str, Any], architecture: dict[str, Any]) -> Iterator[str]
         yield f"Classes, in the order of the logits: {shown}."
 
 
-def _robustness(test: Tested, store: Store) -> Iterator[str]:
+def robustness(test: Tested, store: Store) -> Iterator[str]:
+    """Say how many test images stay right under perturbations."""
     examples = read_table(store.output(test.path, "robustness.parquet"))
     rows = []
     for norm, grid in test.spec["eps"].items():
@@ -110,7 +111,8 @@ def _checked(test: Tested, store: Store) -> str:
     return f"Signs of a weak attack: {signs or 'none'}."
 
 
-def _corruptions(test: Tested, store: Store) -> Iterator[str]:
+def corruptions(test: Tested, store: Store) -> Iterator[str]:
+    """Say how many corrupted test images are right."""
     table = read_table(store.output(test.path, "corruptions.parquet"))
     means = table.assign(accuracy=shares(table)).groupby("corruption", sort=False)["accuracy"].mean()
     shared = means[means.index.isin(BENCHMARK)]

@@ -10,7 +10,7 @@ from typing import Any
 from ssrob.formatting import eps_text
 from ssrob.storage.tables import read_table
 from ssrob.tracking.client import Experiment, Point, open_experiment
-from ssrob.tracking.points import corruption_points
+from ssrob.tracking.points import corrupted_points
 
 EXPERIMENT = "evaluations"
 FILES = ("report.html", "evaluation.json", "robustness.parquet", "checks.parquet", "corruptions.parquet")
@@ -59,7 +59,7 @@ def _points(document: Mapping[str, Any], out: Path) -> list[Point]:
         if row["eps"]:
             points.append((f"robust_accuracy/{norm}/eps {row['eps']:.4g}", 0, row["accuracy"]))
     corrupted = out / "corruptions.parquet"
-    return points + (corruption_points(read_table(corrupted)) if corrupted.is_file() else [])
+    return points + (corrupted_points(read_table(corrupted)) if corrupted.is_file() else [])
 
 
 def _note(document: Mapping[str, Any]) -> str:

@@ -21,13 +21,14 @@ from ssrob.tracking.model import dataset, final_weights, model_name, write_model
 from ssrob.tracking.points import as_bytes, measured_points, training_points
 from ssrob.tracking.view import VIEW_TAG, view_tag
 
-LAYOUT = "3"  # raised when what is logged of a finished stage changes, so that it is looked at again
+LAYOUT = "4"  # raised when what is logged of a finished stage changes, so that it is looked at again
 MAX_ARTIFACT_BYTES = 16 * 2**20  # larger files stay in the results folder alone; weights are logged as models
 ARTIFACT_SUFFIXES = {".json", ".parquet", ".png", ".svg", ".html", ".log", ".txt"}
 MARKER = "tracked.json"  # written after an import, for the workflow: no part of what is imported
 CONTEXTS = {"training": "training", "explanation": "validation", "test": "testing"}  # of data, by a stage's role
 PARENT = "mlflow.parentRunId"
 SEAL = "ssrob.complete"  # with what a finished stage was linked when all of it had been logged
+DESCRIBED = "ssrob.layout"  # of the experiment's description and its view
 LOGGED = "ssrob.storage.metrics_log"  # how many training records were logged, and their digest
 
 
@@ -75,11 +76,11 @@ class _Import:
     def _study_run(self) -> LoggedRun:
         """Find or create the run that holds the report; a changed study gets a new one."""
         study = self.plan.study
-        key = f"study/{study.study}/{self.plan.digest}"
-        if key not in self.experiment.runs:
+        run = self._run_of(f"study/{study.study}/{self.plan.digest}", f"study {study.study}", self._earliest_start)
+        if run.tags.get(DESCRIBED) != LAYOUT:
             self.experiment.describe(_about(self.plan))
-        run = self._run_of(key, f"study {study.study}", self._earliest_start)
         tags = {"kind": "study", "study": study.study, "title": study.title, "ssrob.digest": self.plan.digest}
+        tags[DESCRIBED] = LAYOUT
         tags["stages"] = f"{len(self.done)} of {len(self.plan.stages)} done"
         self.experiment.log(run, tags=tags)
         return run
@@ -230,7 +231,10 @@ def _about(plan: Plan) -> dict[str, str]:
     tested = {norm: None for stage in plan.of_kind("evaluate").values() for norm in stage.spec["eps"]}
     note = (
         f"**{plan.study.title or plan.study.study}**\n\nReport, figures and tables are artifacts of the run "
-        "`study`. Runs of kind `finetune` are the trained models, with the results of their tests."
+        "`study`. Runs of kind `finetune` are the trained models, with the results of their tests.\n\n"
+        "`robust_accuracy/linf/x1.00`: accuracy under l-inf perturbations of 1.00 times the reference eps; "
+        "`eps_multiple`: such multiples. Of the parameters, `eps_train` is the eps of training's perturbations, "
+        "`eps_scale` how many times the reference eps that is. An eps is in [0, 1] pixel units."
     )
     kind = "custom_model_development"  # not generative AI, which the UI would show otherwise
     return {"mlflow.experimentKind": kind, "mlflow.note.content": note, VIEW_TAG: view_tag(list(tested))}

@@ -1,18 +1,20 @@
 """What a stage has measured, as points (metric, step, value). Imports no mlflow."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ssrob.planning.stage import Stage
 from ssrob.registry.corruptions import BENCHMARK
+from ssrob.registry.lookup import load
+from ssrob.registry.stages import STAGES
 from ssrob.storage.metrics_log import records_table
 from ssrob.storage.store import Store
 from ssrob.storage.tables import RECORDS, read_table, shares
 from ssrob.tracking.client import Point
 
+EPS_AXIS, SEVERITY_AXIS = "eps_multiple", "severity"  # what curves of tests are drawn over
 DIGITS = 6  # of an accuracy; the UI shows every digit there is
 
 
@@ -40,34 +42,36 @@ def measured_points(store: Store, stage: Stage) -> list[Point]:
     norm's reference eps, or the severity. What belongs to the last checkpoint, not to the best one, begins with
     ``last/``.
     """
-    if stage.kind == "evaluate":
-        points = robust_points(read_table(store.output(stage.path, "robustness.parquet")), stage.spec)
-    elif stage.kind == "corrupt":
-        points = corruption_points(read_table(store.output(stage.path, "corruptions.parquet")))
-    elif stage.kind == "probe":
-        points = probe_points(read_table(store.output(stage.path, "probes.parquet")))
-    elif stage.kind == "diagnose":
-        points = diagnosis_points(read_table(store.output(stage.path, "diagnosis.parquet")), stage.spec["task"])
-    else:
-        return []
+    measure = STAGES[stage.kind].points
+    points: list[Point] = load(measure)(store, stage) if measure else []
     prefix = "" if stage.spec.get("checkpoint", "best") == "best" else f"{stage.spec['checkpoint']}/"
     return [(prefix + name, step, round(value, DIGITS)) for name, step, value in points]
 
 
-def robust_points(examples: pd.DataFrame, spec: dict[str, Any]) -> list[Point]:
-    """Return clean accuracy, and per norm the share of examples that no eps of the grid up to this one broke."""
+def robust_points(store: Store, stage: Stage) -> list[Point]:
+    """Return clean accuracy, and per norm the share of examples that no eps of the grid up to this one broke.
+
+    ``eps_multiple/NORM`` has the same steps as the curve over eps: the axis that it is drawn over.
+    """
+    examples, spec = read_table(store.output(stage.path, "robustness.parquet")), stage.spec
     points: list[Point] = [("clean_accuracy", 0, float(examples.clean_correct.mean()))]
     for norm, rows in examples.groupby("eval_norm"):
         for eps in spec["eps"][norm]:
             multiple = eps / spec["reference"][norm]
             accuracy = float((rows.first_failed > eps).mean())
             points.append((f"robust_accuracy_by_eps_percent/{norm}", round(100 * multiple), accuracy))
+            points.append((f"{EPS_AXIS}/{norm}", round(100 * multiple), multiple))
             if eps > 0:
                 points.append((f"robust_accuracy/{norm}/x{_two_decimals(multiple)}", 0, accuracy))
     return points
 
 
-def corruption_points(table: pd.DataFrame) -> list[Point]:
+def corruption_points(store: Store, stage: Stage) -> list[Point]:
+    """Return the accuracies on corrupted images."""
+    return corrupted_points(read_table(store.output(stage.path, "corruptions.parquet")))
+
+
+def corrupted_points(table: pd.DataFrame) -> list[Point]:
     """Return the accuracy on each corruption over its severities, and the mean over the benchmark's corruptions."""
     frame = table[["corruption", "severity"]].assign(accuracy=shares(table))
     by_name = frame.groupby("corruption", sort=False).accuracy.mean()
@@ -78,11 +82,13 @@ def corruption_points(table: pd.DataFrame) -> list[Point]:
         points.append(("corruption_accuracy/mean", 0, float(mean)))
     for severity, rows in benchmark.groupby("severity"):
         points.append(("corruption_accuracy_by_severity/mean", int(str(severity)), float(rows.accuracy.mean())))
+        points.append((SEVERITY_AXIS, int(str(severity)), float(str(severity))))
     return points
 
 
-def probe_points(table: pd.DataFrame) -> list[Point]:
+def probe_points(store: Store, stage: Stage) -> list[Point]:
     """Return the probes' accuracies, e.g. ``probe/linear``, ``probe/knn_robust_linf``, ``probe_untrained/linear``."""
+    table = read_table(store.output(stage.path, "probes.parquet"))
     points: list[Point] = []
     for row in table.assign(accuracy=shares(table)).to_dict("records"):
         where = "probe" if row["features"] == "pretrained" else f"probe_{row['features']}"
@@ -91,8 +97,9 @@ def probe_points(table: pd.DataFrame) -> list[Point]:
     return points
 
 
-def diagnosis_points(table: pd.DataFrame, task: str) -> list[Point]:
+def diagnosis_points(store: Store, stage: Stage) -> list[Point]:
     """Return per head and image set the mean cosine of the gradients and the class accuracy, by SSL task."""
+    table, task = read_table(store.output(stage.path, "diagnosis.parquet")), stage.spec["task"]
     means = table.groupby(["head", "images"], sort=False)[["cosine", "class_correct"]].mean()
     return [
         (f"diagnose_{task}/{row['head']}_{name}_{row['images']}", 0, float(row[name]))

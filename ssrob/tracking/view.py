@@ -8,6 +8,8 @@ import json
 from typing import Any
 from urllib.parse import urlencode
 
+from ssrob.tracking.points import EPS_AXIS, SEVERITY_AXIS
+
 VIEW = "training"
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
 SECTION = "trained-models"
@@ -20,9 +22,9 @@ def view_tag(norms: list[str]) -> str:
     columns = ["clean_accuracy", *robust, "corruption_accuracy/mean", "cost/passes"]
     selected = [f"metrics.`{name}`" for name in columns]
     widths = {"attributes.`Run Name`": 290} | dict.fromkeys(selected, 190)
-    curves = [f"robust_accuracy_by_eps_percent/{norm}" for norm in norms]
-    curves += ["corruption_accuracy_by_severity/mean", *TRAINING_CURVES]
-    charts = [_scatter("clean_accuracy", name) for name in robust] + [_line(name) for name in curves]
+    charts = [_scatter("clean_accuracy", name) for name in robust]
+    charts += [_line(f"robust_accuracy_by_eps_percent/{norm}", f"{EPS_AXIS}/{norm}") for norm in norms]
+    charts += [_line("corruption_accuracy_by_severity/mean", SEVERITY_AXIS), *map(_line, TRAINING_CURVES)]
     section = {"uuid": SECTION, "name": "Trained models", "display": True, "isReordered": True, "isGenerated": False}
     view = {
         "searchFilter": "tags.kind = 'finetune'",
@@ -54,12 +56,14 @@ def _scatter(x: str, y: str) -> dict[str, Any]:
     return _card("SCATTER", y) | axes
 
 
-def _line(metric: str) -> dict[str, Any]:
+def _line(metric: str, over: str = "") -> dict[str, Any]:
+    """Draw a metric over another one, which its axis then names; without one, over the step."""
     return _card("LINE", metric) | {
         "metricKey": metric,
         "displayName": _title(metric),
         "selectedMetricKeys": [metric],
-        "xAxisKey": "step",
+        "xAxisKey": "metric" if over else "step",
+        "selectedXAxisMetricKey": over,
         "yAxisKey": "metric",
         "yAxisExpressions": [],
         "scaleType": "linear",
@@ -72,10 +76,10 @@ def _line(metric: str) -> dict[str, Any]:
 
 
 def _title(metric: str) -> str:
-    """Say what a curve's step is, which the axis calls a step."""
+    """Say what a curve is, and of one over steps what a step is."""
     if "_by_eps_percent/" in metric:
-        return f"robust accuracy, {metric.partition('/')[2]}; step: eps in % of the reference eps"
-    return "corruption accuracy; step: severity" if "_by_severity" in metric else f"{metric}; step: optimiser steps"
+        return f"robust accuracy, {metric.partition('/')[2]}; eps in multiples of the reference"
+    return "corruption accuracy" if "_by_severity" in metric else f"{metric}; step: optimiser steps"
 
 
 def _card(kind: str, metric: str) -> dict[str, Any]:

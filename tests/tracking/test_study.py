@@ -27,6 +27,8 @@ def test_effects_are_metrics_verdicts_parameters_and_the_answer_the_description(
 def test_the_view_draws_every_run_and_says_what_a_step_is() -> None:
     view = json.loads(view_tag(["linf"]))
     assert view["runsHiddenMode"] == "SHOWALL"
-    titles = [chart["displayName"] for chart in view["compareRunCharts"] if chart["type"] == "LINE"]
-    assert titles[0] == "robust accuracy, linf; step: eps in % of the reference eps"
-    assert all("step: " in title for title in titles)
+    lines = [chart for chart in view["compareRunCharts"] if chart["type"] == "LINE"]
+    titles = [chart["displayName"] for chart in lines]
+    assert titles[0] == "robust accuracy, linf; eps in multiples of the reference"
+    assert lines[0]["selectedXAxisMetricKey"] == "eps_multiple/linf", "the axis is called so"
+    assert all("step: " in chart["displayName"] or chart["xAxisKey"] == "metric" for chart in lines)

@@ -540,6 +540,11 @@ def test_the_view_fits_into_a_tag_and_names_metrics_that_exist(tracked: tuple[Pl
     assert set(parsed["selectedColumns"]) <= logged
     charted = {f"metrics.`{chart['metricKey']}`" for chart in parsed["compareRunCharts"] if "metricKey" in chart}
     assert len(charted & logged) >= 5
+    axes = {
+        chart["selectedXAxisMetricKey"] for chart in parsed["compareRunCharts"] if chart.get("xAxisKey") == "metric"
+    }
+    assert axes == {"eps_multiple/linf", "eps_multiple/l2", "severity"}
+    assert {f"metrics.`{name}`" for name in axes} <= logged, "an axis says what it is"
 
 
 def test_tests_of_the_last_checkpoint_have_names_of_their_own(tracked: tuple[Plan, Store]) -> None:
@@ -552,7 +557,7 @@ def test_tests_of_the_last_checkpoint_have_names_of_their_own(tracked: tuple[Pla
 
 def test_corruption_accuracies() -> None:
     rows = pd.DataFrame({"corruption": ["fog", "fog"], "severity": [1, 2], "n": [3, 3], "correct": [b"\xe0", b"\x80"]})
-    found = {(name, step): value for name, step, value in points.corruption_points(rows)}
+    found = {(name, step): value for name, step, value in points.corrupted_points(rows)}
     assert found[("corruption_accuracy/fog", 0)] == pytest.approx(2 / 3)  # 3 and 1 of 3 correct
     assert found[("corruption_accuracy_by_severity/mean", 2)] == pytest.approx(1 / 3)
 
