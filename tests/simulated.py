@@ -30,7 +30,7 @@ METHODS = (*paper_claims()["C4"].against, JOINT)
 GRID: FloatArray = np.array([0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2])
 REFERENCE = 8 / 255
 PLAIN = Cell("at", "random", None, None, "linf", 1.0, None, "best")
-PASSES = {  # of a training step with a ten-step attack and rotation (docs/method.md)
+PASSES = {  # of a training step with a ten-step attack and rotation (docs/method/methods.md)
     "at": 23.0,
     **dict.fromkeys(READINGS, 26.0),
     "at_ssl_attack_only": 43.0,

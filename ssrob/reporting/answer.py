@@ -60,8 +60,8 @@ def headline(data: ReportData) -> str:
     claims = list(dict.fromkeys(rows["claim"]))
     decided = rows[rows["verdict"].isin(DECIDED)]
     if decided.empty:
-        several = len(claims) > 1
-        which = f"None of the {len(claims)} claims tested is" if several else f"The one claim tested ({claims[0]}) is not"
+        only, one = f"The one claim tested ({claims[0]}) is not", len(claims) == 1
+        which = only if one else f"None of the {len(claims)} claims tested is"
         return f"{which} supported or contradicted{_because(rows)}."
     open_claims = [claim for claim in claims if claim not in set(decided["claim"])]
     rest = f" Open: {', '.join(open_claims)}." if open_claims else ""

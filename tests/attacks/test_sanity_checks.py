@@ -208,5 +208,5 @@ def test_an_attack_apart_is_that_of_each_eps_by_itself(norm: str):
 
 
 def test_the_guide_explains_every_check():
-    guide = (Path(__file__).parents[2] / "docs/method.md").read_text()
+    guide = (Path(__file__).parents[2] / "docs/method/evaluation.md").read_text()
     assert all(f"`{name}`" in guide for name in CHECKS)

@@ -42,7 +42,9 @@ from typer.main import get_command
 
 EXAMPLE = re.compile(r"<!-- example: ([\w. ]+) -->\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
-PAGES += [str(page.relative_to(ROOT)) for page in sorted((ROOT / "docs").glob("*.md"))]
+PAGES += [
+    str(page.relative_to(ROOT)) for folder in ("docs", "docs/method") for page in sorted((ROOT / folder).glob("*.md"))
+]
 
 
 def examples(page: str) -> dict[str, str]:
@@ -316,7 +318,7 @@ WAYS = re.compile(r"^\| `(\w+)`[^|]*\|[^|]*\|[^|]*\| (\S+?n \+ )?(\d+) \| (\d+) 
 
 def test_the_table_of_ways_counts_as_the_code_does() -> None:
     """The column of passes, as a formula in the attack's steps n and for n = 10."""
-    rows = {row[0]: row[1:] for row in WAYS.findall((ROOT / "docs/method.md").read_text())}
+    rows = {row[0]: row[1:] for row in WAYS.findall((ROOT / "docs/method/methods.md").read_text())}
     assert set(rows) == set(family()["variants"])
     study = load_study(ROOT / "config/cifar10.yaml")
     assert study.threat["linf"].steps == 10
@@ -330,7 +332,7 @@ def test_the_table_of_ways_counts_as_the_code_does() -> None:
 
 
 def test_the_table_of_presets_names_them_all() -> None:
-    method = (ROOT / "docs/method.md").read_text()
+    method = (ROOT / "docs/method/evaluation.md").read_text()
     assert set(re.findall(r"^\| `(\w+)` \| [A-Z]", method, re.MULTILINE)) == set(PRESETS)
 
 
