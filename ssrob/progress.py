@@ -1,6 +1,7 @@
 """One progress bar for everything that a user waits for: on a terminal and in a notebook, not in a log file."""
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,17 +19,25 @@ def shown(progress: bool | Report | None, total: int, unit: str, title: str = ""
     if callable(progress):
         yield progress
         return
-    from tqdm.auto import tqdm
-
     if not (looked_at() if progress is None else progress):
         yield lambda done, total: None
         return
-    with tqdm(total=total, unit=unit, desc=title, leave=False) as bar:
+    with _bars()(total=total, unit=unit, desc=title, leave=False) as bar:
 
         def report(done: int, _: int) -> None:
             bar.update(done - bar.n)
 
         yield report
+
+
+def _bars() -> Any:
+    """Return the class of bars for here: of a notebook, where ipywidgets draw them, or of text."""
+    from tqdm import TqdmWarning
+
+    with warnings.catch_warnings():  # a notebook without ipywidgets has bars of text, which is no news
+        warnings.simplefilter("ignore", TqdmWarning)
+        from tqdm.auto import tqdm
+    return tqdm
 
 
 def looked_at() -> bool:

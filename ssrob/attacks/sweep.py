@@ -32,6 +32,7 @@ from ssrob.attacks.lp_ball import GEOMETRIES
 from ssrob.attacks.model_contract import LOOK, Adapted, borrowed, device_of_model
 from ssrob.attacks.run_order import Setting
 from ssrob.attacks.verify import confirmed
+from ssrob.formatting import NORMS, eps_text
 from ssrob.hardware.device import exact_float32
 from ssrob.progress import Report, shown
 from ssrob.registry.attacks import LAYOUTS, SEARCHES
@@ -87,7 +88,7 @@ class SweepResult:
         axes, frame = axes or plt.subplots()[1], 100 * self.to_frame()
         axes.plot(self.eps, frame["accuracy"], marker="o")
         axes.fill_between(self.eps, frame["low"], frame["high"], alpha=0.2)
-        axes.set(xlabel=f"{self.norm} eps", ylabel="robust accuracy (%)", ylim=(0, 100))
+        axes.set(xlabel=f"{NORMS[self.norm]} eps", ylabel="robust accuracy (%)", ylim=(0, 100))
         return axes
 
     def __str__(self) -> str:
@@ -95,8 +96,8 @@ class SweepResult:
         clean, shares = float(self.clean_correct.double().mean()), self.accuracy.tolist()
         odd = int((~self.confirmed).sum())
         lines = [
-            f"{self.norm} sweep of {len(self.distance)} images, {100 * clean:.1f} % of them classified right",
-            "eps        " + " ".join(f"{eps:7.4f}" for eps in self.eps.tolist()),
+            f"{NORMS[self.norm]} sweep of {len(self.distance)} images, {100 * clean:.1f} % of them classified right",
+            "eps        " + " ".join(f"{eps_text(eps) if eps else '0':>7}" for eps in self.eps.tolist()),
             "accuracy % " + " ".join(f"{100 * share:7.1f}" for share in shares),
             f"attacks: {', '.join(self.attacks)}",
             f"{self.gradients} gradients, {self.forwards} forwards; "

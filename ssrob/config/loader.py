@@ -164,8 +164,9 @@ def restore_nulls(config: dict[str, Any], given: Mapping[str, Any]) -> None:
             restore_nulls(config[key], value)
 
 
-def load_study(path: Path, overrides: list[str] | None = None) -> Study:
+def load_study(path: Path | str, overrides: list[str] | None = None) -> Study:
     """Read and check a config file."""
+    path = Path(path)
     config = load_config(path, overrides)
     find_plugins_beside(path, config.get("plugins") or [])
     return parse_study(config, str(path))

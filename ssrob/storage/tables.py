@@ -210,7 +210,7 @@ def shares(table: pd.DataFrame) -> pd.Series:
     return pd.Series(means, index=table.index, dtype=float)
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path | str) -> pd.DataFrame:
     """Read a parquet table; a damaged file is named in the error."""
     try:
         frame: pd.DataFrame = pq.read_table(path).to_pandas()

@@ -478,7 +478,7 @@ def test_a_result_is_five_lines_a_table_and_a_figure():
     result = attack_sweep(robust_cnn(), x, y, eps=[0.0, 0.1, 0.2], preset="fast")
     lines = str(result).splitlines()
     assert len(lines) == 5
-    assert lines[0].startswith("linf sweep of 40 images")
+    assert lines[0].startswith("l-inf sweep of 40 images")
     assert [float(share) for share in lines[2].split()[2:]] == pytest.approx((100 * result.accuracy).tolist(), abs=0.05)
     frame = result.to_frame()
     assert list(frame.columns) == ["eps", "accuracy", "low", "high"]
