@@ -17,6 +17,7 @@ def collect(config: Config, override: Overrides = None, partial: Partial = False
     """Gather a study's results into tables and findings."""
     from ssrob.analysis.collect import collect as gather
     from ssrob.scheduling.priority import finished_part
+    from ssrob.scheduling.staleness import check_alike
     from ssrob.storage.store import StoreError
 
     plan, store = plan_and_store(config, override)
@@ -25,6 +26,7 @@ def collect(config: Config, override: Overrides = None, partial: Partial = False
         advice = f"`ssrob study {config}` finishes it, --partial takes what there is"
         raise StoreError(f"{plan.study.study}: {len(left)} of {len(plan.stages)} stages are not finished; {advice}")
     plan = finished_part(plan, store) if partial else plan
+    check_alike(plan, store)
     made = gather(plan, store)
     say(f"collect   {plan.folder / 'tables'}: {sum(map(len, made.values()))} rows")
 

@@ -1,10 +1,7 @@
 """Reading a config: YAML, overrides, plugins, and errors that say where, what was found and what is allowed."""
 
 import difflib
-import importlib
 import itertools
-import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +10,7 @@ from pydantic import ValidationError
 
 from ssrob.config.explain import explain
 from ssrob.config.family import family
+from ssrob.config.plugins import find_plugins_beside, import_plugins
 from ssrob.config.study import ConfigError, Primary, Study
 from ssrob.config.yaml_text import PATHS, YamlError, read_yaml
 
@@ -80,28 +78,6 @@ def _offered(study: Study) -> dict[str, list[Any]]:
         "pretrained": list(study.pretraining),
         "checkpoint": study.evaluate.checkpoints,
     }
-
-
-def import_plugins(names: Any, where: str = "config") -> None:
-    """Import the modules that add losses and backbones of the user's own to the catalog."""
-    for name in names if isinstance(names, list) else [names]:
-        try:
-            importlib.import_module(name)
-        except (ImportError, TypeError, ValueError, AttributeError) as error:
-            raise ConfigError(f"{where}: plugins: cannot import {name!r}: {error}") from None
-
-
-def find_plugins_beside(path: Path, names: Any) -> None:
-    """Let modules that lie beside a config be imported, here and in the processes that this one starts."""
-    folder = path.resolve().parent
-    for name in names if isinstance(names, list) else [names]:
-        top = folder / str(name).partition(".")[0]
-        if top.is_dir() or top.with_suffix(".py").is_file():
-            if str(folder) not in sys.path:
-                sys.path.append(str(folder))
-            places = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-            if str(folder) not in places:
-                os.environ["PYTHONPATH"] = os.pathsep.join([*filter(None, places), str(folder)])
 
 
 def load_config(path: Path, overrides: list[str] | None = None) -> dict[str, Any]:

@@ -75,6 +75,8 @@ class Study(Strict):
     """Title of the report."""
     plugins: list[str] = []
     """Modules to import first: they add losses, backbones, attacks, corruptions or sources of your own."""
+    changed_plugins: Literal["refuse", "use"] = "refuse"
+    """What becomes of finished stages whose plugins have changed since: refuse to go on, or use them as they are."""
     seeds: Seeds = [0]
     """Seeds of every arm. Example: `[0, 1, 2]`."""
     data: Data

@@ -11,8 +11,9 @@ import PIL
 
 from ssrob.config.study import Data
 from ssrob.data.arrays import keep_one_channel, write_images
+from ssrob.data.content import content_hash, digest_of
 from ssrob.data.decode import crop_of
-from ssrob.data.prepare import choose, content_hash, digest_of, row_keys
+from ssrob.data.prepare import choose, row_keys
 from ssrob.data.sources import open_for_testing, open_source
 from ssrob.data.splits import balanced
 from ssrob.data.test_split import subset

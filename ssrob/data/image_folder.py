@@ -11,11 +11,7 @@ import numpy as np
 from ssrob.config.study import Data
 from ssrob.data.split_names import TESTED, split_of
 from ssrob.data.types import UNLABELLED, DataError, Opened, OpenedTest, Pixels, Rows, Split, refusal
-
-SUFFIXES = (
-    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".webp", ".gif"),
-    *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"),
-)
+from ssrob.registry.sources import IMAGE_ENDINGS
 
 
 @dataclass
@@ -31,7 +27,7 @@ class Found:
         for name in names:
             if name.startswith("."):
                 self.others["hidden"] += 1
-            elif name.lower().endswith(SUFFIXES):
+            elif name.lower().endswith(IMAGE_ENDINGS):
                 self.images.append(folder / name)
                 self.nested += nested
             else:
@@ -57,7 +53,7 @@ def folder(data: Data) -> Opened:
     for each in (root, test) if test else (root,):
         split, inside = _labelled(data, each, classes)
         if empty := _without_images(classes, inside):
-            raise refusal(data, "path", f"expected {'/'.join(SUFFIXES)} files in {each / empty[0]}, found none")
+            raise refusal(data, "path", f"expected {'/'.join(IMAGE_ENDINGS)} files in {each / empty[0]}, found none")
         splits_found.append(split)
     return Opened(classes, *splits_found)
 

@@ -6,10 +6,7 @@ train_rows.npy, test_rows.npy (N,) int64                           where each im
 data.json                              name, classes, shape, counts, mean, std and fingerprints
 """
 
-import hashlib
 import json
-import struct
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +16,11 @@ import torch
 
 from ssrob.config.study import Data
 from ssrob.data.arrays import keep_one_channel, moments, write_images
+from ssrob.data.content import digest_of, source_fingerprint
 from ssrob.data.decode import crop_of
 from ssrob.data.sources import open_source
 from ssrob.data.splits import balanced, proportional, sizes
-from ssrob.data.types import DataError, Opened, Rows, Split, refusal
+from ssrob.data.types import DataError, Opened, Rows, refusal
 from ssrob.seeding import example_keys
 from ssrob.storage.store import sha256, write_json
 
@@ -82,23 +80,6 @@ def check_same_name(prepared: Path, stages: Path) -> None:
             )
 
 
-def source_fingerprint(opened: Opened) -> str:
-    """Hash the content of a source: every image as it is stored and its label, in order; no file names."""
-    splits = {"train": opened.train, "test": opened.test}
-    return content_hash({name: (split, np.arange(len(split))) for name, split in splits.items() if split is not None})
-
-
-def content_hash(splits: Mapping[str, tuple[Split, Rows]]) -> str:
-    """Hash rows of named splits: every image as it is stored and its label, in order."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name, (split, rows) in splits.items():
-        digest.update(f"{name} {len(rows)}".encode())
-        for label, (_, content) in zip(split.labels[rows], split.read(rows), strict=True):
-            stored = content if isinstance(content, bytes) else content.tobytes()
-            digest.update(struct.pack("<qq", label, len(stored)) + stored)
-    return digest.hexdigest()
-
-
 def choose(data: Data, opened: Opened) -> Chosen:
     """Cut a source into splits; a function of its labels and the config, random by `split_seed`."""
     rows, labels = np.arange(len(opened.train)), opened.train.labels
@@ -139,11 +120,6 @@ def _write_arrays(data: Data, opened: Opened, chosen: Chosen, out: Path) -> tupl
             keep_one_channel(out / f"{name}_images.npy")
     assert shape is not None
     return (1 if all_grey else 3), shape[0], shape[1]
-
-
-def digest_of(value: object) -> str:
-    """Return a name for a value that JSON can hold."""
-    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def _about(file: Path) -> dict[str, Any]:

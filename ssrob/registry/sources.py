@@ -2,6 +2,11 @@
 
 from dataclasses import dataclass
 
+IMAGE_ENDINGS = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".webp", ".gif"),
+    *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"),
+)
+
 
 @dataclass(frozen=True)
 class Known:
@@ -19,6 +24,7 @@ class Source:
 
     open: ``open(data) -> ssrob.data.types.Opened``, from the config of a data set.
     reads: the fields of that config which it reads; the others are refused.
+    endings: of the names of its files; by default all files below the path are its own.
     for_testing: ``for_testing(data) -> OpenedTest``: what an evaluation tests where there is no study; without it, the
         test split of `open`, or the share of train that a study would hold out.
     """
@@ -27,6 +33,7 @@ class Source:
     reads: frozenset[str]
     known: Known | None = None
     for_testing: str | None = None
+    endings: tuple[str, ...] = ()
 
 
 SOURCES: dict[str, Source] = {
@@ -37,10 +44,12 @@ SOURCES: dict[str, Source] = {
         "ssrob.data.parquet_files:parquet",
         frozenset({"path", "train", "test", "image_column", "label_column", "classes", "test_share"}),
         for_testing="ssrob.data.parquet_files:parquet_for_testing",
+        endings=(".parquet", *IMAGE_ENDINGS),  # a table may name images
     ),
     "folder": Source(
         "ssrob.data.image_folder:folder",
         frozenset({"path", "train", "test", "label_column", "classes", "test_share"}),
         for_testing="ssrob.data.image_folder:folder_for_testing",
+        endings=IMAGE_ENDINGS,
     ),
 }

@@ -7,7 +7,7 @@ import contextlib
 import os
 from collections.abc import Callable
 
-from ssrob.config.loader import import_plugins
+from ssrob.config.plugins import import_plugins
 from ssrob.hardware import gpu_lease
 from ssrob.planning.stage import Stage
 from ssrob.storage.lock import claimed

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from ssrob.config.plugins import plugin_sources
 from ssrob.hardware.device import device_of, numerics
 from ssrob.hardware.emulation import emulation_warning
 from ssrob.planning.stage import Stage
@@ -84,6 +85,7 @@ def run(stage: Stage, store: Store, *, device: str = "auto") -> str:
         context = Context(stage, store, device_of(device), log, stopping)
         shutil.rmtree(context.out, ignore_errors=True)
         context.out.mkdir(parents=True)
+        plugins = plugin_sources(stage.settings.get("plugins", []))  # before they can change on the disk
         began, started = time.monotonic(), datetime.now(UTC)
         if gone := heartbeat.left_behind(context.work / heartbeat.FILE):
             log.info("%s", gone)
@@ -103,6 +105,7 @@ def run(stage: Stage, store: Store, *, device: str = "auto") -> str:
                 heartbeat.note(context.work, before + time.monotonic() - began)
                 raise
         facts = provenance(context.device) | context.provenance
+        facts |= {"plugins": plugins} if plugins else {}
         facts |= {
             "started": started.isoformat(timespec="seconds"),
             "seconds": round(before + time.monotonic() - began, 2),

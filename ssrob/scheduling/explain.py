@@ -5,9 +5,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ssrob.config.plugins import plugin_sources
 from ssrob.planning.plan import Plan
 from ssrob.planning.stage import Stage, digest
 from ssrob.registry.stages import STAGES
+from ssrob.scheduling.staleness import outdated
 from ssrob.storage.store import Store, StoreError
 
 Identity = Mapping[str, str]  # what decides a result: setting, of the stage or of one that it is made from -> value
@@ -83,6 +85,8 @@ def reasons_to_run(stage: Stage, plan: Plan | None, store: Store) -> list[str]:
     if not store.done(stage.path):
         begun = " (it was begun)" if store.work(stage.path).is_dir() else ""
         return [*reasons, f"it is not finished: there is no manifest in {store.folder(stage.path)}{begun}"]
+    plugins = plugin_sources(plan.study.plugins) if plan else {}
+    reasons += [f"the plugin {module} has changed since it was made" for module in outdated(store, stage.path, plugins)]
     return reasons + list(_damage(stage, store))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ssrob.config.loader import import_plugins
+from ssrob.config.plugins import import_plugins
 from ssrob.models.network import CLASS_HEAD, Network
 from ssrob.models.serialization import load_network
 from ssrob.tracking.model import PLUGINS, WEIGHTS

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from ssrob.config.loader import import_plugins
+from ssrob.config.plugins import import_plugins
 from ssrob.hardware import device
 from ssrob.planning.stage import Stage
 from ssrob.runtime.runner import Context, keep_memory

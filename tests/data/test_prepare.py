@@ -10,8 +10,9 @@ import pytest
 import torch
 from ssrob.config.study import Data
 from ssrob.data.arrays import moments
+from ssrob.data.content import source_fingerprint
 from ssrob.data.decode import Crop, decode
-from ssrob.data.prepare import check_same_name, prepare, source_fingerprint
+from ssrob.data.prepare import check_same_name, prepare
 from ssrob.data.prepared import Prepared
 from ssrob.data.sources import count_images, open_source
 from ssrob.data.splits import balanced, proportional

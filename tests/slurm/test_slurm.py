@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
-from ssrob.config.loader import import_plugins, parse_study
+from ssrob.config.loader import parse_study
+from ssrob.config.plugins import import_plugins
 from ssrob.planning.plan import Plan, make_plan
 from ssrob.storage import heartbeat
 from ssrob.storage.store import Store, sha256

@@ -14,7 +14,8 @@ import torch
 import yaml
 from ssrob import cli
 from ssrob.config.family import family
-from ssrob.config.loader import import_plugins, load_study, parse_study
+from ssrob.config.loader import load_study, parse_study
+from ssrob.config.plugins import import_plugins
 from ssrob.config.study import ConfigError, Data
 from ssrob.corruptions.draws import Draws
 from ssrob.data.prepared import Prepared

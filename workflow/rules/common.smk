@@ -6,7 +6,8 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from ssrob.config.loader import find_plugins_beside, load_config, restore_nulls
+from ssrob.config.loader import load_config, restore_nulls
+from ssrob.config.plugins import find_plugins_beside
 from ssrob.runtime import fork_server
 from ssrob.scheduling.preflight import open_study
 from ssrob.registry.stages import STAGES
