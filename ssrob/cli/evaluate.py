@@ -17,7 +17,9 @@ FOLDER = Path("evaluation")
 def evaluate(
     *,
     json_file: Annotated[Path | None, typer.Argument(hidden=True, parser=any_path, metavar="FILE")] = None,
-    model: Annotated[str, typer.Option(help="A function that returns the model, as package.module:factory.")],
+    model: Annotated[
+        str, typer.Option(help="package.module:factory, or torchvision:NAME, timm:NAME, robustbench:NAME.")
+    ],
     data: Annotated[
         str, typer.Option(help="digits, cifar10, cifar100, a folder of images or parquet files, or {source: ...}.")
     ],

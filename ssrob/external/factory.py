@@ -1,5 +1,6 @@
 """The function that makes somebody else's model, found by its name and called; what fails in it is one line."""
 
+import functools
 import importlib
 import traceback
 from collections.abc import Callable, Mapping
@@ -10,19 +11,21 @@ from typing import Any
 import torch
 from torch import nn
 
-from ssrob.registry.lookup import meant
+from ssrob.external.zoos import Asked
+from ssrob.registry.lookup import load, meant
+from ssrob.registry.model_zoos import ZOOS
 from ssrob.registry.optional import pip_line
 
 
-def make_model(where: str, arguments: Mapping[str, Any]) -> nn.Module:
-    """Call the factory behind ``package.module:factory``; raises ValueError with what to change."""
-    factory = _find(where)
+def make_model(where: str, arguments: Mapping[str, Any], asked: Asked | None = None) -> nn.Module:
+    """Call the factory behind ``package.module:factory``, or that of a zoo; raises ValueError with what to change."""
+    factory, say = _find(where, asked)
     try:
         model = factory if isinstance(factory, nn.Module) else factory(**arguments)
     except TypeError as error:
         raise ValueError(f"--model {where}: {error}; arguments go into --model-args, as JSON") from None
-    except Exception as error:  # of whatever kind: it is the user's code
-        raise ValueError(f"--model {where}: {_failure(error)}") from error
+    except Exception as error:  # of whatever kind: it is somebody else's code
+        raise ValueError(f"--model {where}: {say(error)}") from error
     if isinstance(model, torch.export.ExportedProgram):
         model = model.module()
     if not isinstance(model, nn.Module):
@@ -30,19 +33,22 @@ def make_model(where: str, arguments: Mapping[str, Any]) -> nn.Module:
     return model
 
 
-def _find(where: str) -> Callable[..., Any]:
+def _find(where: str, asked: Asked | None) -> tuple[Callable[..., Any], Callable[[Exception], str]]:
+    """Return what makes the model, and how an error of it is told."""
     module, _, name = where.partition(":")
     if not (module and name):
         raise ValueError(f"--model: expected package.module:factory, found {where!r}")
     loaded = _import(module, f"--model {where}")
     factory = getattr(loaded, name, None)
+    if factory is None and module in ZOOS:
+        return functools.partial(load(ZOOS[module]), name, asked), _in_one_line
     if factory is None:
         there = [each for each, value in vars(loaded).items() if callable(value)]
         raise ValueError(f"--model {where}: {module!r} has no {name!r}{meant(name, there)}")
     if not callable(factory):
         raise ValueError(f"--model {where}: expected a function that returns a model, found {type(factory).__name__}")
     found: Callable[..., Any] = factory
-    return found
+    return found, _failure
 
 
 def _import(module: str, what: str) -> ModuleType:
@@ -62,6 +68,10 @@ def _remedy(module: str, lacking: str) -> str:
     here = [path.stem for path in [*Path().glob("*.py"), *(path.parent for path in Path().glob("*/__init__.py"))]]
     guess = meant(module, here) if module.partition(".")[0] == lacking else ""
     return guess or f"; if that is a package to install: {pip_line(lacking)}"
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _failure(error: Exception) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ssrob.attacks.model_contract import evaluation_mode
 from ssrob.external.factory import make_model
+from ssrob.external.zoos import Asked
 from ssrob.models.weights import match_weights, read_weights
 from ssrob.registry.lookup import check_choice
 from ssrob.registry.preprocessing import PREPROCESSING
@@ -34,13 +35,19 @@ class Normalised(nn.Module):
 
 
 def load_model(
-    where: str, weights: Path | None = None, arguments: Mapping[str, Any] | None = None, *, prefix: str | None = None
+    where: str,
+    weights: Path | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    prefix: str | None = None,
+    asked: Asked | None = None,
 ) -> tuple[nn.Module, list[str]]:
-    """Call the factory behind ``package.module:factory`` and load a state dict; returns the model in eval mode.
+    """Make the model of ``package.module:factory`` or ``timm:NAME`` and load a state dict; returns it in eval mode.
 
-    Returns also what of the weights was matched and what was not; `prefix` is taken off the names in the file.
+    Returns also what of the weights was matched and what was not; `prefix` is taken off the names in the file. `asked`
+    is what a zoo may need to know of the evaluation.
     """
-    model = make_model(where, arguments or {})
+    model = make_model(where, arguments or {}, asked)
     notes = [] if weights is None else _load_weights(model, weights, prefix)
     return evaluation_mode(model), notes
 

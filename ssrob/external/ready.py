@@ -18,6 +18,7 @@ from ssrob.external.identity import identity
 from ssrob.external.images import find_data
 from ssrob.external.model import load_model, preprocessed
 from ssrob.external.request import Request
+from ssrob.external.zoos import Asked
 from ssrob.registry.preprocessing import PREPROCESSING
 from ssrob.stages.corrupt import BATCH
 from ssrob.stages.evaluate import TestImages, load_test
@@ -43,7 +44,10 @@ class Ready:
 def make_ready(request: Request, out: Path, device: torch.device) -> Ready:
     """Load the model and the images, and look at both; raises ValueError where they do not fit."""
     data = find_data(request.data)
-    raw, matched = load_model(request.model, request.weights, request.arguments, prefix=request.weights_prefix)
+    asked = Asked(request.norm, data)
+    raw, matched = load_model(
+        request.model, request.weights, request.arguments, prefix=request.weights_prefix, asked=asked
+    )
     images = prepare_for_testing(data, out / "data", request.images)
     about, test = Prepared(images.folder), load_test(images.folder, None)
     model, test, over = _fitted(raw, test, about, request, device)

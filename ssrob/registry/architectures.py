@@ -8,7 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-INSTALL = {"torchvision": "pip install torchvision", "timm": "pip install 'ssrob[timm]'"}
+from ssrob.registry.optional import missing
+
 _BY_US = {  # arguments that are not a config's -> why
     "pretrained": "weights come from a file: pretraining: {mine: {weights: FILE}}",
     "weights": "weights come from a file: pretraining: {mine: {weights: FILE}}",
@@ -32,8 +33,8 @@ def architectures(library: str) -> frozenset[str]:
 
 def check_installed(library: str) -> None:
     """Raise a ValueError that says how to install a library, unless it is there."""
-    if find_spec(library) is None:
-        raise ValueError(f"{library} is not installed: {INSTALL[library]}")
+    if line := missing(library):
+        raise ValueError(f"{library} is not installed: {line}")
 
 
 def check_architecture(library: str, name: object) -> None:

@@ -18,7 +18,7 @@ from ssrob.models.serialization import load_backbone, load_network, save_archite
 from ssrob.models.weights import read_weights
 from ssrob.planning.plan import make_plan
 from ssrob.planning.stage import canonical
-from ssrob.registry import architectures
+from ssrob.registry import architectures, optional
 from ssrob.scheduling.preflight import open_study
 from tests.conftest import tiny_config
 from torch import nn
@@ -209,7 +209,8 @@ def test_weights_that_do_not_fit_are_refused_before_work(tmp_path: Path) -> None
 def test_a_library_that_is_missing_is_named_with_its_install_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(architectures, "find_spec", lambda name: None)
+    for module in (architectures, optional):
+        monkeypatch.setattr(module, "find_spec", lambda name: None)
     architectures.architectures.cache_clear()
     config = tiny_config(tmp_path / "r", model={"name": "timm"} | VIT)
     assert make_plan(parse_study(config)), "what is finished can be read without it"
