@@ -43,12 +43,17 @@ class Stage:
     @property
     def cores(self) -> int:
         """CPU cores that it keeps busy: its threads in each of its replicas."""
-        return self.threads * int(self._training.get("replicas", 1))
+        return self.threads * self.replicas
+
+    @property
+    def replicas(self) -> int:
+        """Processes that share its work."""
+        return int(self._training.get("replicas", 1))
 
     @property
     def gpus(self) -> int:
         """GPUs that it uses where there are any: as many as it trains replicas, none for a data stage."""
-        return int(STAGES[self.kind].gpu) * int(self._training.get("replicas", 1))
+        return int(STAGES[self.kind].gpu) * self.replicas
 
     @property
     def in_bfloat16(self) -> list[str]:

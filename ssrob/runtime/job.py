@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from ssrob.config.plugins import import_plugins
 from ssrob.hardware import gpu_lease
+from ssrob.hardware.nodes import nodes
 from ssrob.planning.stage import Stage
 from ssrob.storage.lock import claimed
 from ssrob.storage.store import Store
@@ -22,9 +23,10 @@ def run(stage: Stage, store: Store, device: str, say: Callable[[str], object]) -
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with contextlib.ExitStack() as held:
         try:
-            held.enter_context(claimed(store.work(stage.path), lambda message: say(f"{stage.path} {message}")))
+            if nodes().rank == 0:  # the others help a stage that the first has claimed
+                held.enter_context(claimed(store.work(stage.path), lambda message: say(f"{stage.path} {message}")))
             asked = stage.settings.get("device", "auto") if device == "auto" else device
-            wanted = stage.gpus if asked in ("auto", "cuda") else 0  # cpu wants none, cuda:N that one
+            wanted = stage.gpus // nodes().count if asked in ("auto", "cuda") else 0  # cpu wants none, cuda:N that one
             taken = held.enter_context(
                 gpu_lease.lease(wanted, gpu_lease.jobs_per_gpu(stage.settings.get("jobs_per_gpu", 1)))
             )

@@ -24,6 +24,7 @@ import torch
 from ssrob.config.plugins import plugin_sources
 from ssrob.hardware.device import device_of, numerics
 from ssrob.hardware.emulation import emulation_warning
+from ssrob.hardware.nodes import nodes
 from ssrob.planning.stage import Stage
 from ssrob.registry.lookup import load
 from ssrob.registry.stages import STAGES
@@ -81,6 +82,8 @@ def run(stage: Stage, store: Store, *, device: str = "auto") -> str:
         return "already done"
     torch.set_num_threads(stage.threads)
     keep_memory()
+    if place := nodes().rank:
+        return _assist(stage, store, device, place)
     with _logging(store.folder(stage.path) / "log.txt") as log, _signals() as stopping:
         context = Context(stage, store, device_of(device), log, stopping)
         shutil.rmtree(context.out, ignore_errors=True)
@@ -115,6 +118,13 @@ def run(stage: Stage, store: Store, *, device: str = "auto") -> str:
     return context.summary
 
 
+def _assist(stage: Stage, store: Store, device: str, place: int) -> str:
+    """Do this node's share of a stage that the first node runs and publishes."""
+    if stage.replicas > 1:
+        load(STAGES[stage.kind].run)(Context(stage, store, device_of(device), logging.getLogger("ssrob")))
+    return f"node {place} has done its share"
+
+
 def provenance(device: torch.device) -> dict[str, Any]:
     """Return what the stage ran on: commit, versions, device, peak memory."""
     return {
@@ -134,8 +144,8 @@ class _LogFile(logging.FileHandler):
 
 
 @contextlib.contextmanager
-def _logging(path: Path) -> Iterator[logging.Logger]:
-    """Log to the stage's file: one process runs one stage."""
+def log_file(path: Path) -> Iterator[logging.Logger]:
+    """Log to a stage's file, and nowhere else."""
     path.parent.mkdir(parents=True, exist_ok=True)
     log = logging.getLogger("ssrob")
     handler = _LogFile(path)
@@ -145,16 +155,24 @@ def _logging(path: Path) -> Iterator[logging.Logger]:
     log.propagate = False
     try:
         yield log
-    except Interrupted as stop:
-        log.info("%s", stop)
-        raise
-    except Exception:
-        log.exception("failed")
-        raise
     finally:
         log.removeHandler(handler)
         with contextlib.suppress(OSError):
             handler.close()
+
+
+@contextlib.contextmanager
+def _logging(path: Path) -> Iterator[logging.Logger]:
+    """Log to the stage's file how it ends, too: one process runs one stage."""
+    with log_file(path) as log:
+        try:
+            yield log
+        except Interrupted as stop:
+            log.info("%s", stop)
+            raise
+        except Exception:
+            log.exception("failed")
+            raise
 
 
 @contextlib.contextmanager

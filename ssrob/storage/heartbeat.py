@@ -40,6 +40,11 @@ class Progress:
         self._bar: Bar | None = None
         self._about: dict[str, Any] = {"part": -1}
         self._began = self._bar_began = time.monotonic()
+        self._elsewhere: Path | None = None
+
+    def follow(self, file: Path) -> None:
+        """Take the counts from the sign of life of another process that does the work."""
+        self._elsewhere = file
 
     def open(self, kind: str, *, total: int, unit: str, initial: int = 0) -> Bar:
         """Return a new bar with ETA on a terminal, silent elsewhere, and follow it."""
@@ -52,6 +57,10 @@ class Progress:
         """Return seconds since the start and, of the bar, its number from 0, unit, counts and units per second."""
         now = time.monotonic()
         row: dict[str, Any] = {"seconds": round(now - self._began, 1)}
+        if self._elsewhere is not None:
+            with contextlib.suppress(OSError, ValueError):
+                counts: dict[str, Any] = json.loads(self._elsewhere.read_text())
+                return counts | row
         if self._bar is None:
             return row
         done = self._bar.n
@@ -68,7 +77,7 @@ def beating(file: Path, progress: Progress, every: float = BEAT_SECONDS) -> Iter
     def beat() -> None:
         while True:
             with contextlib.suppress(OSError):  # a full or absent disk is the stage's to report
-                _write(file, who | progress.row())
+                _write(file, progress.row() | who)
             if stop.wait(every):
                 return
 

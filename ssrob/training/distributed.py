@@ -18,6 +18,9 @@ class LostReplica(RuntimeError):
     """Another replica did not answer: it has failed, and says why."""
 
 
+LOST = "another replica ended, and its node says why; run it again to go on from the last checkpoint"
+
+
 @dataclass(frozen=True)
 class ReplicaGroup:
     """Replica number `rank` of `size`; the default is a training by itself, where nothing is exchanged."""
@@ -50,7 +53,7 @@ class ReplicaGroup:
         try:
             dist.all_reduce(flat)
         except RuntimeError as error:
-            raise LostReplica(str(error)) from error
+            raise LostReplica(LOST) from error
         parts = torch.split(flat / self.size, [tensor.numel() for tensor in tensors])
         means = [torch.empty_like(t).copy_(part.view(t.shape)) for t, part in zip(tensors, parts, strict=True)]
         for tensor, mean in zip(statistics, means[len(found) :], strict=True):
@@ -65,7 +68,7 @@ class ReplicaGroup:
         try:
             dist.all_gather_object(shared, mine)
         except RuntimeError as error:
-            raise LostReplica(str(error)) from error
+            raise LostReplica(LOST) from error
         return dict(sorted(item for each in shared for item in each.items()))
 
     def assert_replicas_equal(self, network: Network) -> None:

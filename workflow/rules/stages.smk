@@ -19,5 +19,7 @@ for kind in KINDS:
             python=PYTHON,
             results=lambda _: RESULTS,
             stage=stage_json(kind),
+            # A training on several nodes: a profile sets `mpi: srun ...`, which starts this on each of them.
+            launch=lambda _, resources: resources.get("mpi", ""),
         shell:
-            "{params.python:q} -m ssrob run --results {params.results:q} --stage {params.stage:q} 2>&1 | tee -i {log:q} >&2"
+            "{params.launch} {params.python:q} -m ssrob run --results {params.results:q} --stage {params.stage:q} 2>&1 | tee -i {log:q} >&2"
