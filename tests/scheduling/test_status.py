@@ -76,7 +76,7 @@ def test_the_counts_of_a_process_that_does_the_work_are_followed(tmp_path: Path)
         working.open("finetune", total=9, unit="step").update(4)
         wait_for(lambda: watching.row().get("done") == 4)
     with heartbeat.beating(tmp_path / "outer.json", watching, every=0.01):
-        wait_for(lambda: (tmp_path / "outer.json").exists())
+        wait_for((tmp_path / "outer.json").exists)
         assert (heartbeat.read(tmp_path / "outer.json", time.time()) or {})["pid"] == os.getpid()
 
 
