@@ -42,7 +42,7 @@ from tests.conftest import ROOT, tiny_config
 from typer.main import get_command
 
 EXAMPLE = re.compile(r"<!-- example: ([\w. ]+) -->\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "config/README.md"]
 PAGES += [
     str(page.relative_to(ROOT)) for folder in ("docs", "docs/method") for page in sorted((ROOT / folder).glob("*.md"))
 ]

@@ -3,15 +3,24 @@ rule report:
     input:
         ancient(study_file("collected.json")),
     output:
-        report(study_file("report.html"), category="Report"),
+        report(
+            study_file("report.html"),
+            caption="../report/report.rst",
+            category="Report",
+            labels={"page": "the whole study"},
+        ),
         report(
             directory(study_file("figures")),
             patterns=["{figure}.svg", "{figure}.png"],
+            caption="../report/figure.rst",
             category="Figures",
             labels={"figure": "{figure}"},
         ),
         report(
-            study_file("tables/main.csv"), category="Tables", labels={"table": "main"}
+            study_file("tables/main.csv"),
+            caption="../report/main.rst",
+            category="Tables",
+            labels={"table": "main"},
         ),
     log:
         study_file("report.log"),
