@@ -21,7 +21,6 @@ from ssrob.config.findings import Claim, Control, Expectation
 from ssrob.config.variants import Variant, base_of, control_of
 from ssrob.planning.names import budget_label
 
-JOINT = "at_ssl_joint"
 TWO = "at_two"
 CHEAPER = 0.98  # a method with less than this share of another's passes is also compared at equal passes
 FRONTIER: dict[Expectation, Alternative] = {"gain": "gain", "loss": "two_sided", "equivalent": "not_greater"}

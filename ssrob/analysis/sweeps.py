@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ssrob.analysis.statistics import FloatArray
-from ssrob.planning.names import ArmColumns, arm_label
+from ssrob.planning.names import SHARED, ArmColumns, arm_label
 
 GROUPS = 50  # groups of images, each left out once (jackknife)
 IntArray = NDArray[np.int64]
@@ -36,7 +36,7 @@ class Cell(NamedTuple):
 
 @functools.cache
 def _label(cell: Cell) -> str:
-    columns = {name: getattr(cell, name) for name in ("variant", "init", "task", "weight", "eps_scale", "budget")}
+    columns = {name: getattr(cell, name) for name in SHARED if name != "norm"}
     return arm_label(ArmColumns(**columns, seed=0), init_task=cell.init_task if cell.init_task != cell.task else None)
 
 

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ssrob.cli.common import Config, Overrides, plan_and_store, say
+from ssrob.planning.specs import EvaluateSpec
+from ssrob.storage.store import Store, prepared_facts
 
 if TYPE_CHECKING:
     from ssrob.analysis.power import Cost, Outlook
     from ssrob.analysis.sweeps import Cell
     from ssrob.planning.plan import Plan
-    from ssrob.storage.store import Store
+    from ssrob.planning.stage import Stage
 
 app = typer.Typer()
 
@@ -102,12 +104,19 @@ def costs(plan: "Plan", store: "Store") -> "Mapping[Cell, Cost]":
         for checkpoint, path in arm.evaluate.items():
             columns = {name: getattr(arm, name) for name in Cell._fields if name != "checkpoint"}
             cell = Cell(**columns, checkpoint=checkpoint)
-            images = plan.stages[path].spec.get("images") or math.nan
-            found.setdefault(cell, []).append(Cost(training, seconds(path) / images))
+            found.setdefault(cell, []).append(Cost(training, seconds(path) / _images(plan.stages[path], store)))
     return {
         cell: Cost(sum(c.training for c in each) / len(each), sum(c.per_image for c in each) / len(each))
         for cell, each in found.items()
     }
+
+
+def _images(stage: "Stage", store: "Store") -> float:
+    """Return the test images of a sweep, mean over its norms."""
+    sweep = EvaluateSpec.model_validate(stage.spec)
+    every = prepared_facts(store, stage.parents["data"])["counts"]["test"]
+    counts = [sweep.images_of(norm) or every for norm in sweep.eps]
+    return sum(counts) / len(counts)
 
 
 def _lines(row: "Outlook") -> "Iterator[str]":

@@ -1,4 +1,4 @@
-"""`ssrob status` and `ssrob ls`: what `ssrob.status` has found, for people. Imports no torch."""
+"""`ssrob status` and `ssrob ls`: what `ssrob.scheduling.status` has found, for people. Imports no torch."""
 
 import sys
 import time

@@ -1,7 +1,7 @@
 """What an arm of a study is, column by column, and its names: one for folders and machines, one for people. No torch.
 
 A new column is a field of `ArmColumns` with its word in `arm_id` and `arm_label`: specs, tables and runs take it from
-here. A config lists its values under the same name (`Arms` in config/study.py).
+here. A config lists its values under the same name (`Arms` in config/arms.py).
 """
 
 import re
@@ -30,6 +30,11 @@ class ArmColumns(Strict):
     tune: Tune = Field("full", description="full: all weights were trained; head: the heads alone, on a fixed backbone")
     budget: str | None = Field(None, description="null, or the arm whose passes this one was given")
     seed: int = Field(description="seed of initialisation, order, augmentation and attacks")
+
+
+# What all seeds of an arm share: the findings compare these (`Cell`), and looks go on with them. eps_train follows from
+# norm and scale; linear fine-tuning is not compared.
+SHARED = tuple(name for name in ArmColumns.model_fields if name not in ("eps_train", "tune", "seed"))
 
 
 def arm_id(arm: ArmColumns) -> str:

@@ -11,11 +11,11 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
+from ssrob.planning.names import SHARED
 from ssrob.planning.plan import Arm, Plan, make_plan
 from ssrob.storage.store import write_json
 
 Identity = tuple[object, ...]
-FIELDS = ("variant", "init", "task", "weight", "norm", "eps_scale", "budget")  # of an arm, whatever its seed
 
 
 def due_part(plan: Plan) -> Plan:
@@ -37,7 +37,7 @@ def due_part(plan: Plan) -> Plan:
 
 def identity(arm: object) -> Identity:
     """Return what an arm, or a cell of the analysis, is without its seed."""
-    values = (getattr(arm, name) for name in FIELDS)
+    values = (getattr(arm, name) for name in SHARED)
     return tuple(round(value, 6) if isinstance(value, float) else value for value in values)
 
 

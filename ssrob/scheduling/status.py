@@ -74,7 +74,7 @@ def stage_statuses(
 
 
 def standing(stage: Stage, store: Store, work: float | None, now: float) -> StageStatus:
-    """Look at one stage. A sign of life decides whether a started one is running (see `ssrob.heartbeat`)."""
+    """Look at one stage. A sign of life decides whether a started one is running (see `ssrob.storage.heartbeat`)."""
     here = StageStatus(stage.path, stage.kind, "waiting", work)
     if store.done(stage.path):
         return replace(here, state="done", seconds=_took(store, stage), fraction=1.0)

@@ -29,7 +29,7 @@ CONTEXTS = {"training": "training", "explanation": "validation", "test": "testin
 PARENT = "mlflow.parentRunId"
 SEAL = "ssrob.complete"  # with what a finished stage was linked when all of it had been logged
 DESCRIBED = "ssrob.layout"  # of the experiment's description and its view
-LOGGED = "ssrob.storage.metrics_log"  # how many training records were logged, and their digest
+LOGGED = "ssrob.records"  # how many training records were logged, and their digest
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import pytest
+from ssrob.analysis.sweeps import Cell
 from ssrob.config.family import family
 from ssrob.config.loader import load_study, parse_study
 from ssrob.config.study import ConfigError
 from ssrob.config.variants import base_of, control_of
-from ssrob.planning.names import ArmColumns, arm_id, arm_label
+from ssrob.planning.names import SHARED, ArmColumns, arm_id, arm_label
 from ssrob.planning.plan import Arm, make_plan
 from ssrob.planning.specs import TrainSpec
 from ssrob.storage.tables import ARM
@@ -90,3 +91,7 @@ def test_a_control_of_an_unknown_variant_is_refused(tmp_path: Path) -> None:
     variant = family()["variants"]["at"] | {"role": "views", "control_of": "at_ssl_ad"}
     with pytest.raises(ConfigError, match=r"variants.mine.control_of 'at_ssl_ad' \(did you mean 'at_ssl_adv'"):
         parse_study(tiny_config(tmp_path, variants={"mine": variant}))
+
+
+def test_findings_compare_arms_by_every_column_that_their_seeds_share() -> None:
+    assert set(SHARED) == set(Cell._fields) - {"checkpoint", "init_task"}
