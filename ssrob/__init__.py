@@ -9,6 +9,10 @@ From Python, all importable from here:
 - `load_study(path)`, `make_plan(study)`: a config, and the stages and arms that it stands for
 - `read_table(path)`: a table of a study (`ssrob where CONFIG` says where they are); columns in `ssrob.storage.tables`
 
+A whole evaluation with checks, tables and a page is `ssrob.external.run.evaluate`, as `ssrob evaluate` on the command
+line. Results print themselves, and have `to_frame()`, `plot()` and a form for notebooks. What takes long shows a
+progress bar on a terminal and in a notebook (off with `progress=False`).
+
 Single attacks are in `ssrob.attacks`, names that a config may use in `ssrob.registry`. From the command line:
 ``ssrob --help``. Importing this package imports nothing else; torch is loaded when a function first needs it.
 """

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssrob.attacks.input_checks import check_data, check_eps, check_logits, float32_below
+from ssrob.attacks.input_checks import as_device, check_data, check_eps, check_logits, float32_below
 from ssrob.attacks.lp_ball import GEOMETRIES
 from ssrob.attacks.model_contract import LOOK, borrowed, device_of_model
 from ssrob.attacks.sweep import Outcome, Store, SweepResult, count_classes, digest, merged
@@ -57,7 +57,7 @@ def autoattack_sweep(
         raise ValueError(f"preset {REFERENCE!r} takes gradients in float32, found {gradients_in}")
     budgets, search = check_eps(eps, norm), check_choice("search", search, SEARCHES)
     check_data(images, labels, None, batch_size, block)
-    device = device_of_model(model, images) if device is None else torch.device(device)
+    device = device_of_model(model, images) if device is None else as_device(device)
     total, outcomes = len(images), []
     with exact_float32(device), borrowed(model, images[:LOOK].to(device)) as lent, _generators_kept():
         if not lent.face.gradient:

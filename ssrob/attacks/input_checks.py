@@ -15,20 +15,40 @@ from ssrob.registry.presets import PRESETS, AttackPlan
 
 
 def as_tensor(what: str, given: object) -> Tensor:
-    """Return tensors as they are, arrays as tensors that share their memory where that can be."""
+    """Return tensors as they are, arrays, lists and columns of a table as tensors; floats of arrays become float32.
+
+    what: "images", or else whole numbers, which become int64. Memory is shared where that can be.
+    """
     if isinstance(given, Tensor):
-        return given
-    if isinstance(given, np.ndarray | Sequence) and not isinstance(given, str):
+        return given if what == "images" else _int64(given)
+    if hasattr(given, "__array__") or (isinstance(given, Sequence) and not isinstance(given, str)):
         try:
-            return torch.as_tensor(given)
+            array = np.asarray(given)
+            tensor = torch.as_tensor(array if array.flags.writeable else array.copy())  # tensors are always writeable
         except (TypeError, ValueError, RuntimeError):
             pass
+        else:
+            return tensor.float() if tensor.is_floating_point() else tensor if what == "images" else _int64(tensor)
     raise ValueError(f"{what} must be a tensor or an array of numbers, found {type(given).__name__}")
 
 
+def as_device(device: torch.device | str) -> torch.device:
+    """Return a device of PyTorch by its name."""
+    try:
+        return torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"device: expected cpu, cuda, cuda:N or another of PyTorch's, found {device!r}") from None
+
+
+def _int64(numbers: Tensor) -> Tensor:
+    whole = not (numbers.is_floating_point() or numbers.is_complex() or numbers.dtype == torch.bool)
+    return numbers.long() if whole else numbers
+
+
 def parse_eps(eps: object) -> list[float]:
-    """Return one or more eps as floats, given as numbers, as "8/255", or as a list, an array or a tensor of these."""
+    """Return one or more eps as floats: numbers, "8/255", "2/255,8/255", or a list, an array or a tensor of these."""
     many = eps.tolist() if isinstance(eps, Tensor | np.ndarray) else eps
+    many = many.split(",") if isinstance(many, str) else many
     values = list(many) if isinstance(many, Sequence) and not isinstance(many, str) else [many]
     try:
         return [float(parse_number(value)) for value in values]  # type: ignore[arg-type]
@@ -84,10 +104,12 @@ def check_data(images: Tensor, labels: Tensor, index: Tensor | None, batch_size:
     if images.ndim != 4 or images.numel() == 0:
         raise ValueError(f"images must be (N, C, H, W) and not empty, found shape {tuple(images.shape)}")
     if images.dtype != torch.float32:
-        raise ValueError(f"images must be float32 in [0, 1], found dtype {images.dtype}")
+        hint = "; divide bytes by 255" if images.dtype == torch.uint8 else ""
+        raise ValueError(f"images must be float32 in [0, 1], found dtype {images.dtype}{hint}")
     low, high = float(images.min()), float(images.max())
     if not (low >= 0 and high <= 1):  # also catches NaN
-        raise ValueError(f"images must lie in [0, 1], found {low:g} to {high:g}")
+        hint = "; divide grey levels by 255" if 1 < high <= 255 else ""
+        raise ValueError(f"images must lie in [0, 1], found {low:g} to {high:g}{hint}")
     _check_numbers("labels", labels, len(images))
     index = torch.arange(len(images)) if index is None else index
     _check_numbers("index", index, len(images))

@@ -20,6 +20,7 @@ from ssrob.attacks.base import select
 from ssrob.attacks.engine import Block, Data
 from ssrob.attacks.frozen import channels_last, memory_format
 from ssrob.attacks.input_checks import (
+    as_device,
     as_tensor,
     check_data,
     check_eps,
@@ -107,7 +108,9 @@ class SweepResult:
 
     def _repr_html_(self) -> str:
         head, *_, attacks, spent = map(html.escape, str(self).splitlines())
-        table = self.to_frame().to_html(index=False, float_format="{:.4f}".format)
+        frame = self.to_frame()
+        frame["eps"] = [eps_text(eps) if eps else "0" for eps in frame["eps"]]
+        table = frame.to_html(index=False, float_format="{:.3f}".format)
         return f"<p>{head}</p>{table}<p>{attacks}<br>{spent}</p>"
 
 
@@ -153,7 +156,7 @@ def attack_sweep(
     index = None if index is None else as_tensor("index", index)
     dtype, search = gradient_dtype(gradients_in), check_choice("search", search, SEARCHES)
     index = check_data(images, labels, index, 1 if batch_size is None else batch_size, block)
-    device = device_of_model(model, images) if device is None else torch.device(device)
+    device = device_of_model(model, images) if device is None else as_device(device)
     look = images[:LOOK].to(device)
     with exact_float32(device), borrowed(model, look) as lent, laid_out(lent, layout, look[:1]):
         plan = possible(plan, lent).for_classes(count_classes(lent, look[:1]))

@@ -27,7 +27,10 @@ def save_architecture(architecture: Architecture, path: Path) -> None:
 def load_network(weights: Path | str, architecture: Path | None = None, branch: str = MAIN) -> Network:
     """Rebuild a network from its weights and the ``model.json`` beside them; in eval mode, in a branch of BatchNorm."""
     weights = Path(weights)
-    stored = json.loads((architecture or weights.with_name("model.json")).read_text())
+    described = architecture or weights.with_name("model.json")
+    if missing := [file for file in (weights, described) if not file.is_file()]:
+        raise ValueError(f"{missing[0]}: no such file; a trained network is its weights and the model.json beside them")
+    stored = json.loads(described.read_text())
     network = build(Architecture(**stored | {"shape": tuple(stored["shape"])}), seed=0)
     network.load_state_dict(load_file(weights))
     network.choose_branch(branch)

@@ -23,5 +23,5 @@ def check_choice(what: str, name: str, names: Iterable[str]) -> str:
 
 def meant(name: str, names: Iterable[str]) -> str:
     """Guess which name was meant: `` (did you mean 'fast'?)``, or nothing where none is near."""
-    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.65)
+    close = difflib.get_close_matches(str(name), list(names), n=1, cutoff=0.65)
     return f" (did you mean {close[0]!r}?)" if close else ""

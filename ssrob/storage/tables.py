@@ -212,6 +212,8 @@ def shares(table: pd.DataFrame) -> pd.Series:
 
 def read_table(path: Path | str) -> pd.DataFrame:
     """Read a parquet table; a damaged file is named in the error."""
+    if not Path(path).exists():
+        raise ValueError(f"{path}: no such table")
     try:
         frame: pd.DataFrame = pq.read_table(path).to_pandas()
     except (OSError, pa.ArrowException) as error:

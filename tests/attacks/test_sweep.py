@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import foolbox
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from ssrob.attacks.lp_ball import GEOMETRIES
@@ -349,8 +350,11 @@ class Broken(nn.Module):
     [
         ({"images": torch.rand(4, 64)}, r"images must be \(N, C, H, W\)"),
         ({"images": torch.rand(0, 1, 8, 8)}, "not empty"),
-        ({"images": torch.full((4, 1, 8, 8), 200, dtype=torch.uint8)}, "found dtype torch.uint8"),
-        ({"images": torch.full((4, 1, 8, 8), 1.5)}, r"must lie in \[0, 1\], found 1.5 to 1.5"),
+        ({"images": torch.full((4, 1, 8, 8), 200, dtype=torch.uint8)}, "found dtype torch.uint8; divide bytes by 255"),
+        (
+            {"images": torch.full((4, 1, 8, 8), 1.5)},
+            "found 1.5 to 1.5; divide grey levels by 255",
+        ),
         ({"images": torch.full((4, 1, 8, 8), torch.nan)}, r"must lie in \[0, 1\], found nan"),
         ({"labels": torch.zeros(3, dtype=torch.int64)}, r"labels must be int64 of shape \(4,\)"),
         ({"labels": torch.zeros(4)}, "found torch.float32"),
@@ -370,6 +374,8 @@ class Broken(nn.Module):
         ({"eps": [0.1, 0.1]}, "strictly ascending"),
         ({"eps": [8]}, "8 grey levels are 8/255"),
         ({"norm": "l3"}, "unknown norm 'l3'"),
+        ({"norm": float("inf")}, r"unknown norm inf \(did you mean 'linf'\?\); known: l2, linf"),
+        ({"device": "gpu"}, "device: expected cpu, cuda, cuda:N or another of PyTorch's, found 'gpu'"),
         ({"preset": "standart"}, "did you mean 'standard'"),
         ({"gradients_in": "float16"}, "unknown gradients_in 'float16'"),
         ({"search": "bisect"}, "unknown search 'bisect'"),
@@ -471,6 +477,9 @@ def test_arrays_and_fractions_are_understood():
     plain = attack_sweep(robust_cnn(), x, y, eps=[0.1], preset="fast")
     for eps in (0.1, "0.1", "1/10", ["1/10"], np.array([0.1]), torch.tensor([0.1], dtype=torch.float64)):
         assert attack_sweep(robust_cnn(), x.numpy(), y.numpy(), eps=eps, preset="fast").distance.equal(plain.distance)
+    for labels in (y.int(), y.numpy().astype("uint8"), y.tolist(), pd.Series(y.numpy())):
+        found = attack_sweep(robust_cnn(), x.numpy().astype("float64"), labels, eps="0.05,0.1", preset="fast")
+        assert found.robust[1].equal(plain.robust[0])
 
 
 def test_a_result_is_five_lines_a_table_and_a_figure():
