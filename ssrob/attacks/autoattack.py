@@ -63,7 +63,7 @@ def autoattack_sweep(
         if not lent.face.gradient:
             attacks = BLACK_BOX
         classes = count_classes(lent, images[:1].to(device))
-        if classes < 4:
+        if classes < 4 and "apgd-t" in attacks:
             raise ValueError(f"AutoAttack's targeted DLR loss needs >= 4 classes, found {classes}")
         reference = _Reference(lent, norm, seed, batch_size, classes, tuple(attacks), device, search)
         with shown(progress, total, "image", REFERENCE) as report:

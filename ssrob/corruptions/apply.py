@@ -73,9 +73,26 @@ def _check_images(images: object) -> None:
     if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
         raise ValueError(f"images must be (N, H, W, C), found {images.shape}: move axis 1, the channels, to the end")
     if images.ndim != 4 or images.shape[3] not in (1, 3) or min(images.shape[1:3]) < MIN_SIZE:
-        raise ValueError(f"images must be (N, H, W, C) with C 1 or 3 and H, W >= {MIN_SIZE}, found {images.shape}")
+        rule = f"images must be (N, H, W, C) with C 1 or 3 and H, W >= {MIN_SIZE}, found {images.shape}"
+        raise ValueError(rule + _remedy(images.shape))
+    if isinstance(images, np.ma.MaskedArray):
+        raise TypeError("images must be a plain array, found a masked one: say by filled() what its masked pixels are")
     if images.size and images.max() == 1:
         raise ValueError("images must have grey levels 0..255, found none above 1: were values in [0, 1] cast?")
+
+
+def _remedy(shape: tuple[int, ...]) -> str:
+    """Say how images of another usual shape become what is asked for."""
+    match shape:
+        case (_, _, 1 | 3):
+            return ": of one image take images[None]"
+        case (_, _):
+            return ": of one grey image take images[None, ..., None]"
+        case (_, _, _):
+            return ": of grey images take images[..., None]"
+        case (_, _, _, 4):
+            return ": put what is transparent before a background, and take images[..., :3]"
+    return ""
 
 
 def _numbers(index: ArrayLike | None, count: int) -> Tensor:

@@ -19,7 +19,6 @@ _DAMAGED = (
     EOFError,
     struct.error,
     Image.DecompressionBombError,
-    ImageCms.PyCMSError,
 )
 _GREY = ("1", "L", "LA", "I", "I;16", "I;16L", "I;16B", "I;16N")
 _SIXTEEN = ("PNG", "PPM", "JPEG2000")  # formats whose 32-bit mode "I" holds 16-bit values
@@ -85,31 +84,48 @@ def _as_shown(image: Image.Image, where: str) -> Image.Image:
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":  # a camera's JPEG with a preview: the first is the photograph
         raise DataError(f"{where}: expected one image, found {frames} (an animation or several pages)")
+    deep, clear = ";16" in str(getattr(image, "tile", "")), image.info.get("transparency")
     image.load()
-    turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    turn = _UPRIGHT.get(_orientation(image))
     if turn is not None:
         image = image.transpose(turn)
     if image.mode.startswith(("I", "F")):
-        return _eight_bits(image, where).convert("RGB")
+        return _eight_bits(image, where, clear).convert("RGB")
+    if deep and isinstance(clear, tuple):  # Pillow has taken the upper bits of the pixels, and not of this colour
+        image.info["transparency"] = tuple(level >> 8 for level in clear)
     if image.mode == "CMYK" and (profile := image.info.get("icc_profile")):
-        return _converted(image, profile)
+        return _converted(image, profile, where)
     if image.has_transparency_data:
         layered = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layered.size, (*_BACKGROUND, 255)), layered).convert("RGB")
     return image.convert("RGB")
 
 
-def _eight_bits(image: Image.Image, where: str) -> Image.Image:
-    """Take the upper 8 of 16 bits, as Pillow itself does of colour images."""
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation; 1, upright, where the metadata are damaged, as viewers do."""
+    try:
+        found = image.getexif().get(ExifTags.Base.Orientation)
+    except _DAMAGED:
+        found = None
+    return found if isinstance(found, int) else 1
+
+
+def _eight_bits(image: Image.Image, where: str, clear: object) -> Image.Image:
+    """Take the upper 8 of 16 bits, as Pillow itself does of colour images; `clear` is the transparent level, if any."""
     if not image.mode.startswith("I;16") and not (image.mode == "I" and image.format in _SIXTEEN):
         rule = "expected 8 or 16 bits a channel, whose range is known; save it so"
         raise DataError(f"{where}: {rule}; found Pillow mode {image.mode!r}")
-    return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+    levels = np.asarray(image).astype(np.uint32)
+    upper = (levels >> 8).clip(0, 255).astype(np.uint8)
+    return Image.fromarray(np.where(levels == clear, 255, upper).astype(np.uint8) if isinstance(clear, int) else upper)
 
 
-def _converted(image: Image.Image, profile: bytes) -> Image.Image:
-    source, shown = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
-    converted: Any = ImageCms.profileToProfile(image, source, shown, outputMode="RGB")
+def _converted(image: Image.Image, profile: bytes, where: str) -> Image.Image:
+    try:
+        source, shown = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
+        converted: Any = ImageCms.profileToProfile(image, source, shown, outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError) as error:
+        raise DataError(f"{where}: its colour profile cannot be used ({error}); save it as RGB") from error
     assert isinstance(converted, Image.Image)  # None is for a change in place
     return converted
 

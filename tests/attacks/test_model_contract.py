@@ -150,6 +150,31 @@ def test_without_a_gradient_black_box_attacks_run_and_it_is_said(name: str) -> N
     assert strong is None or strong.attacks == found.attacks
 
 
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_the_reference_s_code_runs_its_black_box_attack_alone(classes: int, norm: str) -> None:
+    pytest.importorskip("pyautoattack")
+    model, (x, _) = torch.ao.quantization.quantize_dynamic(network(classes), {nn.Linear}, torch.qint8), images()
+    y, before = model(x).argmax(1), x.clone()
+    eps = [0.0, 0.3] if norm == "linf" else [0.0, 3.0]
+    with pytest.warns(UserWarning, match="no gradient reaches the images"):
+        found = autoattack_sweep(model, x, y, norm=norm, eps=eps)
+    assert (found.attacks, found.gradients) == (("square",), 0)
+    assert found.confirmed.all()
+    assert found.accuracy[1] < found.accuracy[0] == 1
+    assert set(found.attack) <= {"square", "none"}
+    assert torch.equal(x, before)
+
+
+def test_the_reference_s_targeted_loss_needs_four_classes() -> None:
+    pytest.importorskip("pyautoattack")
+    x, y = images()
+    with pytest.raises(ValueError, match="targeted DLR loss needs >= 4 classes, found 2"):
+        autoattack_sweep(network(2), x, y % 2, eps=[0.1])
+    quietly_alone = autoattack_sweep(network(2), x, y % 2, eps=[0.1], attacks=("square",))
+    assert quietly_alone.attacks == ("square",)
+
+
 def test_one_output_is_two_classes() -> None:
     x, _ = images()
     two = network(2)

@@ -158,7 +158,11 @@ def test_no_images_are_fine():
         ((IMAGES, "fog", 1), {"index": np.zeros(6)}, "index must be 6 integers, one for each image, found float64"),
         ((IMAGES[0], "fog", 1), {}, r"images must be \(N, H, W, C\).*found \(32, 32, 3\)"),
         ((IMAGES[..., :2], "fog", 1), {}, r"C 1 or 3.*found \(6, 32, 32, 2\)"),
-        ((IMAGES[:, :7], "fog", 1), {}, r"H, W >= 8, found \(6, 7, 32, 3\)"),
+        ((IMAGES[:, :7], "fog", 1), {}, r"H, W >= 8, found \(6, 7, 32, 3\)$"),
+        ((IMAGES[0], "fog", 1), {}, r"found \(32, 32, 3\): of one image take images\[None\]"),
+        ((IMAGES[0, ..., 0], "fog", 1), {}, r"found \(32, 32\): of one grey image take images\[None, ..., None\]"),
+        ((IMAGES[..., 0], "fog", 1), {}, r"found \(6, 32, 32\): of grey images take images\[..., None\]"),
+        ((IMAGES.repeat(2, -1)[..., :4], "fog", 1), {}, r"found \(6, 32, 32, 4\): .*images\[..., :3\]"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, keywords, message):
@@ -174,6 +178,11 @@ def test_wrong_arguments_are_refused(arguments, keywords, message):
         (IMAGES > 100, "ndarray bool"),
         (torch.from_numpy(IMAGES), r"Tensor torch.uint8"),
         (list(IMAGES), "list: .* numpy.stack"),
+        (torch.rand(2, 3, 32, 32, requires_grad=True), "Tensor torch.float32: turn values"),
+        (IMAGES / 100, "ndarray float64: turn values"),
+        (IMAGES.astype(np.uint16), "ndarray uint16"),
+        (IMAGES.astype(object), "ndarray object"),
+        ([Image.fromarray(IMAGES[0])], "list"),
         (Image.fromarray(IMAGES[0]), "Image"),
         (None, "NoneType"),
     ],
@@ -213,6 +222,20 @@ def test_the_callers_array_may_have_any_layout_and_is_never_written(name, channe
         layout.flags.writeable = False
         assert np.array_equal(corrupt(layout, name, 3), expected)
         assert np.array_equal(layout, images)
+
+
+def test_a_masked_array_is_refused():
+    with pytest.raises(TypeError, match=r"found a masked one: say by filled\(\)"):
+        corrupt(np.ma.masked_array(IMAGES, IMAGES > 100), "fog", 1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_image_that_stands_for_many_and_no_image_at_all(name):
+    many = np.broadcast_to(IMAGES[:1], IMAGES.shape)  # may not be written, and its rows are the same memory
+    assert np.array_equal(
+        corrupt(many, name, 3, index=[4] * 6), np.repeat(corrupt(IMAGES[:1], name, 3, index=[4]), 6, 0)
+    )
+    assert corrupt(IMAGES[:0], name, 3).shape == IMAGES[:0].shape
 
 
 def test_black_images_are_images():

@@ -1,11 +1,15 @@
 """A model is given the pixels that a viewer shows, or the image is refused."""
 
 import io
+import itertools
+import struct
+import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageCms
 from ssrob.config.study import Data
 from ssrob.data.decode import Crop, crop_of, decode
 from ssrob.data.types import DataError
@@ -104,6 +108,102 @@ def test_cmyk_is_shown_in_its_colours():
     assert np.abs(shown(saved(flat, "JPEG", quality=95)).astype(int) - [255, 0, 0]).max() <= 2
 
 
+def png(depth: int, kind: int, rows: list[bytes], *chunks: bytes) -> bytes:
+    """Write a PNG by hand, of 2 pixels a row: Pillow writes no colours of 16 bits."""
+    start = chunk(b"IHDR", struct.pack(">IIBBBBB", 2, len(rows), depth, kind, 0, 0, 0))
+    data = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows)))
+    return b"\x89PNG\r\n\x1a\n" + start + b"".join(chunks) + data + chunk(b"IEND", b"")
+
+
+def chunk(name: bytes, content: bytes) -> bytes:
+    check = struct.pack(">I", zlib.crc32(name + content))
+    return struct.pack(">I", len(content)) + name + content + check
+
+
+@pytest.mark.parametrize("kind", [".png", ".tif"])
+def test_files_with_16_bits_of_colour_are_their_upper_eight(kind):
+    colour = pixels(1)[0]
+    _, content = cv2.imencode(kind, colour[..., ::-1].astype(np.uint16) * 257)
+    assert np.array_equal(shown(content.tobytes()), colour)
+
+
+def test_16_bits_with_alpha_lie_over_white():
+    grey = png(16, 4, [struct.pack(">4H", 0x12FF, 0xFFFF, 0x1234, 0)])
+    colour = png(16, 6, [struct.pack(">8H", 0x12FF, 0x3400, 0x56FF, 0xFFFF, 1, 2, 3, 0)])
+    assert shown(grey)[0].tolist() == [[0x12] * 3, [255] * 3]
+    assert shown(colour)[0].tolist() == [[0x12, 0x34, 0x56], [255] * 3]
+
+
+def test_one_transparent_colour_of_16_bits_is_white_and_no_other():
+    grey = png(16, 0, [struct.pack(">2H", 0x1234, 0x1235)], chunk(b"tRNS", struct.pack(">H", 0x1234)))
+    assert shown(grey)[0].tolist() == [[255] * 3, [0x12] * 3]
+    transparent = struct.pack(">3H", 0x1234, 0x5678, 0x0A0A)
+    colour = png(16, 2, [transparent + struct.pack(">3H", 0x1234, 0x5678, 0x0B0A)], chunk(b"tRNS", transparent))
+    assert shown(colour)[0].tolist() == [[255] * 3, [0x12, 0x56, 0x0B]]
+
+
+def test_every_colour_of_a_palette_has_its_own_transparency():
+    image = Image.fromarray(np.array([[0, 1], [2, 3]], np.uint8)).convert("P")
+    image.putpalette([255, 0, 0, 0, 100, 200, 0, 0, 255, 9, 9, 9])
+    found = shown(saved(image, "PNG", transparency=bytes([0, 128, 255, 255])))
+    assert np.abs(found.reshape(4, 3) - [[255, 255, 255], [127, 177, 227], [0, 0, 255], [9, 9, 9]]).max() <= 1
+
+
+def test_cmyk_stored_as_luminance_and_chroma_is_shown_in_its_colours():
+    # Adobe's YCCK: the samples are Y, Cb, Cr of 255 - C, 255 - M, 255 - Y, and K; Pillow writes 255 - sample.
+    cyan = np.asarray(Image.new("RGB", (1, 1), (0, 255, 255)).convert("YCbCr"))[0, 0]
+    content = saved(Image.new("CMYK", (8, 8), (*(255 - cyan).tolist(), 0)), "JPEG", quality=100)
+    marker = content.index(b"Adobe")
+    content = content[: marker + 11] + b"\x02" + content[marker + 12 :]
+    assert np.abs(shown(content).astype(int) - [255, 0, 0]).max() <= 4
+
+
+def ink_profile(lightness: int) -> bytes:
+    """Write a colour profile by hand in which one ink is a grey of that CIE lightness, 0..100, and two are black."""
+    corners = [(100, lightness, 0, 0, 0)[sum(ink)] for ink in itertools.product((0, 1), repeat=4)]
+    table = bytes(level for each in corners for level in (round(each * 2.55), 128, 128))
+    linear = bytes(range(256))
+    matrix = struct.pack(">9i", *(65536 * (i % 4 == 0) for i in range(9)))
+    tags = {
+        b"A2B0": b"mft1\0\0\0\0\x04\x03\x02\0" + matrix + 4 * linear + table + 3 * linear,
+        b"wtpt": b"XYZ \0\0\0\0" + struct.pack(">3i", 63190, 65536, 54061),
+        b"desc": b"desc\0\0\0\0" + struct.pack(">I", 2) + b"x\0" + bytes(78),
+    }
+    place, index, content = 128 + 4 + 12 * len(tags), struct.pack(">I", len(tags)), b""
+    for name, tag in tags.items():
+        index += name + struct.pack(">II", place + len(content), len(tag))
+        content += tag + bytes(-len(tag) % 4)
+    head = struct.pack(
+        ">I4sI4s4s4s12x4s", place + len(content), b"\0" * 4, 0x02400000, b"prtr", b"CMYK", b"Lab ", b"acsp"
+    )
+    illuminant = struct.pack(">3i", 63190, 65536, 54061)
+    return (head + bytes(28) + illuminant).ljust(128, b"\0") + index + content
+
+
+@pytest.mark.parametrize("ink", np.eye(4, dtype=int).tolist())
+def test_cmyk_with_a_profile_is_shown_by_it(ink):
+    flat = Image.new("CMYK", (8, 8), tuple(255 * part for part in ink))
+    for kind, settings in (("JPEG", {"quality": 100}), ("TIFF", {})):
+        found = shown(saved(flat, kind, icc_profile=ink_profile(50), **settings))
+        assert np.abs(found.astype(int) - 119).max() <= 3  # L* = 50 in sRGB
+
+
+def test_a_profile_of_other_channels_is_refused():
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for content in (profile, b"no profile"):
+        flat = saved(Image.new("CMYK", (8, 8)), "JPEG", icc_profile=content)
+        with pytest.raises(DataError, match=r"^here: its colour profile cannot be used .*; save it as RGB$"):
+            shown(flat)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG"])
+@pytest.mark.filterwarnings("ignore:.*EXIF|Truncated:UserWarning")
+def test_damaged_metadata_leave_a_picture_upright(kind):
+    flat = Image.new("RGB", (8, 8), (90, 90, 90))
+    for exif in (b"garbage", b"Exif\0\0garbage", b"Exif\0\0II*\0\x08\0\0\0\xff\xff", b"Exif\0\0"):
+        assert np.abs(shown(saved(flat, kind, exif=exif)).astype(int) - 90).max() <= 2
+
+
 def test_black_and_white_is_black_and_white():
     bits = pixels(1, channels=1)[0] > 127
     found, grey = decode(saved(Image.fromarray(bits), "PNG"), "here", None)
@@ -133,6 +233,13 @@ def test_a_photograph_with_a_preview_is_a_photograph():
     [
         (b"", "0 bytes"),
         (b"hello", "not an image"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "not an image"),
+        (saved(Image.fromarray(PICTURE), "PNG")[:60], "truncated"),
+        (saved(Image.fromarray(np.tile(PICTURE, (9, 9, 1))), "JPEG", progressive=True)[:2000], "truncated"),
+        (saved(Image.fromarray(PICTURE), "WEBP", lossless=True)[:-40], "cannot be decoded"),
+        (saved(Image.fromarray(PICTURE), "BMP")[:-40], "truncated"),
+        (saved(Image.fromarray(PICTURE), "TIFF")[:-200], "truncated"),
+        (saved(Image.fromarray(PICTURE), "PPM")[:-40], "truncated"),
         (saved(Image.fromarray(PICTURE), "PNG")[:-40], "cannot be decoded"),
         (saved(Image.fromarray(PICTURE), "JPEG")[:-40], "cannot be decoded"),
         (saved(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"), "found Pillow mode 'F'"),
