@@ -16,15 +16,16 @@ class Data(Strict):
     source: Annotated[str, Choice("data source", SOURCES.keys)]
     """Where the images come from."""
     path: AnyPath | None = None
-    """Folder of the parquet files, folder that holds `train/` and `test/`, or folder to download CIFAR into."""
+    """Folder of parquet or Arrow files, folder that holds `train/` and `test/`, or folder to download CIFAR into."""
     train: Annotated[list[str], BeforeValidator(as_list)] = ["train*.parquet"]
     """Training split: file patterns below `path`, for parquet; the name of its folder, for a folder."""
     test: Annotated[list[str], BeforeValidator(as_list)] = ["test*.parquet"]
     """Test split: file patterns below `path`, for parquet; the name of its folder, for a folder; `[]` for none."""
     image_column: str = "image"
-    """Column of the images, for parquet."""
+    """Column of the images, for parquet. Default: `image`, else `img`."""
     label_column: str | None = "label"
-    """Column of the labels, for parquet; null for unlabelled images, which serve pre-training alone."""
+    """Column of the labels, for parquet and for `metadata.csv`; null for unlabelled images, which serve pre-training
+    alone. Default: `label`, else `labels` or `fine_label`."""
     classes: list[str] | None = None
     """Names of the classes in the order of their labels. Default: those that the source itself gives."""
     size: Annotated[int, Field(ge=4, le=1024), WHOLE] | None = None

@@ -6,11 +6,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from ssrob.config.study import Data
+from ssrob.data.metadata_files import find_metadata, open_metadata, open_metadata_for_testing
 from ssrob.data.split_names import TESTED, split_of
-from ssrob.data.types import UNLABELLED, DataError, Opened, OpenedTest, Pixels, Rows, Split, refusal
+from ssrob.data.types import UNLABELLED, Opened, OpenedTest, Split, refusal, split_of_files
 from ssrob.registry.sources import IMAGE_ENDINGS
 
 
@@ -38,13 +37,16 @@ def folder(data: Data) -> Opened:
     """Open path/train/<class>/ and path/test/<class>/ (or val/), or path/<class>/ where there is no test split.
 
     Classes stand in the order of the config's `classes`, else of their names; files in the order of names, with those
-    of folders below a class's. Unlabelled: every image below path/train, or below path, at any depth.
+    of folders below a class's. Unlabelled: every image below path/train, or below path, at any depth. Metadata with
+    labels come before folders.
     """
+    if found := find_metadata(data):
+        return open_metadata(data, found)
     splits = find_splits(data)
     root, test = splits.get("train"), tested_of(splits)
     if data.label_column is None:
         files = list_images(root or _path(data)).images
-        return Opened((), _split(files, [UNLABELLED] * len(files)))
+        return Opened((), split_of_files(files, [UNLABELLED] * len(files)))
     if test is not None and root is None:
         raise refusal(data, "path", f"{data.path} holds {test.name}/ and no train/; expected both, or a folder a class")
     root = root or _path(data)
@@ -60,6 +62,8 @@ def folder(data: Data) -> Opened:
 
 def folder_for_testing(data: Data) -> OpenedTest:
     """Open the split that a model is tested on: test/, else val/, else all there is; no training image is needed."""
+    if found := find_metadata(data):
+        return open_metadata_for_testing(data, found)
     splits, path = find_splits(data), _path(data)
     train = splits.get("train")
     root = tested_of(splits) or _only_other(data, train) or train or path
@@ -167,7 +171,7 @@ def _labelled(data: Data, root: Path, classes: tuple[str, ...]) -> tuple[Split, 
         raise refusal(data, "path", f"{root / sorted(strange)[0]} is no class of train; known: {', '.join(classes)}")
     inside = [list_images(root / name) for name in classes]
     labels = [label for label, found in enumerate(inside) for _ in found.images]
-    return _split([image for found in inside for image in found.images], labels), inside
+    return split_of_files([image for found in inside for image in found.images], labels), inside
 
 
 def _without_images(classes: tuple[str, ...], inside: list[Found]) -> list[str]:
@@ -193,14 +197,3 @@ def _left_out(path: Path, root: Path, inside: list[Found]) -> Iterator[str]:
 
 def _subfolders(root: Path) -> list[str]:
     return sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
-
-
-def _split(files: list[Path], labels: list[int]) -> Split:
-    def read(rows: Rows) -> Iterator[tuple[str, bytes | Pixels]]:
-        for row in rows:
-            try:
-                yield str(files[row]), files[row].read_bytes()
-            except OSError as error:
-                raise DataError(f"{files[row]}: cannot be read ({error.strerror})") from error
-
-    return Split(np.asarray(labels, dtype=np.int64), read)

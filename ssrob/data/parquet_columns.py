@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from ssrob.config.study import Data
+from ssrob.data.saved_datasets import class_names, stated_in_folder
 from ssrob.data.types import DataError, Rows, refusal
 
-_USUAL = {"image_column": ("image", "img"), "label_column": ("label", "labels", "fine_label")}
+USUAL = {"image_column": ("image", "img"), "label_column": ("label", "labels", "fine_label")}
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def _column(data: Data, field: str, file: Path, schema: Any) -> str:
     asked: str = getattr(data, field)
     if asked in schema.names:
         return asked
-    usual = [name for name in _USUAL[field] if name in schema.names] if field not in data.model_fields_set else []
+    usual = [name for name in USUAL[field] if name in schema.names] if field not in data.model_fields_set else []
     if not usual:
         raise refusal(data, field, f"{file} has no column {asked!r}; it has: {', '.join(schema.names)}")
     return usual[0]
@@ -65,14 +66,26 @@ def _column(data: Data, field: str, file: Path, schema: Any) -> str:
 
 def stated_names(data: Data, stated: Mapping[Path, tuple[str, ...]]) -> tuple[str, ...]:
     """Return the config's class names, else those that the files state, which must agree; else none."""
-    if data.label_column is None or data.classes is not None:
-        return tuple(data.classes or ())
+    if data.label_column is None:
+        return ()
     found = {file: names for file, names in stated.items() if names}
-    if len(set(found.values())) > 1:
-        one = next(iter(found))
-        other = next(file for file in found if found[file] != found[one])
-        raise refusal(data, "classes", f"{one} and {other} state different class names; give them in the config")
+    one = next(iter(found), None)
+    for other, names in found.items():
+        if one is not None and names != found[one] and (data.classes is None or set(names) == set(found[one])):
+            raise refusal(data, "classes", _difference(one, other, found))
+    if data.classes is not None:
+        return tuple(data.classes)
     return next(iter(found.values()), ())
+
+
+def _difference(one: Path, other: Path, stated: Mapping[Path, tuple[str, ...]]) -> str:
+    """Say how two files count their classes; other names may be other words for the same, another order cannot."""
+    mine, theirs = stated[one], stated[other]
+    if set(mine) == set(theirs):
+        place = next(number for number in range(len(mine)) if mine[number] != theirs[number])
+        means = f"class {place} is {mine[place]!r} in {one} and {theirs[place]!r} in {other}"
+        return f"{means}: their labels do not mean the same; write one of them anew in the order of the other"
+    return f"{one} and {other} state different class names; give them in the config"
 
 
 def names_of_labels(data: Data, labels: Any, everywhere: Iterable[Any]) -> tuple[str, ...]:
@@ -104,7 +117,6 @@ def _stated(file: Path, schema: Any, column: str) -> tuple[str, ...]:
             names = json.loads(text) if text.startswith("[") else text.split(",")
             return tuple(str(name).strip() for name in names)
         features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-        names = features.get(column, {}).get("names") or ()
-        return tuple(names[key] for key in sorted(names, key=int)) if isinstance(names, dict) else tuple(names)
+        return class_names(features, column) or stated_in_folder(file, column)
     except (ValueError, AttributeError) as error:
         raise DataError(f"{file}: its metadata states class names that cannot be read ({error})") from error

@@ -1,4 +1,4 @@
-"""The source `parquet`: encoded images and labels in files per split. Imports no torch."""
+"""The source `parquet`: encoded images and labels in files per split, Parquet or Arrow. Imports no torch."""
 
 import functools
 from collections.abc import Iterator, Sequence
@@ -7,14 +7,13 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ssrob.config.study import Data
 from ssrob.data.parquet_columns import Columns, columns_of, names_of_labels, numbered, stated_names
+from ssrob.data.saved_datasets import check_complete, split_of_file, tables_below
 from ssrob.data.split_names import TESTED, split_in
+from ssrob.data.table_files import batches_of, column_of, rows_of, schema_of
 from ssrob.data.types import UNLABELLED, DataError, Opened, OpenedTest, Pixels, Rows, Split, refusal
-
-_BATCH = 1024  # rows held in memory while reading
 
 
 def parquet(data: Data) -> Opened:
@@ -39,8 +38,8 @@ def parquet_for_testing(data: Data) -> OpenedTest:
         groups = _by_split(data)
     chosen = next(split for split in (*TESTED, None, "train") if groups.get(split))
     files, others = groups.pop(chosen), [file for each in groups.values() for file in each]
-    if len(folders := sorted({str(file.parent) for file in files})) > 1 and chosen is not None and not _given(data):
-        raise refusal(data, "path", f"test images lie in {' and '.join(folders[:3])}; give the path of one of them")
+    if chosen is not None and not _given(data):
+        _check_one_folder(data, files, "test")
     classes, (split, *_) = _open(data, [files], names_from=others)
     root = data.path if data.path in (None, *files) or len(files) > 3 else ", ".join(file.name for file in files)
     notes = [f"tested: {len(split):,} images in {root} ({len(files)} files)"]
@@ -50,6 +49,12 @@ def parquet_for_testing(data: Data) -> OpenedTest:
         shown = ", ".join(file.name for file in others[:4]) + (", ..." if len(others) > 4 else "")
         notes.append(f"left out: {len(others)} other files ({shown})")
     return OpenedTest(classes, split, tuple(notes))
+
+
+def _check_one_folder(data: Data, files: list[Path], split: str) -> None:
+    """Refuse a split in several folders, which hold different data sets, or one in several forms."""
+    if len(folders := sorted({str(file.parent) for file in files})) > 1:
+        raise refusal(data, "path", f"{split} images lie in {' and '.join(folders[:3])}; give the path of one of them")
 
 
 def _given(data: Data) -> bool:
@@ -66,18 +71,11 @@ def _by_split(data: Data) -> dict[str | None, list[Path]]:
     if "train" in data.model_fields_set:
         return {"train": _files(data, "train")}
     groups: dict[str | None, list[Path]] = {}
-    for file in _below(data.path):
-        inside = file.relative_to(data.path)
-        named = [split_in(part) for part in (inside.stem, *reversed(inside.parts[:-1]))]
-        groups.setdefault(next((split for split in named if split), None), []).append(file)
+    for file in tables_below(data.path):
+        groups.setdefault(split_of_file(file, data.path), []).append(file)
     if not groups:
-        raise refusal(data, "path", f"expected .parquet files in {data.path}, found none")
+        raise refusal(data, "path", f"expected .parquet or .arrow files in {data.path}, found none")
     return groups
-
-
-def _below(path: Path) -> list[Path]:
-    files = (file for file in path.rglob("*") if file.suffix.lower() == ".parquet" and file.is_file())
-    return sorted(file for file in files if not any(part.startswith(".") for part in file.relative_to(path).parts))
 
 
 def _files(data: Data, field: Literal["train", "test"]) -> list[Path]:
@@ -94,7 +92,7 @@ def _files(data: Data, field: Literal["train", "test"]) -> list[Path]:
         except (ValueError, NotImplementedError) as error:
             raise refusal(data, field, f"{pattern!r} is no file pattern relative to path: {error}") from None
         if not matched and patterns == Data.model_fields[field].default:
-            matched = set(_usual(data.path, field))
+            matched = set(_usual(data, data.path, field))
         if not matched:
             names = sorted(entry.name for entry in data.path.iterdir())
             shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
@@ -104,22 +102,24 @@ def _files(data: Data, field: Literal["train", "test"]) -> list[Path]:
     return sorted(found)
 
 
-def _usual(path: Path, field: Literal["train", "test"]) -> list[Path]:
+def _usual(data: Data, path: Path, field: Literal["train", "test"]) -> list[Path]:
     """Return the files of a split by Hugging Face's names: in folders, and validation where there is no test."""
-    named = [(split_in(file.stem) or split_in(file.parent.name), file) for file in _below(path)]
+    named = [(split_of_file(file, path) or split_in(path.name), file) for file in tables_below(path)]
     for split in TESTED if field == "test" else ("train",):
         if files := [file for found, file in named if found == split]:
+            _check_one_folder(data, files, field)
             return files
     return []
 
 
 def _open(data: Data, groups: list[list[Path]], names_from: Sequence[Path] = ()) -> tuple[tuple[str, ...], list[Split]]:
     """Open groups of files; returns class names and a split for each. `names_from`: where else names may stand."""
-    columns = columns_of(data, {file: _schema(file) for group in groups for file in group})
+    check_complete(data, (file for group in groups for file in group))
+    columns = columns_of(data, {file: schema_of(file) for group in groups for file in group})
     raw = {file: _labels(data, file, columns[file]) for file in columns}
     classes = stated_names(data, {file: each.stated for file, each in columns.items()})
     if not classes and names_from and data.label_column is not None:
-        others = columns_of(data, {file: _schema(file) for file in names_from})
+        others = columns_of(data, {file: schema_of(file) for file in names_from})
         classes = stated_names(data, {file: each.stated for file, each in others.items()})
         raw |= {file: _labels(data, file, each) for file, each in others.items() if each.named and not classes}
     if not classes and data.label_column is not None:
@@ -131,32 +131,11 @@ def _open(data: Data, groups: list[list[Path]], names_from: Sequence[Path] = ())
     return classes, splits
 
 
-def _schema(file: Path) -> Any:
-    with _opened(file) as opened:
-        return opened.schema_arrow
-
-
-def _opened(file: Path) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(file)
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(file, error) from error
-
-
-def _damaged(file: Path, error: Exception) -> DataError:
-    return DataError(f"{file}: not a whole parquet file ({' '.join(str(error).split())[:160]}); copy it again")
-
-
 def _labels(data: Data, file: Path, columns: Columns) -> Any:
     """Read the label column, (N,) int64 or strings."""
-    with _opened(file) as opened:
-        if columns.label is None:
-            return np.full(opened.metadata.num_rows, UNLABELLED, dtype=np.int64)
-        try:
-            column = opened.read(columns=[columns.label]).column(0)
-            column = column.cast(pa.string() if columns.named else pa.int64())
-        except (pa.ArrowException, OSError) as error:
-            raise _damaged(file, error) from error
+    if columns.label is None:
+        return np.full(rows_of(file), UNLABELLED, dtype=np.int64)
+    column = column_of(file, columns.label, pa.string() if columns.named else pa.int64())
     if column.null_count:
         row = column.to_pylist().index(None)
         raise refusal(data, "label_column", f"expected a label in every row of {file}, found none in row {row}")
@@ -168,7 +147,7 @@ def _read(files: list[tuple[Path, str]], rows: Rows) -> Iterator[tuple[str, byte
     before = 0
     for file, column in files:
         start = before
-        for images in _batches(file, column):
+        for images in batches_of(file, column):
             first, last = np.searchsorted(rows, [before, before + len(images)])
             for row in rows[first:last]:
                 where = f"{file}: row {row - start}"
@@ -187,12 +166,3 @@ def _content(stored: Any, file: Path, where: str) -> bytes:
         return Path(file.parent, name).read_bytes()
     except OSError as error:
         raise DataError(f"{where}: names an image that cannot be read ({name}: {error.strerror})") from error
-
-
-def _batches(file: Path, column: str) -> Iterator[Any]:
-    with _opened(file) as opened:
-        try:
-            for batch in opened.iter_batches(_BATCH, columns=[column]):
-                yield batch.column(0)
-        except (pa.ArrowException, OSError) as error:
-            raise _damaged(file, error) from error

@@ -1,7 +1,8 @@
 """What a data source hands over: its labels at once, its images on request. Imports no torch."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,3 +65,16 @@ def split_of_arrays(images: Pixels, labels: Rows, where: str) -> Split:
             yield f"{where}: row {row}", images[row]
 
     return Split(labels, read)
+
+
+def split_of_files(files: Sequence[Path], labels: Sequence[int]) -> Split:
+    """Wrap image files with a label each."""
+
+    def read(rows: Rows) -> Iterator[tuple[str, bytes | Pixels]]:
+        for row in rows:
+            try:
+                yield str(files[row]), files[row].read_bytes()
+            except OSError as error:
+                raise DataError(f"{files[row]}: cannot be read ({error.strerror})") from error
+
+    return Split(np.asarray(labels, dtype=np.int64), read)

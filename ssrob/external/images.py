@@ -12,6 +12,7 @@ from ssrob.config.fields import expand
 from ssrob.config.study import Data
 from ssrob.config.yaml_text import YamlError, read_yaml
 from ssrob.data.split_names import split_in, split_of
+from ssrob.data.table_files import is_table
 from ssrob.registry.lookup import meant
 from ssrob.registry.sources import SOURCES
 
@@ -23,19 +24,19 @@ def find_data(text: str) -> Data:
     if text in SOURCES and SOURCES[text].known is not None:
         return _checked({"name": text, "source": text})
     path = Path(expand(text))
-    if not path.is_dir() and not (path.is_file() and path.suffix.lower() == ".parquet"):
+    if not path.is_dir() and not is_table(path):
         known = [name for name, source in SOURCES.items() if source.known is not None]
         beside = [str(path.with_name(other.name)) for other in path.parent.glob("*") if other.is_dir()]
         guess = meant(text, [*known, *beside])
         raise ValueError(f"--data: expected {', '.join(known)}, a folder or settings in braces, found {text!r}{guess}")
-    source = "parquet" if path.is_file() or holds_parquet(path) else "folder"
+    source = "parquet" if path.is_file() or holds_tables(path) else "folder"
     return _checked({"name": name_of(path), "source": source, "path": str(path)})
 
 
-def holds_parquet(path: Path) -> bool:
-    """Return whether a folder holds parquet files: right inside, or below in files or folders named as splits."""
-    below = (file for pattern in ("*/*.parquet", "*/*/*.parquet") for file in path.glob(pattern))
-    return any(path.glob("*.parquet")) or any(split_in(file.stem) or split_of(file.parent.name) for file in below)
+def holds_tables(path: Path) -> bool:
+    """Return whether a folder holds tables: right inside, or below in files or folders named as splits."""
+    tables = [file for pattern in ("*", "*/*", "*/*/*") for file in path.glob(pattern) if is_table(file)]
+    return any(file.parent == path or split_in(file.stem) or split_of(file.parent.name) for file in tables)
 
 
 def name_of(path: Path) -> str:

@@ -44,12 +44,12 @@ SOURCES: dict[str, Source] = {
         "ssrob.data.parquet_files:parquet",
         frozenset({"path", "train", "test", "image_column", "label_column", "classes", "test_share"}),
         for_testing="ssrob.data.parquet_files:parquet_for_testing",
-        endings=(".parquet", *IMAGE_ENDINGS),  # a table may name images
+        endings=(".parquet", ".arrow", ".json", *IMAGE_ENDINGS),  # a table may name images
     ),
     "folder": Source(
         "ssrob.data.image_folder:folder",
         frozenset({"path", "train", "test", "label_column", "classes", "test_share"}),
         for_testing="ssrob.data.image_folder:folder_for_testing",
-        endings=IMAGE_ENDINGS,
+        endings=(*IMAGE_ENDINGS, "metadata.csv", "metadata.jsonl"),
     ),
 }

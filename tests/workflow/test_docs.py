@@ -196,6 +196,13 @@ def test_the_backbone_of_the_guide_trains(plugins: Path) -> None:
     assert weights.stat().st_size < 10_000  # 8 filters: 0.7 thousand numbers of the backbone, 90 of the head
 
 
+def test_the_network_of_timm_of_the_guide_trains(plugins: Path) -> None:
+    plan, store = planned(plugins, EXTENDING["study timm"])
+    stage = train(plan, store, "at")["at random"]
+    network = load_network(store.output(stage.path, "best.safetensors"))
+    assert type(network.backbone.model).__name__ == "VisionTransformer"
+
+
 def test_the_schedule_of_the_guide_gives_the_learning_rates(plugins: Path) -> None:
     plan, store = planned(plugins, EXTENDING["study schedule"])
     stage = train(plan, store)["at random"]
