@@ -7,7 +7,7 @@ import pandas as pd
 from ssrob.config.variants import Perturb, Variant
 from ssrob.planning.names import variant_label
 from ssrob.reporting.data import ReportData
-from ssrob.reporting.tables import Table, plain_table
+from ssrob.reporting.layout import Table, plain_table
 from ssrob.reporting.verdicts import VERDICTS
 
 LOSSES = {

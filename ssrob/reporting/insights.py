@@ -13,7 +13,7 @@ from ssrob.reporting.figures.arms import is_plain_at, names_in
 from ssrob.reporting.figures.diagnosis import over_models
 from ssrob.reporting.figures.probes import probe_rows
 from ssrob.reporting.figures.training import chance, pretraining_rows
-from ssrob.reporting.tables import Table, plain_table
+from ssrob.reporting.layout import Table, plain_table
 
 LEAST_RETRIEVAL = (
     0.05  # of an image's other view among many; a task without a chance level that does worse was not learnt

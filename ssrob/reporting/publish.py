@@ -19,8 +19,8 @@ from ssrob.registry.stages import kinds_of
 from ssrob.reporting import tables as report_tables
 from ssrob.reporting.answer import Line, headline, too_small, untested, verdict_lines
 from ssrob.reporting.data import ReportData, report_data
+from ssrob.reporting.layout import Table, markdown, plain_table
 from ssrob.reporting.registry import ITEMS
-from ssrob.reporting.tables import Cell, Table
 from ssrob.scheduling.disk_usage import folder_size
 from ssrob.storage import tables
 from ssrob.storage.files import check_writable
@@ -138,13 +138,13 @@ def _page(study: Study, made: Mapping[str, pd.DataFrame], facts: str, figures: P
         )
     data = report_data(study, {name: each for name, each in made.items() if len(each)}, {})
     yield "## Outcome\n\n" + "\n\n".join(filter(None, [f"**{headline(data)}**", too_small(data), *_outcome(data)]))
-    yield from _table(report_tables.verdicts(data))
+    yield from _written(report_tables.verdicts(data))
     captions = {item.name: item.caption for item in ITEMS}
     for name in HEADINGS:
         for file in figures.glob(f"{name}.*"):
             yield f"![{name.replace('_', ' ')}](figures/{file.name})\n\n{captions[name]}"
     yield f"## Main numbers\n\n{captions['main']}"
-    yield from _table(report_tables.main(data))
+    yield from _written(report_tables.main(data))
     yield "## What it ran on\n\n" + facts
     if len(missing):
         yield "## Not run\n\n" + _missing(report_tables.not_run(missing))
@@ -199,18 +199,9 @@ def _outcome(data: ReportData) -> Iterator[str]:
 
 def _missing(rows: pd.DataFrame) -> str:
     frame = rows[["part", "label", "seed"]].rename(columns={"label": "arm", "seed": "seeds"})
-    return "".join(_table(report_tables.plain_table(frame)))
+    return "".join(_written(plain_table(frame)))
 
 
-def _table(table: Table | None) -> Iterator[str]:
-    """Lay out a table in Markdown: of a cell its text, with what stands beside and below it in brackets."""
+def _written(table: Table | None) -> Iterator[str]:
     if table is not None:
-        rows = [[_cell(cell) for cell in row] for row in table.rows]
-        lines = [table.headings, ["---"] * len(table.headings), *rows]
-        yield "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _cell(cell: Cell) -> str:
-    text = f"**{cell.text}**" if cell.kind == "best" else cell.text
-    more = "; ".join(filter(None, [cell.aside, cell.below]))
-    return (f"{text} ({more})" if more else text).replace("|", "\\|").replace("\n", " ")
+        yield markdown(table)

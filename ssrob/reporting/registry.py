@@ -26,6 +26,7 @@ from ssrob.reporting.figures.pictures import adversarial_examples
 from ssrob.reporting.figures.probes import probe_accuracies
 from ssrob.reporting.figures.trade_offs import clean_against_robust, cost_against_robust
 from ssrob.reporting.figures.training import pretraining_curves, training_curves
+from ssrob.reporting.layout import Table
 
 
 def no_notes(data: ReportData) -> list[str]:
@@ -64,7 +65,7 @@ class TableRow:
     """A table: its section, its function, what it holds, and whether its numbers are files of their own, too."""
 
     section: str
-    make: Callable[[ReportData], tables.Table | None]
+    make: Callable[[ReportData], Table | None]
     caption: str
     folded: bool = False
     saved: bool = False

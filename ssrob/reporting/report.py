@@ -16,8 +16,8 @@ from ssrob.reporting import answer, insights
 from ssrob.reporting import tables as report_tables
 from ssrob.reporting.data import ReportData, Samples, Tables, headline_checkpoint, report_data
 from ssrob.reporting.figures.saving import Saved, save
+from ssrob.reporting.layout import Table, write_latex
 from ssrob.reporting.registry import ITEMS, SECTIONS, FigureRow, Section, TableRow
-from ssrob.reporting.tables import Table, write_latex
 from ssrob.reporting.verdicts import VERDICTS
 
 

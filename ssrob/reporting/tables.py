@@ -1,15 +1,14 @@
-"""The numbers of a report as tables: per arm, per claim, per stage; the same values go to HTML, CSV and LaTeX."""
+"""The numbers of a report as tables: per arm, per claim, per stage."""
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ssrob.config.study import Study
-from ssrob.formatting import MISSING, NORMS, duration, eps_text, interval, number, signed
+from ssrob.formatting import NORMS, duration, eps_text, interval, number, signed
 from ssrob.planning.plan import make_plan
 from ssrob.registry.attacks import CHECKS
 from ssrob.registry.stages import kinds_of
@@ -17,33 +16,9 @@ from ssrob.reporting.data import ReportData
 from ssrob.reporting.figures.arms import is_plain_at, names_in, questions
 from ssrob.reporting.figures.corruption import corruption_means
 from ssrob.reporting.figures.summary import over_seeds
+from ssrob.reporting.layout import Cell, Table, plain_table
 
 SHOWN = (0.5, 1.0, 2.0)  # multiples of the reference eps in the main table
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell of a table: its text, what stands beside it (a difference) and below it (an interval, a note)."""
-
-    text: str
-    aside: str = ""
-    below: str = ""
-    kind: str = ""  # a CSS class: `best`, or a verdict
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table as people read it, in groups of rows with a title each, and as plain columns for CSV and LaTeX."""
-
-    headings: list[str]
-    groups: list[tuple[str, list[list[Cell]]]]
-    numeric: list[bool]
-    frame: pd.DataFrame
-
-    @property
-    def rows(self) -> list[list[Cell]]:
-        """All rows."""
-        return [row for _, rows in self.groups for row in rows]
 
 
 @dataclass(frozen=True)
@@ -52,20 +27,6 @@ class Column:
 
     key: str
     heading: str
-
-
-def plain_table(frame: pd.DataFrame, write: dict[str, Any] | None = None) -> Table | None:
-    """Make a table of a frame's columns; numbers with one decimal, or as `write` says by column. None without rows."""
-    if frame.empty:
-        return None
-    numeric = [pd.api.types.is_numeric_dtype(frame[name]) for name in frame]
-    plain = [number if each else str for each in numeric]
-    writers = [(write or {}).get(str(name), default) for name, default in zip(frame, plain, strict=True)]
-    rows = [
-        [Cell(MISSING if pd.isna(value) else put(value)) for put, value in zip(writers, row, strict=True)]
-        for row in frame.itertuples(index=False)
-    ]
-    return Table([str(name) for name in frame.columns], [("", rows)], numeric, frame)
 
 
 def main_columns(data: ReportData) -> list[Column]:
@@ -300,23 +261,6 @@ def provenance(stages: pd.DataFrame) -> dict[str, str]:
         "commits": _distinct(pd.Series(commits)) or "not in a git checkout",
         "versions": ", ".join(f"{name} {' / '.join(sorted(found))}" for name, found in sorted(versions.items())),
     }
-
-
-def write_latex(table: Table, path: Path) -> None:
-    """Write a LaTeX tabular (needs booktabs): text columns to the left, numbers to the right; its groups in one."""
-    cells = [
-        [
-            f"{cell.text} ({cell.below})" if cell.below and right else cell.text
-            for cell, right in zip(row, table.numeric, strict=True)
-        ]
-        for row in table.rows
-    ]
-    style = pd.DataFrame(cells, columns=table.headings).style.hide(axis="index").format(escape="latex")
-    columns = "".join("r" if right else "l" for right in table.numeric)
-    text = style.format_index(escape="latex", axis=1).to_latex(column_format=columns, hrules=True)
-    for sign, name in (("−", "$-$"), ("×", r"$\times$")):
-        text = text.replace(sign, name)
-    path.write_text(text, encoding="utf-8")
 
 
 def _distinct(values: pd.Series) -> str:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from ssrob.config.study import Study
 from ssrob.formatting import signed
-from ssrob.reporting import answer, insights, tables
+from ssrob.reporting import answer, insights, layout, tables
 from ssrob.reporting import report as report_module
 from ssrob.reporting.data import ReportData, report_data
 from ssrob.reporting.figures.saving import Saved
@@ -294,9 +294,9 @@ def test_latex_has_the_same_numbers_and_is_escaped(written: tuple[Path, syntheti
 
 
 def test_latex_signs_that_mean_something_are_escaped(tmp_path: Path) -> None:
-    table = tables.plain_table(pd.DataFrame({"a": ["50 % & #1_2"], "b": ["\\ ~ ^ {}"]}))
+    table = layout.plain_table(pd.DataFrame({"a": ["50 % & #1_2"], "b": ["\\ ~ ^ {}"]}))
     assert table is not None
-    tables.write_latex(table, tmp_path / "t.tex")
+    layout.write_latex(table, tmp_path / "t.tex")
     line = (tmp_path / "t.tex").read_text().splitlines()[4]
     assert line == r"50 \% \& \#1\_2 & \textbackslash \space \textasciitilde \space \textasciicircum \space \{\} \\"
 
