@@ -99,7 +99,7 @@ def _check_executor(arguments: list[str]) -> None:
 
 def _value_of(arguments: list[str], *options: str) -> str | None:
     """Return what follows an option, after a space or an equals sign."""
-    for here, following in zip(arguments, [*arguments[1:], None], strict=True):
+    for here, following in zip(arguments, [*arguments, None][1:], strict=True):
         option, equals, value = here.partition("=")
         if option in options:
             return value if equals else following

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from ssrob import cli
+from ssrob.cli import workflow
 from ssrob.registry import optional
 from tests.conftest import ROOT
 
@@ -165,3 +166,10 @@ def test_a_package_that_is_missing_is_noticed_before_the_work(
 def test_the_extras_are_those_of_the_package(module: str) -> None:
     extra = optional.EXTRAS[module]
     assert f'\n{extra} = ["{module.replace("_", "-")}>=' in (ROOT / "pyproject.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"), [([], None), (["--cores", "2"], None), (["-e"], None), (["-e", "x"], "x")]
+)
+def test_an_executor_is_looked_for_among_any_arguments(arguments: list[str], found: str | None) -> None:
+    assert workflow._value_of(arguments, "--executor", "-e") == found
