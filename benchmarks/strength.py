@@ -19,7 +19,8 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from ssrob.attacks.autoattack import autoattack_sweep
 from ssrob.attacks.lp_ball import GEOMETRIES
-from ssrob.attacks.sweep import SweepResult, attack_sweep
+from ssrob.attacks.result import SweepResult
+from ssrob.attacks.sweep import attack_sweep
 from ssrob.models.serialization import load_network
 from ssrob.registry.presets import PRESETS, AttackPlan
 from ssrob.reporting.figures.summary import wilson

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from ssrob.attacks.input_checks import as_device, check_data, check_eps, check_logits, float32_below
 from ssrob.attacks.lp_ball import GEOMETRIES
 from ssrob.attacks.model_contract import LOOK, borrowed, device_of_model
-from ssrob.attacks.sweep import Outcome, Store, SweepResult, count_classes, digest, merged
+from ssrob.attacks.result import SweepResult
+from ssrob.attacks.sweep import Outcome, Store, count_classes, digest, merged
 from ssrob.attacks.verify import confirmed
 from ssrob.hardware.device import exact_float32
 from ssrob.progress import Report, shown

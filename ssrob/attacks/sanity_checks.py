@@ -13,7 +13,8 @@ from ssrob.attacks.gradient_masking import Flag, model_flags
 from ssrob.attacks.input_checks import find_plan
 from ssrob.attacks.model_contract import LOOK, NO_GRADIENT, adapt, device_of_model
 from ssrob.attacks.per_eps import attack_apart
-from ssrob.attacks.sweep import SweepResult, digest
+from ssrob.attacks.result import SweepResult
+from ssrob.attacks.sweep import digest
 from ssrob.registry.presets import AttackConfig, AttackPlan
 
 SQUARE_AHEAD = 0.002  # share of images that only Square may break

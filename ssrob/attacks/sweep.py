@@ -5,12 +5,11 @@ its norm; so only the smallest norm found is kept per example, and the curve is 
 """
 
 import hashlib
-import html
 from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,87 +30,18 @@ from ssrob.attacks.input_checks import (
 )
 from ssrob.attacks.lp_ball import GEOMETRIES
 from ssrob.attacks.model_contract import LOOK, Adapted, borrowed, device_of_model
+from ssrob.attacks.result import SweepResult
 from ssrob.attacks.run_order import Setting
 from ssrob.attacks.verify import confirmed
-from ssrob.formatting import NORMS, eps_text
 from ssrob.hardware.device import exact_float32
 from ssrob.progress import Report, shown
 from ssrob.registry.attacks import LAYOUTS, SEARCHES
 from ssrob.registry.lookup import check_choice
 from ssrob.registry.presets import AttackPlan
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 Outcome = dict[str, Tensor]  # what is known of one block when it is finished
 Store = MutableMapping[str, Outcome]
 Eps = float | str | Sequence[float | str] | Tensor
-
-
-@dataclass(frozen=True)
-class SweepResult:
-    """What a sweep found, on the CPU; N examples, E budgets."""
-
-    norm: str
-    eps: Tensor  # (E,) float64, ascending, [0, 1] pixel units
-    distance: Tensor  # (N,) float32: smallest perturbation norm found; 0 if misclassified, inf if none was found
-    attack: tuple[str, ...]  # (N,): which attack found it; "clean" if misclassified, "none" if none found
-    attacks: tuple[str, ...]  # all attacks that were run, in the plan's order
-    clean_correct: Tensor  # (N,) bool
-    confirmed: Tensor  # (N,) bool: a fresh forward of what was found agrees, and it lies in its ball and the box
-    gradients: int  # input gradients spent, counted per image
-    forwards: int  # forward passes without a gradient, counted per image
-    adversarial: Tensor | None  # (N, C, H, W): found within the largest eps, else the clean image
-
-    @property
-    def robust(self) -> Tensor:
-        """Whether each example withstands each eps, (E, N) bool: distance > eps, in float32 as in float64."""
-        return self.distance.double()[None, :] > self.eps[:, None]
-
-    @property
-    def accuracy(self) -> Tensor:
-        """Robust accuracy at each eps, (E,) float64 in [0, 1]."""
-        return self.robust.double().mean(1)
-
-    def to_frame(self) -> "pd.DataFrame":
-        """Return eps, accuracy and its 95 % interval (Wilson 1927), one row per eps; shares 0..1."""
-        import pandas as pd
-        from statsmodels.stats.proportion import proportion_confint
-
-        counts = self.robust.sum(1).numpy()
-        low, high = proportion_confint(counts, len(self.distance), method="wilson")
-        return pd.DataFrame({"eps": self.eps.numpy(), "accuracy": self.accuracy.numpy(), "low": low, "high": high})
-
-    def plot(self, axes: Any = None) -> Any:
-        """Draw accuracy over eps with its 95 % interval onto matplotlib axes (default: new ones); return the axes."""
-        import matplotlib.pyplot as plt
-
-        axes, frame = axes or plt.subplots()[1], 100 * self.to_frame()
-        axes.plot(self.eps, frame["accuracy"], marker="o")
-        axes.fill_between(self.eps, frame["low"], frame["high"], alpha=0.2)
-        axes.set(xlabel=f"{NORMS[self.norm]} eps", ylabel="robust accuracy (%)", ylim=(0, 100))
-        return axes
-
-    def __str__(self) -> str:
-        """Five lines: what was attacked by what, the clean accuracy and the curve."""
-        clean, shares = float(self.clean_correct.double().mean()), self.accuracy.tolist()
-        odd = int((~self.confirmed).sum())
-        lines = [
-            f"{NORMS[self.norm]} sweep of {len(self.distance)} images, {100 * clean:.1f} % of them classified right",
-            "eps        " + " ".join(f"{eps_text(eps) if eps else '0':>7}" for eps in self.eps.tolist()),
-            "accuracy % " + " ".join(f"{100 * share:7.1f}" for share in shares),
-            f"attacks: {', '.join(self.attacks)}",
-            f"{self.gradients} gradients, {self.forwards} forwards; "
-            + (f"{odd} perturbations NOT confirmed" if odd else "all perturbations confirmed"),
-        ]
-        return "\n".join(lines)
-
-    def _repr_html_(self) -> str:
-        head, *_, attacks, spent = map(html.escape, str(self).splitlines())
-        frame = self.to_frame()
-        frame["eps"] = [eps_text(eps) if eps else "0" for eps in frame["eps"]]
-        table = frame.to_html(index=False, float_format="{:.3f}".format)
-        return f"<p>{head}</p>{table}<p>{attacks}<br>{spent}</p>"
 
 
 def attack_sweep(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from ssrob.attacks.sweep import SweepResult
+from ssrob.attacks.result import SweepResult, draw_curve
 from ssrob.corruptions import BENCHMARK, SEVERITIES
 from ssrob.external.identity import SHORT
 from ssrob.external.request import Request
@@ -66,13 +66,7 @@ class Evaluation:
 
     def plot(self, axes: Any = None) -> Any:
         """Draw accuracy over eps with its 95 % interval onto matplotlib axes (default: new ones); return the axes."""
-        import matplotlib.pyplot as plt
-
-        axes, frame = axes or plt.subplots()[1], 100 * self.curve
-        axes.plot(self.curve["eps"], frame["accuracy"], marker="o", label=self.request.title)
-        axes.fill_between(self.curve["eps"], frame["low"], frame["high"], alpha=0.2)
-        axes.set(xlabel=f"{NORMS[self.request.norm]} eps", ylabel="accuracy (%)", ylim=(0, 100))
-        return axes
+        return draw_curve(self.curve, self.request.norm, axes, self.request.title)
 
     def __str__(self) -> str:
         """Five lines: the answer, the curve, the checks, what was run."""

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from ssrob.corruptions import BENCHMARK, SEVERITIES
 from ssrob.external.evaluation import Evaluation, eps_label
 from ssrob.external.screen import NAMED_VERSIONS
-from ssrob.formatting import NORMS, interval, number
+from ssrob.formatting import NORMS, interval, number, percent
 from ssrob.registry.attacks import CHECKS
 from ssrob.reporting.figures.saving import save
 from ssrob.reporting.figures.style import INK, new_figure, per_cent, styled
@@ -52,7 +52,9 @@ def write_page(found: Evaluation, out: Path) -> Path:
 def _draw(found: Evaluation) -> Figure:
     request, curve = found.request, found.curve
     note = f"{request.preset} attacks on {found.facts['n']} test images; the band is the 95 % binomial interval."
-    figure = new_figure(found.answer, note, 3.2)
+    last = curve.iloc[-1]
+    title = f"{percent(last['accuracy'])} robust at {NORMS[request.norm]} eps {eps_label(last['eps'])}"
+    figure = new_figure(title, note, 3.2)
     axes = figure.add_subplot()
     axes.plot(curve["eps"], curve["accuracy"], color=INK, marker="o")
     axes.fill_between(curve["eps"], curve["low"], curve["high"], color=INK, alpha=0.13, linewidth=0)

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from ssrob.attacks.input_checks import check_eps
-from ssrob.attacks.sweep import SweepResult
+from ssrob.attacks.result import SweepResult
 from ssrob.corruptions import BENCHMARK, NAMES, SEVERITIES
 from ssrob.external.assumptions import WARNING
 from ssrob.external.entry import DOCUMENT, write_document

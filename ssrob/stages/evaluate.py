@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from ssrob.attacks.autoattack import autoattack_sweep
 from ssrob.attacks.model_contract import Adapted
+from ssrob.attacks.result import SweepResult
 from ssrob.attacks.sanity_checks import check
-from ssrob.attacks.sweep import SweepResult, attack_sweep
+from ssrob.attacks.sweep import attack_sweep
 from ssrob.config.study import Norm
 from ssrob.data.test_split import open_test
 from ssrob.hardware.device import memory_format

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from ssrob.attacks import gradient_masking
 from ssrob.attacks.per_eps import attack_apart
+from ssrob.attacks.result import SweepResult
 from ssrob.attacks.sanity_checks import check
-from ssrob.attacks.sweep import SweepResult, attack_sweep
+from ssrob.attacks.sweep import attack_sweep
 from ssrob.registry.attacks import CHECKS
 from ssrob.registry.presets import PRESETS, AttackConfig, AttackPlan
 from tests.attack_models import digits_test, robust_cnn

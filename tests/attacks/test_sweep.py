@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 import torch
 from ssrob.attacks.lp_ball import GEOMETRIES
-from ssrob.attacks.sweep import SweepResult, attack_sweep
+from ssrob.attacks.result import SweepResult
+from ssrob.attacks.sweep import attack_sweep
 from ssrob.registry.attacks import NORMS
 from ssrob.registry.presets import PRESETS, AttackConfig, AttackPlan
 from tests.attack_models import digits_test, linear_distance, linear_problem, robust_cnn
