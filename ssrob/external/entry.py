@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ssrob.attacks.autoattack import ATTACKS
 from ssrob.external.evaluation import Evaluation, corruption_means
 from ssrob.storage.files import replacing
 
@@ -32,7 +33,7 @@ def summary(found: Evaluation) -> dict[str, Any]:
         "clean_acc": _percent(found.curve["accuracy"].iloc[0]),
         "reported": robust,
     }
-    if request.preset == "autoattack":
+    if found.facts["attacks"] == list(ATTACKS):  # not where a model without a gradient has left one of them
         entry["autoattack_acc"] = robust
     if found.corruptions is not None:
         entry["corruptions_acc"], entry["corruptions_acc_all"] = map(_percent, corruption_means(found.corruptions))

@@ -1,11 +1,15 @@
 """Files that belong together, as a folder, a tar or a zip. Unpacking runs nothing and writes nothing outside."""
 
 import contextlib
+import errno
 import functools
+import lzma
 import shutil
+import struct
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -13,6 +17,10 @@ from ssrob.storage.files import check_writable
 from ssrob.storage.store import StoreError
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
+OTHERS = (".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")  # endings of archives that are not written
+# What an archive raises that is cut short, damaged, encrypted or packed by a method that Python does not know.
+DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, RuntimeError)
+UNPACKED = ".unpacked-"  # beginning of the folder in which an archive is unpacked
 MODE = 0o644  # readable by others: a stage's own files may not be
 LEVEL = 3  # of gzip: weights hardly shrink, and a higher level takes many times longer
 
@@ -36,6 +44,8 @@ def write(files: Files, to: Path) -> None:
 
 def check_place(to: Path) -> None:
     """Refuse a place where something is already, or where nothing can be written."""
+    if to.name.endswith(OTHERS) and not to.name.endswith(ARCHIVES):
+        raise StoreError(f"{to}: expected a folder or a name that ends in {', '.join(ARCHIVES)}")
     if to.exists() or to.is_symlink():
         raise StoreError(f"{to}: is there already; name another place with --to, or remove it")
     check_writable(to.parent, str(to), "name another place with --to")
@@ -50,10 +60,12 @@ def opened(source: Path, near: Path) -> Iterator[Path]:
     if not source.is_file():
         raise StoreError(f"{source}: no such folder or archive")
     near.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=near) as folder:
+    with tempfile.TemporaryDirectory(prefix=UNPACKED, dir=near) as folder:
         try:
             _unpack(source, Path(folder))
-        except (tarfile.TarError, zipfile.BadZipFile, EOFError, ValueError) as error:
+        except (*DAMAGED, ValueError, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # the disk, not the archive
+                raise
             kinds = ", ".join(ARCHIVES)
             raise StoreError(f"{source}: not an archive that can be unpacked ({error}); known: {kinds}") from None
         yield Path(folder)

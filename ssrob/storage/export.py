@@ -100,7 +100,7 @@ def export_study(
         "fingerprints": _fingerprints(plan, store),
         "work": {path: _told(rows) for path, rows in started.items()},
     }
-    bundle.write(files | {ABOUT: as_json(about)}, to)
+    bundle.write({ABOUT: as_json(about)} | files, to)  # first, also if the rest is cut off
     return about
 
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,11 +15,13 @@ from ssrob.config.study import ConfigError
 from ssrob.planning.stage import Stage
 from ssrob.registry.stages import STAGES
 from ssrob.storage import bundle
+from ssrob.storage.bundle import UNPACKED
 from ssrob.storage.export import ABOUT, WEIGHTS, kept
 from ssrob.storage.files import check_writable
-from ssrob.storage.lock import claimed
+from ssrob.storage.lock import claimed, only_process
 from ssrob.storage.store import MANIFEST, Store, StoreError, prepared_facts, sha256, write_json
 
+WAITING = ".import-"  # beginning of the folder in which stages wait until they are verified
 BESIDE = ("provenance.json", "log.txt")  # of a stage, without a checksum: no result is read from them
 
 
@@ -52,12 +55,16 @@ def import_stages(source: Path, store: Store, *, work: bool = False) -> Outcome:
     work: take over what unfinished stages need to go on, too, where it is newer than what is here.
     """
     check_writable(store.root, "--results", "name another results folder")
-    with bundle.opened(source, store.root) as folder:
-        root = _root(folder, source)
-        about = json.loads((root / ABOUT).read_text()) if (root / ABOUT).is_file() else {}
-        store.root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".import-", dir=store.root) as waiting:
-            return _Import(Store(root), store, about, Path(waiting)).run(work=work)
+    store.root.mkdir(parents=True, exist_ok=True)
+    with only_process(store.root, _busy):
+        for left in (*store.root.glob(f"{UNPACKED}*"), *store.root.glob(f"{WAITING}*")):  # of an import that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        with (
+            bundle.opened(source, store.root) as folder,
+            tempfile.TemporaryDirectory(prefix=WAITING, dir=store.root) as waiting,
+        ):
+            root = _root(folder, source)
+            return _Import(Store(root), store, _about(root, source), Path(waiting)).run(work=work)
 
 
 class _Import:
@@ -75,6 +82,9 @@ class _Import:
             for path in _paths(self.other.root / "work"):
                 if not (self.here.done(path) or self.other.done(path)):
                     self._each(path, self._work)
+        for path in self.about.get("stages", []):
+            if not self.other.done(path):
+                self.outcome.refused[path] = "it was exported, and is not there: was the archive cut short?"
         return self.outcome
 
     def _each(self, path: str, take: Callable[[str], None]) -> None:
@@ -139,9 +149,11 @@ class _Import:
             with contextlib.suppress(FileNotFoundError):
                 shutil.copyfile(theirs / name, ready / name)
         try:
-            json.loads((ready / "provenance.json").read_text())
+            facts = json.loads((ready / "provenance.json").read_text())
         except (OSError, ValueError) as error:
             raise Refused(f"provenance.json cannot be read ({error})") from None
+        if not isinstance(facts, dict):
+            raise Refused(f"provenance.json: expected an object, found {type(facts).__name__}")
         return left_out
 
     def _work(self, path: str) -> None:
@@ -170,6 +182,24 @@ def _refuse(message: str) -> None:
     raise Refused(f"it {message.partition(',')[0].partition(';')[0]}")
 
 
+def _busy() -> None:
+    print("another import into this results folder is going on; waiting until it is done", file=sys.stderr)
+
+
+def _about(root: Path, source: Path) -> dict[str, Any]:
+    """Read what an exported study says of itself; empty for a results folder."""
+    if not (root / ABOUT).is_file():
+        return {}
+    try:
+        about = json.loads((root / ABOUT).read_text())
+        shapes = {"stages": list, "left_out": list, "fingerprints": dict, "work": dict}
+        if all(isinstance(about.get(name, shape()), shape) for name, shape in shapes.items()):
+            return dict(about)
+    except (ValueError, AttributeError):
+        pass
+    raise StoreError(f"{source}: its {ABOUT} is damaged; export the study again")
+
+
 def _root(folder: Path, source: Path) -> Path:
     """Find the results folder in a bundle: the folder itself, or the only one in it."""
     for root in (folder, *sorted(each for each in folder.iterdir() if each.is_dir())):
@@ -190,7 +220,8 @@ def _checked(path: str, manifest: dict[str, Any]) -> Stage:
         stored = {name: manifest[name] for name in ("kind", "key", "spec", "parents", "settings")}
         stage = Stage.from_json(json.dumps(stored))
         named = [name not in ("", ".", "..") and Path(name).name == name for name in manifest["outputs"]]
-        sums = [len(row["sha256"]) == 64 for row in manifest["outputs"].values()]
+        sums = [len(row["sha256"]) == 64 and row["bytes"] >= 0 for row in manifest["outputs"].values()]
+        sums += [isinstance(row, dict) for row in manifest.get("made_from", {}).values()]
     except ConfigError:
         raise Refused("its key does not belong to its spec: edited, or of another version of ssrob") from None
     except (KeyError, TypeError, AttributeError) as error:
@@ -201,10 +232,11 @@ def _checked(path: str, manifest: dict[str, Any]) -> Stage:
 
 
 def _copy(file: Path, to: Path, checksum: str | None) -> None:
-    try:
-        shutil.copy2(file, to)
-    except FileNotFoundError:
-        raise Refused(f"{file.name} is missing") from None
+    if not file.exists():
+        raise Refused(f"{file.name} is missing")
+    if not file.is_file() or not os.access(file, os.R_OK):
+        raise Refused(f"{file.name} is no file that can be read")
+    shutil.copy2(file, to)
     if checksum is not None and sha256(to) != checksum:
         raise Refused(f"{file.name} does not have its checksum: truncated or altered")
 

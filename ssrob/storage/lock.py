@@ -33,18 +33,21 @@ def claimed(work: Path, say: Callable[[str], object]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def only_process(file: Path, busy: Callable[[], object]) -> Iterator[None]:
-    """Hold a lock file that the kernel frees when its holder ends in any way.
+    """Hold a lock file, or a folder that is there, which the kernel frees when its holder ends in any way.
 
     While another process holds it, `busy` is called first: it raises, or says that this one waits.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a") as handle:
+    handle = os.open(file, os.O_RDONLY if file.is_dir() else os.O_RDWR | os.O_CREAT, 0o644)
+    try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             busy()
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(handle)
 
 
 def _take(work: Path, say: Callable[[str], object]) -> int:
