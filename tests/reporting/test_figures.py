@@ -199,7 +199,7 @@ def test_robust_accuracy_of_many_arms_shows_the_main_comparison_alone(large: Rep
     figure = _drawn(robust_accuracy(part))
     assert len(figure.axes) == 2
     assert len(_labels(figure.axes[0])) == 6
-    assert f"{part.arms['name'].nunique() - 6} other arms" in _note(figure)
+    assert f"map of every arm: {part.arms['name'].nunique() - 6} more." in _note(figure)
 
 
 # Numbers.
@@ -616,3 +616,11 @@ def test_a_compact_svg_has_no_unused_ids_and_what_neighbours_share_once() -> Non
     assert text.count("fill:#fff;stroke:#000") == 1
     assert text.count('d="M0 0.12L1 2"') == 1
     assert text.count("opacity:0.5") == 3, "a group's opacity is not that of each"
+
+
+def test_no_axis_of_accuracies_goes_beyond_100_per_cent(given: ReportData) -> None:
+    """Margins around points near 100 % would; half a marker may."""
+    near = given.robustness.assign(accuracy=given.robustness["name"].rank(method="dense", pct=True, ascending=False))
+    axes = _drawn(clean_against_robust(dataclasses.replace(given, robustness=near))).axes[0]
+    assert max(near["accuracy"]) == 1
+    assert 1 < max(axes.get_xlim()[1], axes.get_ylim()[1]) <= 1.02

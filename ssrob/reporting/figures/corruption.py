@@ -10,7 +10,7 @@ from ssrob.registry.corruptions import BENCHMARK, families
 from ssrob.reporting.data import ReportData
 from ssrob.reporting.figures.arms import main_arms, short_names
 from ssrob.reporting.figures.looks import Look
-from ssrob.reporting.figures.style import name_rows, new_figure, per_cent, rows_height, styled
+from ssrob.reporting.figures.style import end_at_100, name_rows, new_figure, per_cent, rows_height, styled
 from ssrob.reporting.figures.summary import interval_words, over_seeds, wilson
 
 
@@ -52,6 +52,7 @@ def corruption_families(data: ReportData) -> Figure | None:
         per_cent(ax.xaxis)
         ax.xaxis.set_major_locator(MaxNLocator(2))
         name_rows(ax, short.values())
+    end_at_100(axes[0], "x")  # of all, which share it
     for ax in axes[1:]:
         ax.tick_params(labelleft=False)
     return figure

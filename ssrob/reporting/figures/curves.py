@@ -37,7 +37,7 @@ def robust_accuracy(data: ReportData) -> Figure | None:
     note = interval_words(shown, ["name", "eval_norm"])
     note += " Dashed vertical line: the eps trained with, where trained on the norm of the sweep."
     if left_out := rows["name"].nunique() - shown["name"].nunique():
-        note += f" {left_out} other arms: in the main table and in the map of every arm."
+        note += f" Not drawn, but in the main table and in the map of every arm: {left_out} more."
     norms = _norms(shown)
     figure = new_figure(_accuracy_title(data, shown), note, TALL * len(norms))
     axes = figure.subplots(len(norms), squeeze=False)[:, 0]

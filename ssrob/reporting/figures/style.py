@@ -24,6 +24,7 @@ from ssrob.reporting.figures.arms import short_names
 INK, MUTED, FAINT = "#1f2328", "#5f6670", "#d9dce1"
 WIDTH = 6.2  # inches; on a phone of 390 px small text is still 7 px high
 LINE = 0.155  # inches from one line of small text to the next
+EDGE = 0.02  # of an axis of shares beyond its ends
 NAME = 30  # letters of a name that stand in one line beside a panel
 _LEGEND = 66  # letters in a row of a legend
 _WORDS = {"title": (58, 0.21), "note": (98, 0.15)}  # letters in a line, and inches for each
@@ -92,6 +93,12 @@ def per_cent(axis: Any) -> None:
     axis.set_major_formatter(
         FuncFormatter(lambda share, _: f"{100 * share:.4g} %" if -1e-9 <= share <= 1 + 1e-9 else "")
     )
+
+
+def end_at_100(axes: Axes, axis: str) -> None:
+    """End an axis of shares, "x" or "y", where the data are all drawn, at 0 and 100 %, with room for half a marker."""
+    low, high = getattr(axes, f"get_{axis}lim")()
+    getattr(axes, f"set_{axis}lim")(max(low, -EDGE), min(high, 1 + EDGE))
 
 
 def eps_axis(axes: Axes, norm: str, multiples: list[float], reference: float) -> None:

@@ -11,7 +11,16 @@ from ssrob.formatting import NORMS, number, percent
 from ssrob.reporting.data import ReportData
 from ssrob.reporting.figures.arms import is_frontier, is_plain_at, main_arms
 from ssrob.reporting.figures.looks import Looks, handles
-from ssrob.reporting.figures.style import FAINT, MUTED, legend_below, legend_height, new_figure, per_cent, styled
+from ssrob.reporting.figures.style import (
+    FAINT,
+    MUTED,
+    end_at_100,
+    legend_below,
+    legend_height,
+    new_figure,
+    per_cent,
+    styled,
+)
 from ssrob.reporting.figures.summary import interval_words, over_seeds
 
 SHORTEST = 0.05  # of an axis of accuracies: less would draw two alike models far apart
@@ -51,7 +60,7 @@ def _scatter(data: ReportData, x: str, title: Callable[[pd.DataFrame], str], lin
     note = f"{interval_words(trained, ['name', 'eval_norm'])} Grey line: {line}.{_left_out(points, x)}"
     chosen = main_arms(trained)
     if others := trained["name"].nunique() - len(chosen):
-        note += f" Grey: {others} other arms."
+        note += f" Grey: the other arms ({others})."
     legend = handles({name: data.looks[name] for name in chosen}, points=True)
     tall = legend_height(str(handle.get_label()) for handle in legend)
     figure = new_figure(title(trained), note, 3.5 + tall)
@@ -108,10 +117,12 @@ def _points(ax: Axes, part: pd.DataFrame, looks: Looks, x: str, chosen: list[str
         reach = [[row["mean"] - row["low"]], [row["high"] - row["mean"]]]
         ax.errorbar([row["x"]], [row["mean"]], yerr=reach, elinewidth=1, label=name, **looks[name].point())
     per_cent(ax.yaxis)
+    end_at_100(ax, "y")
     if x == "clean":
         spare = max(0.0, SHORTEST - float(np.ptp(ax.get_xlim()))) / 2
         ax.set_xlim(ax.get_xlim()[0] - spare, ax.get_xlim()[1] + spare)
         per_cent(ax.xaxis)
+        end_at_100(ax, "x")
         ax.set_xlabel("clean accuracy")
     else:
         ax.set_xlim(0, None)

@@ -13,7 +13,7 @@ from ssrob.registry.losses import LOSSES, Arguments, loss_row
 from ssrob.reporting.data import ReportData
 from ssrob.reporting.figures.arms import is_plain_at, main_arms
 from ssrob.reporting.figures.looks import Looks, handles
-from ssrob.reporting.figures.style import MUTED, legend_below, legend_height, new_figure, per_cent, styled
+from ssrob.reporting.figures.style import MUTED, end_at_100, legend_below, legend_height, new_figure, per_cent, styled
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#857a00", "#56b4e9", "#e69f00", "#1f2328")  # Okabe & Ito
 
@@ -48,6 +48,7 @@ def training_curves(data: ReportData) -> Figure | None:
         ax.set_xlabel("epoch")
         if "accuracy" in title:
             per_cent(ax.yaxis)
+            end_at_100(ax, "y")
     return figure
 
 
@@ -110,6 +111,7 @@ def pretraining_curves(data: ReportData) -> Figure | None:
         ax.set_xlabel("epoch")
         if title.endswith("accuracy"):
             per_cent(ax.yaxis)
+            end_at_100(ax, "y")
             level = chance("_".join(title.split(" ")[1:-1]), arguments)  # "clean jigsaw 3x3 accuracy"
             if level is not None:
                 ax.axhline(level, color=MUTED, linewidth=1, linestyle=":")
