@@ -42,30 +42,37 @@ def card(path: str, store: Store, tested: Iterable[Tested]) -> str:
     """Write the card of the model that the stage `path` trained, in Markdown."""
     stage, architecture = store.manifest(path), json.loads(store.output(path, "model.json").read_text())
     spec, facts = TrainSpec.model_validate(stage["spec"]), store.provenance(path)
-    title = [_front_matter(architecture), f"# {stage['key']}"]
-    parts = [*title, _sentence(stage, store, architecture, facts), *_usage(stage, architecture)]
+    name = _name(stage, store)
+    parts = [_front_matter(architecture, name), f"# {name}", _sentence(stage, architecture, facts)]
+    parts += _usage(stage, architecture)
     for test in tested:
         if section := STAGES[test.kind].card:
             parts += load(section)(test, store)
     return "\n\n".join([*parts, *_training(stage, spec, facts, store)]) + "\n"
 
 
-def _front_matter(architecture: dict[str, Any]) -> str:
-    """Return what model hubs read: the library and what the model is for."""
-    about: dict[str, Any] = {"library_name": "ssrob"}
+def _front_matter(architecture: dict[str, Any], name: str) -> str:
+    """Return what model hubs read: the model's name and library, and what it is for."""
+    about: dict[str, Any] = {"model_name": name, "library_name": "ssrob"}
     about |= {"pipeline_tag": "image-classification"} if "class" in architecture["heads"] else {}
     about["tags"] = ["pytorch", "safetensors", "adversarial-robustness", "self-supervised-learning"]
-    return f"---\n{yaml.safe_dump(about, sort_keys=False)}---"
+    return f"---\n{yaml.safe_dump(about, sort_keys=False, allow_unicode=True, width=1000)}---"
 
 
-def _sentence(stage: dict[str, Any], store: Store, architecture: dict[str, Any], facts: dict[str, Any]) -> str:
+def _name(stage: dict[str, Any], store: Store) -> str:
+    """Return the model's name for people, as in reports and in MLflow."""
     spec, init = TrainSpec.model_validate(stage["spec"]), stage["parents"].get("init")
+    init_task = store.manifest(init)["spec"].get("task") if init and store.done(init) else None
+    return f"{arm_label(spec, init_task=init_task, eps=True)}, seed {spec.seed}"
+
+
+def _sentence(stage: dict[str, Any], architecture: dict[str, Any], facts: dict[str, Any]) -> str:
+    spec = TrainSpec.model_validate(stage["spec"])
     settings = ", ".join(f"{name} {value}" for name, value in architecture["arguments"].items())
     network = f"{architecture['backbone']} ({settings})" if settings else architecture["backbone"]
     size = f" of {facts['parameters']:,} parameters" if "parameters" in facts else ""
-    init_task = store.manifest(init)["spec"].get("task") if init and store.done(init) else None
-    how = arm_label(spec, init_task=init_task, eps=True) + (", from random weights" if spec.init == "random" else "")
-    return f"{how} (`{spec.variant}`), seed {spec.seed}: a {network} network{size}, trained on `{spec.data}`."
+    start = "random weights" if spec.init == "random" else f"the pre-training `{spec.init}`"
+    return f"A {network} network{size}, trained on `{spec.data}` by the variant `{spec.variant}` from {start}."
 
 
 def _usage(stage: dict[str, Any], architecture: dict[str, Any]) -> Iterator[str]:

@@ -78,6 +78,9 @@ def test_the_card_has_the_numbers_of_the_tables(finished: Finished, tmp_path: Pa
     told = (folder / "README.md").read_text()
     front = yaml.safe_load(told.split("---\n")[1])
     assert (front["library_name"], front["pipeline_tag"]) == ("ssrob", "image-classification")
+    assert front["model_name"] == "AT, l-inf 0.1, seed 0", "its name in reports and in MLflow"
+    assert f"# {front['model_name']}\n" in told
+    assert "| l2 | 0.5 | " in told, "not in 255ths"
     examples = read_table(folder / "evaluate-best" / "robustness.parquet")
     linf = examples[examples.eval_norm == "linf"]
     assert f"| l-inf | 0.1 | {100 * (linf.first_failed > 0.1).mean():.1f} (" in told
