@@ -105,7 +105,11 @@ def evaluate(
         _check_store(tracking_uri, out)
     if out == FOLDER:
         _ignore_by_git(out)
-    found = external.evaluate(request, out, say=_say_warnings, progress=progress)
+    try:
+        found = external.evaluate(request, out, say=_say_warnings, progress=progress)
+    except KeyboardInterrupt:
+        say("evaluate  stopped; finished blocks of images are kept, the same command goes on with the others")
+        raise
     typer.echo(entry.as_json(found) if as_json and not json_file else as_text(found))
     say(f"evaluate  {write_page(found, out)}")
     if json_file:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from ssrob import cli
-from ssrob.external import screen
+from ssrob.external import run, screen
 from ssrob.external.entry import as_json, document
 from ssrob.external.evaluation import Evaluation
 from ssrob.external.identity import weights_sha256
@@ -159,6 +159,13 @@ def test_json_goes_to_the_screen_or_into_a_file(tmp_path: Path, monkeypatch: pyt
     assert json.loads((tmp_path / "entry.json").read_text())["name"] == MODEL
     done = CliRunner().invoke(cli.app, [*COMMAND, "entry.json"])
     assert str(done.exception) == "evaluate: expected options alone, found 'entry.json'; a model goes after --model"
+
+
+def test_a_stopped_evaluation_says_that_it_can_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "run_sweep", lambda *_, **__: exec("raise KeyboardInterrupt"))
+    done = CliRunner().invoke(cli.app, [*COMMAND, "--out", str(tmp_path)])
+    assert done.exit_code == 130
+    assert "stopped; finished blocks of images are kept, the same command goes on with the others" in done.output
 
 
 @pytest.mark.parametrize("name", ["", "two\nlines", "x" * 101])
