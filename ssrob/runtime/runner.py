@@ -32,7 +32,7 @@ from ssrob.runtime.signals import ENDING, handled
 from ssrob.storage import heartbeat
 from ssrob.storage.store import Store
 
-PACKAGES = ("ssrob", "torch", "torchvision", "numpy", "scipy", "pandas", "pyarrow", "snakemake", "mlflow")
+PACKAGES = ("ssrob", "torch", "torchvision", "timm", "numpy", "scipy", "pandas", "pyarrow", "snakemake", "mlflow")
 
 
 class Interrupted(RuntimeError):
