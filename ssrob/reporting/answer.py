@@ -8,7 +8,7 @@ import pandas as pd
 from ssrob.config.findings import Findings
 from ssrob.formatting import NORMS, eps_text, interval, number, signed
 from ssrob.reporting.data import ReportData
-from ssrob.reporting.verdicts import DECIDED
+from ssrob.reporting.verdicts import DECIDED, compared
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ def verdict_lines(data: ReportData) -> list[Line]:
 
 
 def _line(row: dict[Any, Any], settings: Findings) -> Line:
-    compared = str(row["cell"]).partition(" | ")[0]
+    arms, _ = compared(str(row["cell"]))
     limits = interval(row["low"], row["high"], sign=True)
     sizes = f"{row['seeds']} × {row['n']}"
     sentence = claim_sentence(row["claim"], settings)
-    return Line(row["claim"], sentence, compared, row["verdict"], signed(row["effect"]), limits, sizes)
+    return Line(row["claim"], sentence, arms, row["verdict"], signed(row["effect"]), limits, sizes)
 
 
 def untested(data: ReportData) -> list[str]:

@@ -17,6 +17,7 @@ from ssrob.reporting.figures.arms import is_plain_at, names_in, questions
 from ssrob.reporting.figures.corruption import corruption_means
 from ssrob.reporting.figures.summary import over_seeds
 from ssrob.reporting.layout import Cell, Table, plain_table
+from ssrob.reporting.verdicts import compared
 
 SHOWN = (0.5, 1.0, 2.0)  # multiples of the reference eps in the main table
 
@@ -144,9 +145,9 @@ def _findings(rows: pd.DataFrame, headings: list[str]) -> Table | None:
         return None
     lines = []
     for row in rows.to_dict("records"):
-        compared, _, where = str(row["cell"]).partition(" | ")
+        arms, where = compared(str(row["cell"]))
         test = " · ".join(filter(None, [where, row["test"], "" if pd.isna(row["p"]) else f"p = {row['p']:.3g}"]))
-        cells = [Cell(row["claim"]), Cell(compared, below=test)]
+        cells = [Cell(row["claim"]), Cell(arms, below=test)]
         cells += [Cell(signed(row["effect"]), below=interval(row["low"], row["high"], sign=True))]
         cells += [Cell(f"{row['seeds']} × {row['n']}"), Cell(number(row["detectable"]))]
         cells += [Cell(row["verdict"], kind=row["verdict"])] if "verdict" in headings else []

@@ -1,6 +1,9 @@
-"""How verdicts are shown: one row per word, for pages, figures and tables alike."""
+"""How verdicts and what they compare are worded, for pages, figures and tables alike."""
 
+import re
 from dataclasses import dataclass
+
+from ssrob.formatting import NORMS
 
 
 @dataclass(frozen=True)
@@ -19,3 +22,11 @@ VERDICTS = {
     "underpowered": Verdict("?", "#8a6d00", "neither is shown, by too few seeds or images to show it"),
 }
 DECIDED = ("supported", "contradicted")
+
+
+def compared(cell: str) -> tuple[str, str]:
+    """Return who is compared in a finding's cell, and where, for people: ``A − B``, ``l-inf, best checkpoint; ...``."""
+    arms, _, where = cell.partition(" | ")
+    for norm, name in NORMS.items():
+        where = re.sub(rf"\b{norm}\b", name, where)
+    return arms.replace(" - ", " − "), where.replace(" | ", "; ").replace(" x eps", " × eps")

@@ -38,7 +38,7 @@ from ssrob.reporting.figures.saving import save
 from ssrob.reporting.figures.style import _apart, eps_axis
 from ssrob.reporting.figures.trade_offs import at_reference, clean_against_robust, cost_against_robust
 from ssrob.reporting.figures.training import chance, pretraining_curves, pretraining_rows, training_curves
-from ssrob.reporting.verdicts import VERDICTS
+from ssrob.reporting.verdicts import VERDICTS, compared
 from tests import synthetic
 
 SMALL = {
@@ -428,8 +428,14 @@ def test_effects_shows_primary_comparisons_that_have_a_result(given: ReportData)
     assert _title(figure) == "Of 4 comparisons: 2 supported, 1 inconclusive, 1 contradicted; 2 intervals without 0"
     label = _names(axes)[0]
     assert label.startswith("C3")
-    assert label.endswith("mean at 0.25, 0.5 x eps"), "C2 and C3 compare the same arms at other sizes"
+    assert label.endswith("mean at 0.25, 0.5 × eps"), "C2 and C3 compare the same arms at other sizes"
     assert effects(dataclasses.replace(given, findings=rows.assign(effect=np.nan))) is None
+
+
+def test_what_is_compared_is_worded_for_people() -> None:
+    arms, where = compared("AT + rotation - AT | linf, best checkpoint | mean at 0.25, 0.5 x eps")
+    assert arms == "AT + rotation − AT"
+    assert where == "l-inf, best checkpoint; mean at 0.25, 0.5 × eps"
 
 
 def test_every_verdict_has_a_sign_and_a_colour_of_its_own() -> None:
@@ -480,7 +486,7 @@ def test_the_same_figure_gives_the_same_bytes(given: ReportData, tmp_path: Path)
     assert one.read_bytes() == two.read_bytes()
     text = one.read_text()
     assert "<dc:date>" not in text
-    assert "mean at 0.25, 0.5 x eps" in text, "numbers in words are not rounded with the coordinates"
+    assert "mean at 0.25, 0.5 × eps" in text, "numbers in words are not rounded with the coordinates"
 
 
 def test_a_large_figure_is_kept_as_a_bitmap_of_few_colours(

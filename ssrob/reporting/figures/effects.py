@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from ssrob.reporting.data import ReportData
 from ssrob.reporting.figures.style import INK, LINE, MUTED, NAME, fold, new_figure, styled
-from ssrob.reporting.verdicts import VERDICTS
+from ssrob.reporting.verdicts import VERDICTS, compared
 
 _ABOVE: dict[str, Any] = {
     "textcoords": "offset points",
@@ -25,8 +25,7 @@ def effects(data: ReportData) -> Figure | None:
     if rows.empty:
         return None
     threshold, level = data.study.findings.detectable, data.study.findings.level
-    parts = rows["cell"].str.split(" | ", regex=False)
-    labels = [_label(claim, cell[0], cell[-1]) for claim, cell in zip(rows["claim"], parts, strict=True)]
+    labels = [_label(claim, *compared(cell)) for claim, cell in zip(rows["claim"], rows["cell"], strict=True)]
     most = max(label.count("\n") for label in labels) + 1
     note = f"Bars: {level} intervals. Grey zone: less than {threshold:g} points either way."
     figure = new_figure(_title(rows), note, 0.6 + len(labels) * max(0.46, 0.12 + LINE * most))
@@ -52,7 +51,7 @@ def _title(rows: pd.DataFrame) -> str:
     return f"Of {len(rows)} comparisons: {counts}; {clear} interval{'s' * (clear != 1)} without 0"
 
 
-def _label(claim: str, compared: str, metric: str) -> str:
+def _label(claim: str, arms: str, where: str) -> str:
     """Name a row: the claim, what is compared, and at which sizes of the perturbation."""
-    where = "" if metric == compared else f"\n{fold(metric, NAME)}"
-    return fold(f"{claim}: {compared}", NAME) + where
+    metric = where.rpartition("; ")[2]
+    return fold(f"{claim}: {arms}", NAME) + (f"\n{fold(metric, NAME)}" if metric else "")

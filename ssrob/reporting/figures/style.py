@@ -128,7 +128,9 @@ def wrapped(names: Iterable[str]) -> list[str]:
 
 def fold(text: str, letters: int) -> str:
     """Break text into lines, but not at a hyphen, nor a weight or an eps from its number."""
-    kept = re.sub(r"\b(w|eps) (?=[\d.])", "\\1\N{NO-BREAK SPACE}", text).replace(" %", "\N{NO-BREAK SPACE}%")
+    kept = re.sub(r"\b(w|eps) (?=[\d.])", "\\1\N{NO-BREAK SPACE}", text)
+    for together in (" %", " × eps"):
+        kept = kept.replace(together, together.replace(" ", "\N{NO-BREAK SPACE}"))
     folded = textwrap.fill(kept, letters, break_long_words=False, break_on_hyphens=False)
     return folded.replace("\N{NO-BREAK SPACE}", " ")
 
