@@ -26,7 +26,7 @@ def ssrob(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment)
 
 
-@pytest.mark.parametrize("like", ["quickstart", "cifar10-small"])
+@pytest.mark.parametrize("like", ["quickstart", "digits", "cifar10-small"])
 def test_a_config_to_start_from(tmp_path: Path, like: str) -> None:
     result = CliRunner().invoke(cli.app, ["init", str(tmp_path / "new" / "mine.yaml"), "--from", like])
     assert result.exit_code == 0, result.output

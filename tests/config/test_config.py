@@ -213,7 +213,7 @@ def test_every_l2_budget_is_allowed(tmp_path: Path) -> None:
     assert parse_study(tiny_config(tmp_path, threat=threat, arms=[{"variant": "at"}])).threat["l2"].eps == 3
 
 
-@pytest.mark.parametrize("name", ["quickstart", "cifar10-mini", "cifar10-small", "cifar10"])
+@pytest.mark.parametrize("name", ["quickstart", "digits", "cifar10-mini", "cifar10-small", "cifar10"])
 def test_the_configs_of_the_repository_are_valid(name: str) -> None:
     assert load_study(ROOT / "config" / f"{name}.yaml").study == name
 
