@@ -5,7 +5,7 @@ import numpy as np
 from ssrob.config.study import Data
 from ssrob.data.decode import crop_of, decode
 from ssrob.data.splits import sizes
-from ssrob.data.types import DataError, Opened, OpenedTest, Split, refusal
+from ssrob.data.types import UNLABELLED, DataError, Opened, OpenedTest, Split, refusal
 from ssrob.registry.lookup import load
 from ssrob.registry.sources import SOURCES
 
@@ -117,6 +117,9 @@ def _check_labels(data: Data, name: str, split: Split, classes: tuple[str, ...])
 
 
 def _check_range(data: Data, name: str, split: Split, classes: tuple[str, ...]) -> None:
+    if len(split) and bool((split.labels == UNLABELLED).all()):
+        secret = "its labels are all -1, as those of a test split that are kept secret"
+        raise refusal(data, name, f"{secret}; name another split, such as test: 'validation*'")
     outside = np.flatnonzero((split.labels < 0) | (split.labels >= len(classes)))
     if len(outside):
         row = int(outside[0])

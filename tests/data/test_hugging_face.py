@@ -34,13 +34,17 @@ def table_of(seed: int, names: Sequence[str] | None = NAMES, column: str = "labe
     return table.replace_schema_metadata(stated)
 
 
+def write_stream(file: Path, table: Any) -> None:
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=4)
+
+
 def save_split(folder: Path, *tables: Any, split: str | None = None) -> Path:
     """Write what `Dataset.save_to_disk` writes: streams of Arrow batches, and their names in a state."""
     folder.mkdir(parents=True)
     names = [f"data-{i:05}-of-{len(tables):05}.arrow" for i in range(len(tables))]
     for name, table in zip(names, tables, strict=True):
-        with pa.OSFile(str(folder / name), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
-            writer.write_table(table, max_chunksize=4)
+        write_stream(folder / name, table)
     state = {"_data_files": [{"filename": name} for name in names], "_split": split}
     (folder / "state.json").write_text(json.dumps(state))
     (folder / "dataset_info.json").write_text(json.dumps({"features": features(NAMES), "splits": {}}))
@@ -98,6 +102,16 @@ def test_one_saved_split_knows_what_it_is(tmp_path: Path) -> None:
     assert "holds no split but train" in evaluated(find_data(str(tmp_path / "d")), tmp_path)[2]
 
 
+def test_the_cache_of_datasets_is_read_by_the_names_of_its_files(tmp_path: Path) -> None:
+    for split, seed in (("train", 0), ("test", 1)):
+        folder = save_split(tmp_path / split, table_of(seed))
+        (folder / "data-00000-of-00001.arrow").rename(tmp_path / f"insects-{split}.arrow")
+    opened = open_source(data_in(tmp_path))
+    assert opened.test is not None
+    assert np.array_equal(images_of(opened.train), pixels(9, 0))
+    assert np.array_equal(images_of(opened.test), pixels(9, 1))
+
+
 def test_arrow_of_the_file_format_is_read_too(tmp_path: Path) -> None:
     table = table_of(0)
     with pa.OSFile(str(tmp_path / "train.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
@@ -142,13 +156,16 @@ def garble_the_state(folder: Path) -> None:
 
 
 def order_classes_otherwise(folder: Path) -> None:
-    with pa.OSFile(str(folder / "test" / "data-00000-of-00001.arrow"), "wb") as sink:
-        table = table_of(2, names=["bee", "ant", "cow"])
-        with pa.ipc.new_stream(sink, table.schema) as writer:
-            writer.write_table(table)
+    write_stream(folder / "test" / "data-00000-of-00001.arrow", table_of(2, names=["bee", "ant", "cow"]))
+
+
+def keep_labels_secret(folder: Path) -> None:
+    table = table_of(2).set_column(1, "label", pa.array([-1] * 9, pa.int64()))
+    write_stream(folder / "test" / "data-00000-of-00001.arrow", table)
 
 
 MISTAKES = [
+    (keep_labels_secret, r"test: its labels are all -1, .*; name another split, such as test: 'validation\*'"),
     (lose_a_shard, r"path: .*train lacks data-00001-of-00002\.arrow, which data-00000-of-00002\.arrow belongs to"),
     (cut_a_shard, r"data-00001-of-00002\.arrow: not a whole arrow file \(its end is missing\); copy it again"),
     (empty_a_shard, r"data-00001-of-00002\.arrow: not a whole arrow file"),
