@@ -20,7 +20,7 @@ def as_tensor(what: str, given: object) -> Tensor:
     what: "images", or else whole numbers, which become int64. Memory is shared where that can be.
     """
     if isinstance(given, Tensor):
-        return given if what == "images" else _int64(given)
+        return given.contiguous() if what == "images" else _int64(given)  # a model may view them as it likes
     if hasattr(given, "__array__") or (isinstance(given, Sequence) and not isinstance(given, str)):
         try:
             array = np.asarray(given)

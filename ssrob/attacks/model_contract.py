@@ -7,19 +7,18 @@ reference's code, the checks, studies and `ssrob evaluate`.
 
 import itertools
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ssrob.attacks.frozen import frozen
+from ssrob.attacks.model_outputs import logits_in, several, with_no_answer
 
 LOOK = 64  # images that a look takes
-_KEYS = ("logits", "output", "outputs", "out", "scores", "pred", "prediction")
 _BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 3, 5, 10, 20, 50, 100)  # that a model may have been exported with
 _SIZES = (224, 32, 28, 64, 96, 128, 256, 299, 384)  # that models are usually made for, to name the right one
 NO_GRADIENT = "no gradient reaches the images (quantised, exported without one, or numpy inside?)"
@@ -78,13 +77,13 @@ class Adapted(nn.Module):
         return self._logits(self._hidden[0](full), self.face.batch)[: len(part)]
 
     def _logits(self, output: Any, rows: int) -> Tensor:
-        logits = _two_dimensional(_tensor_of(output), rows)
+        logits = logits_in(output, rows)
         if self.face.single is not None:
             one = torch.logit(logits, eps=1e-7) if self.face.single == "probability" else logits
             logits = torch.cat([torch.zeros_like(one), one], dim=1)
         if self.face.outputs is not None:
             logits = logits[:, self.face.outputs]
-        return _with_no_answer(logits) if self.face.no_answer else logits
+        return with_no_answer(logits) if self.face.no_answer else logits
 
     def named_parameters(self, *args: Any, **settings: Any) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield those of the model, also where it is out of sight."""
@@ -108,6 +107,8 @@ def adapt(model: Callable[..., Any], images: Tensor) -> Adapted:
     """
     if isinstance(model, Adapted):
         return model
+    if isinstance(model, nn.Module) and any(each.is_inference() for each in model.parameters()):
+        raise ValueError("the model's weights were made under torch.inference_mode, without gradients: load it outside")
     if not callable(model):
         exported = " (of an ExportedProgram take .module())" if hasattr(model, "module") else ""
         raise ValueError(f"the model must be callable{exported}, found {type(model).__name__}")
@@ -134,11 +135,16 @@ def borrowed(model: Callable[..., Any], images: Tensor) -> Iterator[Adapted]:
 
     A model in train mode is a mistake to point out, as is what is unusual about it.
     """
-    adapted = adapt(model, images)
+    with torch.inference_mode(mode=False):  # under which the caller may be, and no gradient is to be had
+        yield from _borrowed(model, images)
+
+
+def _borrowed(model: Callable[..., Any], images: Tensor) -> Iterator[Adapted]:
+    adapted = adapt(model, images.clone())
     if any(module.training for module in adapted.modules()):
-        warnings.warn("the model is in train mode: attacked in eval mode, its mode is restored", stacklevel=4)
+        warnings.warn("the model is in train mode: attacked in eval mode, its mode is restored", stacklevel=5)
     for note in adapted.notes if adapted is not model else ():
-        warnings.warn(note, stacklevel=4)
+        warnings.warn(note, stacklevel=5)
     with frozen(adapted):
         yield adapted
 
@@ -189,7 +195,7 @@ def _face(model: Callable[..., Any], images: Tensor) -> Face:
 def _refusal(model: Callable[..., Any], x: Tensor) -> str:
     """Ask a model for the logits of x; return why it has none, empty if it has."""
     try:
-        _two_dimensional(_tensor_of(model(x)), len(x))
+        logits_in(model(x), len(x))
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
@@ -200,50 +206,13 @@ def _refusal(model: Callable[..., Any], x: Tensor) -> str:
 def _remedy(model: Callable[..., Any], images: Tensor, dtype: torch.dtype) -> str:
     """Say which usual size of images the model takes, if there is one."""
     channels = images.shape[1]
+    if images.shape[3] in (1, 3) and not _refusal(model, images[:2].permute(0, 3, 1, 2).to(dtype)):
+        return "; it takes channels first: images.permute(0, 3, 1, 2)"
     for count, side in itertools.product((channels, 3, 1), _SIZES):
         if not _refusal(model, torch.zeros(2, count, side, side, dtype=dtype, device=images.device)):
             advice = f"; set `size: {side}` in the data settings" if count == channels else ""
             return f"; it takes {count} x {side} x {side}{advice}"
     return ""
-
-
-def _tensor_of(output: Any) -> Tensor:
-    """Return the logits of what a model returned: a tensor, an array, or one of several outputs."""
-    if isinstance(output, Tensor):
-        return output
-    if isinstance(output, np.ndarray):
-        return torch.from_numpy(output)
-    if isinstance(getattr(output, "logits", None), Tensor):
-        return _tensor_of(output.logits)
-    named: dict[Any, Any] = dict(output) if isinstance(output, Mapping) else {}
-    values = [named[key] for key in _KEYS if key in named] or list(named.values())
-    if isinstance(output, tuple | list):
-        values = list(output)
-    tensors = [value for value in values if isinstance(value, Tensor | np.ndarray) and value.ndim > 0]
-    if not tensors:
-        allowed = "logits, or a tuple, a dict or an object with .logits that holds them"
-        raise ValueError(f"the model must return {allowed}; found {type(output).__name__}")
-    return _tensor_of(tensors[0])
-
-
-def _two_dimensional(logits: Tensor, rows: int) -> Tensor:
-    """Return logits (rows, K) of (rows, K, 1, 1), of (rows,) and, for one image, of (K,)."""
-    if logits.ndim > 2 and logits.shape[2:].numel() == 1:
-        logits = logits.flatten(1)
-    if logits.ndim == 1:
-        logits = logits[:, None] if len(logits) == rows else logits[None]
-    if logits.ndim != 2 or len(logits) != rows:
-        found = f"for {rows} images shape {tuple(logits.shape)}"
-        raise ValueError(f"the model must return logits (images, classes), found {found}")
-    return logits
-
-
-def _with_no_answer(logits: Tensor) -> Tensor:
-    """Append an output, (B, K) -> (B, K + 1): the largest where there is NaN, far below the others elsewhere."""
-    bad = logits.isnan().any(dim=1, keepdim=True)
-    numbers = torch.where(bad, torch.zeros_like(logits), logits)
-    below = numbers.detach().amin(dim=1, keepdim=True) - 100
-    return torch.cat([numbers, torch.where(bad, torch.ones_like(below), below)], dim=1)
 
 
 def _has_gradient(model: Adapted, image: Tensor) -> bool:
@@ -271,4 +240,15 @@ def _notes(model: Callable[..., Any], face: Face, images: Tensor) -> Iterator[st
     if face.batch is not None:
         yield f"the model takes {face.batch} images at a time, no other number"
     if not isinstance(output, Tensor):
-        yield f"the model returns a {type(output).__name__}, of which its logits are taken"
+        yield f"the model returns a {type(output).__name__}, of which its logits are taken{several(output, len(x))}"
+    if face.batch is None and _depends_on_others(model, images[:2].to(face.dtype)):
+        yield "the logits of an image depend on the other images of its batch: numbers change with the batch size"
+
+
+def _depends_on_others(model: Callable[..., Any], x: Tensor) -> bool:
+    """Return whether two images get other logits together than each alone, by more than rounding."""
+    together = logits_in(model(x.clone()), len(x)).float()
+    alone = torch.cat([logits_in(model(each.clone()), 1).float() for each in torch.tensor_split(x, len(x))])
+    again = logits_in(model(x.clone()), len(x)).float()
+    random = not torch.allclose(together, again, rtol=1e-5, atol=1e-6, equal_nan=True)  # which is another trouble
+    return not (random or torch.allclose(together, alone, rtol=1e-2, atol=1e-3, equal_nan=True))

@@ -56,6 +56,10 @@ SAME = {
     "dict of one": Around(lambda net, x: {"y": net(x)}),
     "object": Around(lambda net, x: SimpleNamespace(logits=net(x))),
     "1 x 1 maps": Around(lambda net, x: net(x)[:, :, None, None]),
+    "images beside": Around(lambda net, x: (x, net(x))),
+    "loss beside": Around(lambda net, x: (torch.tensor(0.0), net(x))),
+    "dict beside": Around(lambda net, x: {"pixels": x, "scores of mine": net(x)}),
+    "heads": Around(lambda net, x: [net(x), net(x).flip(1)]),
     "squeezed": Around(lambda net, x: net(x).squeeze()),
     "float64": Around(lambda net, x: net(x)).double(),
     "in place": Around(lambda net, x: net(x.mul_(1))),
@@ -175,6 +179,50 @@ def test_the_reference_s_targeted_loss_needs_four_classes() -> None:
     assert quietly_alone.attacks == ("square",)
 
 
+def test_within_inference_mode_the_gradient_is_used_all_the_same() -> None:
+    model, (x, y) = network(), images()
+    expected = quietly(model, x, y)
+    with torch.inference_mode():
+        inside = quietly(model, x, y)
+        remembered = x.clone()
+        also = quietly(model, remembered, y.clone())
+        assert torch.is_inference_mode_enabled()
+        late = network()
+    for found in (inside, also, quietly(model, remembered, y)):
+        assert (found.attacks, found.gradients) == (expected.attacks, expected.gradients)
+        assert torch.equal(found.distance, expected.distance)
+    with pytest.raises(ValueError, match=r"weights were made under torch\.inference_mode.*load it outside"):
+        attack_sweep(late, x, y, eps=EPS)
+
+
+def test_images_may_lie_in_memory_as_they_like() -> None:
+    def views(net: Any, x: Tensor) -> Tensor:
+        return net(x.view(len(x), -1).view(x.shape))
+
+    x, y = images()
+    expected = quietly(network(), x, y)
+    for odd in (x.to(memory_format=torch.channels_last), x.repeat_interleave(2, 0)[::2], x.mT.contiguous().mT):
+        assert torch.equal(odd, x)
+        assert torch.equal(quietly(Around(views), odd, y).distance, expected.distance)
+    one = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(ValueError, match=r"it takes channels first: images\.permute\(0, 3, 1, 2\)"):
+        quietly(one, x.permute(0, 2, 3, 1), y)
+
+
+def test_logits_that_depend_on_the_other_images_are_pointed_out() -> None:
+    x, _ = images()
+    for change in (lambda net, x: net(x) - net(x).mean(0), lambda net, x: net(x) / net(x).norm()):
+        assert any("depend on the other images of its batch" in note for note in adapt(Around(change), x).notes)
+    for change in (lambda net, x: net(x), lambda net, x: net(nn.functional.dropout(x)), lambda net, x: net(x) * 1e3):
+        assert not any("depend on the other" in note for note in adapt(Around(change), x).notes)
+
+
+def test_of_several_outputs_it_is_said_which_was_taken() -> None:
+    x, _ = images()
+    notes = adapt(Around(lambda net, x: (net(x), x.flatten(1))), x).notes
+    assert notes == ("the model returns a tuple, of which its logits are taken (the first, of 4 and 192 outputs)",)
+
+
 def test_one_output_is_two_classes() -> None:
     x, _ = images()
     two = network(2)
@@ -194,6 +242,9 @@ def test_one_output_is_two_classes() -> None:
         (lambda x: x, r"for 1 images shape \(1, 3, 8, 8\)"),
         (lambda x: {"a": 1}, "a tuple, a dict or an object with .logits that holds them; found dict"),
         (lambda x: None, "found NoneType"),
+        (lambda x: network()(x).argmax(1), r"found numbers of classes \(an argmax\?\)"),
+        (lambda x: network()(x).argmax(1).numpy(), "found numbers of classes"),
+        (lambda x: {"feat": x.flatten(1), "cls": network()(x)}, "by the key 'logits'; found 'feat' of 192, 'cls' of 4"),
         (nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 2)), "it takes 3 x 32 x 32; set `size: 32`"),
         (nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 2)), "it takes 1 x 28 x 28"),
         (torch.export.export(network(), (torch.rand(2, 3, 8, 8),)), r"exported_program.module\(\)|take .module"),
