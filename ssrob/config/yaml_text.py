@@ -77,5 +77,9 @@ def read_texts(text: str) -> Any:
 def _load(text: str, loader: type[yaml.SafeLoader], what: str) -> Any:
     try:
         return yaml.load(text, loader)
+    except yaml.MarkedYAMLError as error:
+        words = ": ".join(filter(None, (error.context, error.problem)))
+        mark = error.problem_mark or error.context_mark
+        raise YamlError(f"cannot be read as {what}: {words}", mark.line + 1 if mark else None) from None
     except yaml.YAMLError as error:
         raise YamlError(f"cannot be read as {what}: {' '.join(str(error).split())}") from None

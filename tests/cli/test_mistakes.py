@@ -31,6 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, text in {
         "study.yaml": config,
         "eight.yaml": config.replace("finetune: {<<: *training}", "finetune: {<<: *training, epochs: eight}"),
+        "bracket.yaml": "study: mine\nseeds: [0, 1\ndata: digits\n",
         "my_models.py": MODELS,
         "broken_models.py": "def linear(:\n",
         "needy_models.py": "import a_package_that_is_not_there\n",
@@ -101,6 +102,10 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["compare", "study.yaml", "at"], "two arms of a study are compared with --study CONFIG"),
     (["plan", "study.yml"], "study.yml: no such config file (did you mean study.yaml?)"),
     (["plan", "nowhere.yaml"], "nowhere.yaml: no such config file"),
+    (
+        ["plan", "bracket.yaml"],
+        "bracket.yaml:3: cannot be read as YAML: while parsing a flow sequence: expected ',' or",
+    ),
     (["plan", "photos"], "photos: expected a YAML file, found a folder"),
     (
         ["plan", "eight.yaml"],
