@@ -1,6 +1,6 @@
 """The data sets of a study."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -33,6 +33,9 @@ class Data(Strict):
     resize: Resize | None = None
     """Bring the shorter side to this many pixels before a square of `size` is cut, as torchvision's `Resize` and
     `CenterCrop` do. Example: `256` (bilinear) or `256 bicubic`."""
+    storage: Literal["pixels", "files"] | None = None
+    """Where training images are kept, which changes no result: `pixels` are decoded once and lie on the device, `files`
+    stay as they are and are decoded by worker processes. Default: `files` if the pixels would take more than 4 GB."""
     train_images: Count | None = None
     """Use this many training images, the same number of each class, validation images included. Default: all."""
     test_images: Count | None = None

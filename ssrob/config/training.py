@@ -83,8 +83,9 @@ class Training(Strict):
     """Share of the steps until the peak, for onecycle."""
     milestones: list[Annotated[Number, Field(gt=0, lt=1)]] = [0.5, 0.75]
     """Shares of the steps at which the learning rate is divided by 10, for piecewise."""
-    augment: Annotated[list[Literal["crop", "flip"]], BeforeValidator(as_list)] = []
-    """Augmentation of the training images. Example: `[crop, flip]`."""
+    augment: Annotated[list[Literal["crop", "flip", "resized_crop"]], BeforeValidator(as_list)] = []
+    """Augmentation of the training images. `crop` moves small images by some pixels; `resized_crop` takes a random part
+    of the image as it is stored and brings it to size, as for ImageNet. Example: `[crop, flip]`."""
     crop_padding: Count = 4
     """Pixels that `crop` pads on each side."""
     precision: Precision = "float32"
@@ -105,6 +106,12 @@ class Training(Strict):
     """Validate on this many images. Default: the whole validation split."""
     ema: Annotated[float, Field(gt=0, lt=1), NUMBER] | None = None
     """Decay of an exponential moving average of the weights, which is then validated and saved. Example: `0.98`."""
+
+    @model_validator(mode="after")
+    def _one_crop(self) -> Self:
+        if {"crop", "resized_crop"} <= set(self.augment):
+            raise ValueError(f"augment: give crop (small images) or resized_crop (large ones), found {self.augment}")
+        return self
 
     @model_validator(mode="after")
     def _replicas_share_a_batch(self) -> Self:

@@ -49,16 +49,21 @@ def keep_one_channel(file: Path) -> None:
     partial.replace(file)
 
 
-def moments(images: Pixels) -> tuple[list[float], list[float]]:
-    """Return mean and standard deviation per channel of images (N, H, W, C) uint8, in [0, 1] units.
-
-    Computed from counts of the 256 levels, so that no rounding depends on the order of summation.
-    """
+def count_levels(images: Pixels) -> Rows:
+    """Count how often each channel of images (N, H, W, C) uint8 has each level; (C, 256)."""
     channels = images.shape[-1]
     counts = np.zeros((channels, 256), dtype=np.int64)
     for start in range(0, len(images), _CHUNK):
         chunk = images[start : start + _CHUNK]
         counts += [np.bincount(chunk[..., c].ravel(), minlength=256) for c in range(channels)]
+    return counts
+
+
+def moments(counts: Rows) -> tuple[list[float], list[float]]:
+    """Return mean and standard deviation per channel of images, in [0, 1] units, from the counts of their levels.
+
+    From counts (C, 256) no rounding depends on the order of summation.
+    """
     levels = np.arange(256) / 255
     share = counts / counts.sum(axis=1, keepdims=True)
     mean = share @ levels

@@ -57,26 +57,31 @@ def crop_of(data: Data) -> Crop | None:
 
 
 def decode(content: bytes | Pixels, where: str, crop: Crop | None) -> tuple[Pixels, bool]:
-    """Return pixels (H, W, 3) uint8 and whether the image is grey (three equal channels).
+    """Return pixels (H, W, 3) uint8 and whether the image is grey (three equal channels)."""
+    if isinstance(content, np.ndarray) and crop is None:
+        grey = content.ndim == 2
+        return (np.repeat(content[..., None], 3, axis=-1) if grey else content), grey
+    picture, grey = decode_picture(content, where)
+    return np.asarray(picture if crop is None else _cropped(picture, crop)), grey
+
+
+def decode_picture(content: bytes | Pixels, where: str) -> tuple[Image.Image, bool]:
+    """Return an image as RGB and whether it is grey.
 
     As a viewer shows it: turned upright, 16 bits as their upper 8, transparency over white, CMYK by its colour profile
     or by Pillow's formula. Animations are refused, as are values whose range the file does not state.
     """
-    if isinstance(content, np.ndarray) and crop is None:
-        grey = content.ndim == 2
-        return (np.repeat(content[..., None], 3, axis=-1) if grey else content), grey
     try:
         if isinstance(content, bytes) and not content:
             raise ValueError("it is empty: 0 bytes")
         image = Image.fromarray(content) if isinstance(content, np.ndarray) else Image.open(io.BytesIO(content))
         grey = image.mode in _GREY
-        pixels = _as_shown(image, where)
+        return _as_shown(image, where), grey
     except _DAMAGED as error:
         if isinstance(error, DataError):
             raise
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
         raise DataError(f"{where}: cannot be decoded ({reason})") from error
-    return np.asarray(pixels if crop is None else _cropped(pixels, crop)), grey
 
 
 def _as_shown(image: Image.Image, where: str) -> Image.Image:

@@ -39,7 +39,7 @@ def prepare_for_testing(data: Data, cache: Path, images: int | None = None) -> T
     """
     opened, rows = _chosen(data, images)
     content = content_hash({"test": (opened.split, rows)})
-    how = data.model_dump(mode="json", exclude={"path", "fingerprint"}) | {
+    how = data.model_dump(mode="json", exclude={"path", "fingerprint", "storage"}) | {
         "ssrob": version("ssrob"),
         "pillow": PIL.__version__,
     }

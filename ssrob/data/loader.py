@@ -1,4 +1,4 @@
-"""Batches from images that lie on the device as one uint8 tensor; no worker processes."""
+"""The order of training images, and batches of those that lie on the device as one uint8 tensor."""
 
 from collections.abc import Collection
 
@@ -11,44 +11,59 @@ from ssrob.data.types import Pixels, Rows
 from ssrob.registry.lookup import check_choice
 from ssrob.seeding import generator
 
-AUGMENTATIONS = ("crop", "flip")
+AUGMENTATIONS = ("crop", "flip", "resized_crop")
 
 
-class Batches:
-    """Training batches in an order that is a function of (seed, epoch) alone.
+class Order:
+    """Which images make up a training batch: a function of (seed, epoch) alone.
 
-    images (N, H, W, C) uint8 and labels (N,) int64 are copied to the device. What does not fill a batch at
-    the end of an epoch is left out; fewer images than a batch make one batch of all.
+    labels (N,) int64 are copied to the device. What does not fill a batch at the end of an epoch is left out; fewer
+    images than a batch make one batch of all.
     """
 
-    def __init__(self, images: Pixels, labels: Rows, batch_size: int, seed: int, device: torch.device | str = "cpu"):
-        if len(images) != len(labels) or not len(images):
-            raise ValueError(f"expected as many labels as images, at least 1; found {len(labels)} and {len(images)}")
+    def __init__(self, labels: Rows, batch_size: int, seed: int, device: torch.device | str = "cpu"):
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, found {batch_size}")
-        self.images = as_tensor(images, device)
         self.labels = torch.from_numpy(np.array(labels, dtype=np.int64)).to(device)
-        self.batch_size = min(batch_size, len(images))
+        self.batch_size = min(batch_size, len(labels))
         self.seed = seed
         self._order: tuple[int, Tensor] = (0, self._shuffled(0))
 
     @property
     def steps_per_epoch(self) -> int:
         """Batches in an epoch."""
-        return len(self.images) // self.batch_size
+        return len(self.labels) // self.batch_size
 
-    def at(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the batch of a step: x (B, C, H, W) in [0, 1], labels and image numbers (B,) int64."""
+    def numbers_at(self, step: int) -> tuple[int, Tensor]:
+        """Return the epoch of a step and the numbers of its images, (B,) int64."""
         epoch, position = divmod(step, self.steps_per_epoch)
         if self._order[0] != epoch:
             self._order = (epoch, self._shuffled(epoch))
-        index = self._order[1][position * self.batch_size : (position + 1) * self.batch_size]
-        return unit(self.images.index_select(0, index)), self.labels[index], index
+        return epoch, self._order[1][position * self.batch_size : (position + 1) * self.batch_size]
+
+    def at(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the batch of a step: x (B, C, H, W) in [0, 1], labels and image numbers (B,) int64."""
+        raise NotImplementedError
 
     def _shuffled(self, epoch: int) -> Tensor:
         """Return a permutation (N,) of the images; drawn on the CPU so that every device has the same."""
-        drawn = torch.randperm(len(self.images), generator=generator(self.seed, "order", epoch))
-        return drawn.to(self.images.device)
+        drawn = torch.randperm(len(self.labels), generator=generator(self.seed, "order", epoch))
+        return drawn.to(self.labels.device)
+
+
+class Batches(Order):
+    """Training batches of images (N, H, W, C) uint8, which are copied to the device."""
+
+    def __init__(self, images: Pixels, labels: Rows, batch_size: int, seed: int, device: torch.device | str = "cpu"):
+        if len(images) != len(labels) or not len(images):
+            raise ValueError(f"expected as many labels as images, at least 1; found {len(labels)} and {len(images)}")
+        self.images = as_tensor(images, device)
+        super().__init__(labels, batch_size, seed, device)
+
+    def at(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the batch of a step: x (B, C, H, W) in [0, 1], labels and image numbers (B,) int64."""
+        _, index = self.numbers_at(step)
+        return unit(self.images.index_select(0, index)), self.labels[index], index
 
 
 def as_tensor(images: Pixels, device: torch.device | str = "cpu") -> Tensor:
@@ -66,6 +81,7 @@ def augment(x: Tensor, names: Collection[str], padding: int, rng: torch.Generato
 
     crop: a window of H x W at a random place of the image padded with `padding` zeros (black) on every side.
     flip: left to right with probability 1/2. Draws come from `rng` in a fixed order (rows, columns, flips).
+    resized_crop: nothing is left to do; images are decoded to such crops (`ssrob.data.decoding_loader`).
     """
     for name in names:
         check_choice("augmentation", name, AUGMENTATIONS)

@@ -127,7 +127,9 @@ def _open(data: Data, groups: list[list[Path]], names_from: Sequence[Path] = ())
     splits = []
     for group in groups:
         labels = np.concatenate([numbered(data, file, raw[file], classes) for file in group])
-        splits.append(Split(labels, functools.partial(_read, [(file, columns[file].image) for file in group])))
+        splits.append(
+            Split(labels, functools.partial(_read, [(file, columns[file].image, len(raw[file])) for file in group]))
+        )
     return classes, splits
 
 
@@ -142,17 +144,23 @@ def _labels(data: Data, file: Path, columns: Columns) -> Any:
     return column.to_numpy()
 
 
-def _read(files: list[tuple[Path, str]], rows: Rows) -> Iterator[tuple[str, bytes | Pixels]]:
-    """Yield the encoded images of ascending rows, counted from 0 over all files."""
+def _read(files: list[tuple[Path, str, int]], rows: Rows) -> Iterator[tuple[str, bytes | Pixels]]:
+    """Yield the encoded images of ascending rows, counted from 0 over all files; opens no other file."""
     before = 0
-    for file, column in files:
-        start = before
-        for images in batches_of(file, column):
-            first, last = np.searchsorted(rows, [before, before + len(images)])
-            for row in rows[first:last]:
-                where = f"{file}: row {row - start}"
-                yield where, _content(images[row - before].as_py(), file, where)
-            before += len(images)
+    for file, column, count in files:
+        first, last = np.searchsorted(rows, [before, before + count])
+        if first < last:
+            yield from _read_file(file, column, rows[first:last] - before)
+        before += count
+
+
+def _read_file(file: Path, column: str, rows: Rows) -> Iterator[tuple[str, bytes | Pixels]]:
+    """Yield the encoded images of a file's ascending rows; reads the row groups that hold them."""
+    for start, images in batches_of(file, column, rows):
+        first, last = np.searchsorted(rows, [start, start + len(images)])
+        for row in rows[first:last]:
+            where = f"{file}: row {row}"
+            yield where, _content(images[row - start].as_py(), file, where)
 
 
 def _content(stored: Any, file: Path, where: str) -> bytes:

@@ -1,6 +1,7 @@
 """Decode a source once and cut it into splits, as arrays that open without being read.
 
-train_images.npy (N, H, W, C) uint8, train_labels.npy (N,) int64   training images, then the validation images
+train_images.npy (N, H, W, C) uint8, train_labels.npy (N,) int64   training images, then the validation images;
+                                       of images that stay in their files, those of validation alone
 test_images.npy, test_labels.npy                                   the test split
 train_rows.npy, test_rows.npy (N,) int64                           where each image stands in the source
 data.json                              name, classes, shape, counts, mean, std and fingerprints
@@ -15,11 +16,13 @@ import numpy as np
 import torch
 
 from ssrob.config.study import Data
-from ssrob.data.arrays import keep_one_channel, moments, write_images
+from ssrob.data.arrays import count_levels, keep_one_channel, moments, write_images
 from ssrob.data.content import digest_of, source_fingerprint
-from ssrob.data.decode import crop_of
+from ssrob.data.decode import crop_of, decode
 from ssrob.data.sources import open_source
 from ssrob.data.splits import balanced, proportional, sizes
+from ssrob.data.storage import stays_in_files
+from ssrob.data.stored_images import StoredImages
 from ssrob.data.types import DataError, Opened, Rows, refusal
 from ssrob.seeding import example_keys
 from ssrob.storage.store import sha256, write_json
@@ -46,12 +49,13 @@ def prepare(data: Data, out: Path) -> None:
     source = source_fingerprint(opened)
     chosen = choose(data, opened)
     out.mkdir(parents=True, exist_ok=True)
-    shape = _write_arrays(data, opened, chosen, out)
+    stored = _in_files(data, opened, chosen)
+    shape, levels = _write_arrays(data, opened, chosen, out, stored)
     fingerprint = digest_of({name: sha256(out / name) for name in ARRAYS} | {"classes": opened.classes})
     if data.fingerprint not in (None, fingerprint, source):
         found = f"found {source} (source) and {fingerprint} (prepared)"
         raise refusal(data, "fingerprint", f"expected {data.fingerprint}, {found}")
-    mean, std = moments(np.load(out / "train_images.npy", mmap_mode="r")[: len(chosen.train)])
+    mean, std = moments(levels)
     if min(std) == 0:
         raise refusal(data, "train", f"channel {std.index(0)} has the same value in all images, which teaches nothing")
     about = {
@@ -65,7 +69,7 @@ def prepare(data: Data, out: Path) -> None:
         "fingerprint": fingerprint,
         "source_fingerprint": source,
     }
-    write_json(out / "data.json", about)
+    write_json(out / "data.json", about | ({"storage": "files"} if stored else {}))
 
 
 def check_same_name(prepared: Path, stages: Path) -> None:
@@ -105,21 +109,36 @@ def row_keys(rows: Rows, data: Data, purpose: str) -> Rows:
     return keys
 
 
-def _write_arrays(data: Data, opened: Opened, chosen: Chosen, out: Path) -> tuple[int, int, int]:
-    """Write both splits, with one channel if every image is grey; return (C, H, W)."""
+def _in_files(data: Data, opened: Opened, chosen: Chosen) -> StoredImages | None:
+    """Return the training images if they stay in their files, with the shape of the first one."""
+    where, content = next(opened.train.read(chosen.train[:1]))
+    height, width, channels = decode(content, where, crop_of(data))[0].shape
+    if not stays_in_files(data, len(chosen.train), (height, width, channels)):
+        return None
+    return StoredImages(opened.train, chosen.train, (channels, height, width), crop_of(data))
+
+
+def _write_arrays(
+    data: Data, opened: Opened, chosen: Chosen, out: Path, stored: StoredImages | None
+) -> tuple[tuple[int, int, int], Rows]:
+    """Write both splits, with one channel if every image is grey; return (C, H, W) and the levels of `moments`."""
     rows = {"train": np.concatenate([chosen.train, chosen.validation]), "test": chosen.test}
     splits = {"train": opened.train, "test": opened.test or opened.train}
-    shape, all_grey = None, True
+    shape, (levels, all_grey) = None, stored.survey() if stored else (None, True)
     for name, split in splits.items():
         np.save(out / f"{name}_labels.npy", split.labels[rows[name]])
         np.save(out / f"{name}_rows.npy", rows[name])
-        shape, grey = write_images(out / f"{name}_images.npy", split, rows[name], crop_of(data), shape)
+        written = chosen.validation if stored and name == "train" else rows[name]
+        shape, grey = write_images(out / f"{name}_images.npy", split, written, crop_of(data), shape)
         all_grey = all_grey and grey
     if all_grey:
         for name in splits:
             keep_one_channel(out / f"{name}_images.npy")
     assert shape is not None
-    return (1 if all_grey else 3), shape[0], shape[1]
+    channels = 1 if all_grey else 3
+    if levels is None:
+        levels = count_levels(np.load(out / "train_images.npy", mmap_mode="r")[: len(chosen.train)])
+    return (channels, shape[0], shape[1]), levels[:channels]
 
 
 def _about(file: Path) -> dict[str, Any]:

@@ -5,17 +5,21 @@ from pathlib import Path
 
 import numpy as np
 
-from ssrob.data.types import DataError, Pixels, Rows
+from ssrob.config.study import Data
+from ssrob.data.decode import crop_of
+from ssrob.data.sources import open_source
+from ssrob.data.stored_images import StoredImages
+from ssrob.data.types import DataError, Pixels, Rows, refusal
 
 
 class Prepared:
     """What `prepare` wrote into a folder. Images are memory-mapped; writing into them never reaches the file.
 
     shape: (C, H, W). mean, std: per channel of the training images, in [0, 1] units. classes: empty if
-    unlabelled, and then every label is -1.
+    unlabelled, and then every label is -1. in_files: training images stay in the files of `source`.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, source: Data | None = None):
         file = folder / "data.json"
         try:
             about = json.loads(file.read_text())
@@ -31,26 +35,51 @@ class Prepared:
             raise DataError(f"{folder}: no prepared data (data.json is missing); run the data stage") from None
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{file}: damaged ({error!r}); remove {folder} and prepare again") from error
-        self.folder = folder
+        self.folder, self._source = folder, source
+        self.in_files: bool = about.get("storage") == "files"
 
-    def train(self) -> tuple[Pixels, Rows]:
-        """Return images (N, H, W, C) uint8 and labels (N,) int64 to train on, validation left out."""
-        images, labels = self._training()
-        return images[: self.counts["train"]], labels[: self.counts["train"]]
+    def train(self, kept: Rows | None = None) -> tuple[Pixels, Rows]:
+        """Return images (N, H, W, C) uint8 and labels (N,) int64 to train on, validation left out.
+
+        kept: the numbers of those that are wanted, (N,); images that stay in their files have to be named so.
+        """
+        labels, numbers = self.train_labels, slice(None) if kept is None else kept
+        if not self.in_files:
+            return self._images()[: self.counts["train"]][numbers], labels[numbers]
+        if kept is None:
+            raise DataError(f"{self.folder}: its training images stay in their files; open them by `stored_images`")
+        return self.stored_images().decoded(kept), labels[kept]
+
+    @property
+    def train_labels(self) -> Rows:
+        """The labels (N,) int64 of the images to train on."""
+        return self._labels()[: self.counts["train"]]
+
+    def stored_images(self) -> StoredImages:
+        """Return the training images as they lie in the source; raises DataError if these are others by now."""
+        if self._source is None:
+            raise DataError(f"{self.folder}: its training images are in files, and no data set was given to open them")
+        split, every = open_source(self._source).train, self.counts["train"] + self.counts["validation"]
+        rows = load_array(self.folder / "train_rows.npy", (every,))
+        if rows.max() >= len(split) or not np.array_equal(split.labels[rows], self._labels()):
+            raise refusal(self._source, "path", "has other images or labels than when it was prepared; put them back")
+        return StoredImages(split, rows[: self.counts["train"]], self.shape, crop_of(self._source))
 
     def validation(self) -> tuple[Pixels, Rows]:
         """Return the validation images (N, H, W, C) uint8 and labels (N,) int64.
 
         They are in an order in which every prefix has the classes in proportion.
         """
-        images, labels = self._training()
-        return images[self.counts["train"] :], labels[self.counts["train"] :]
+        first = 0 if self.in_files else self.counts["train"]
+        return self._images()[first:], self._labels()[self.counts["train"] :]
 
-    def _training(self) -> tuple[Pixels, Rows]:
+    def _images(self) -> Pixels:
         channels, height, width = self.shape
-        count = self.counts["train"] + self.counts["validation"]
-        images = load_array(self.folder / "train_images.npy", (count, height, width, channels))
-        return images, load_array(self.folder / "train_labels.npy", (count,))
+        count = self.counts["validation"] + (0 if self.in_files else self.counts["train"])
+        return load_array(self.folder / "train_images.npy", (count, height, width, channels))
+
+    def _labels(self) -> Rows:
+        return load_array(self.folder / "train_labels.npy", (self.counts["train"] + self.counts["validation"],))
 
 
 def load_array(file: Path, shape: tuple[int, ...]) -> np.ndarray:

@@ -1,14 +1,16 @@
 """Reading one file of a table, whichever format it has: Parquet, or Arrow as `datasets` saves it. Imports no torch."""
 
 import contextlib
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ssrob.data.types import DataError
+from ssrob.data.types import DataError, Rows
 
 ENDINGS = (".parquet", ".arrow")
 BATCH = 1024  # rows held in memory while reading
@@ -43,17 +45,40 @@ def column_of(file: Path, column: str, kind: Any) -> Any:
         return pa.chunked_array(chunks, type=table.schema.field(column).type).cast(kind)
 
 
-def batches_of(file: Path, column: str) -> Iterator[Any]:
-    """Yield a column in parts of at most `BATCH` rows, in order."""
+def batches_of(file: Path, column: str, rows: Rows) -> Iterator[tuple[int, Any]]:
+    """Yield a column in parts of at most `BATCH` rows, each with the number of its first row.
+
+    Row groups of a Parquet file that hold none of the ascending `rows` are not read.
+    """
+    start = 0
     with _opened(file) as table:
-        if isinstance(table, pq.ParquetFile):
-            for batch in table.iter_batches(BATCH, columns=[column]):
-                yield batch.column(0)
-            return
-        for batch in _arrow_batches(table):
-            whole = batch.column(column)  # stays on the disk: the file is mapped into memory
-            for start in range(0, len(whole), BATCH):
-                yield whole.slice(start, BATCH)
+        for count, parts in _parts(table, column):
+            if np.searchsorted(rows, start) < np.searchsorted(rows, start + count):
+                before = start
+                for part in parts():
+                    yield before, part
+                    before += len(part)
+            start += count
+
+
+def _parts(table: Any, column: str) -> Iterator[tuple[int, Callable[[], Iterator[Any]]]]:
+    """Yield the number of rows of each part that can be read alone, and what reads it."""
+    if isinstance(table, pq.ParquetFile):
+        for group in range(table.num_row_groups):
+            yield table.metadata.row_group(group).num_rows, functools.partial(_row_group, table, group, column)
+        return
+    for batch in _arrow_batches(table):
+        yield batch.num_rows, functools.partial(_slices, batch.column(column))
+
+
+def _row_group(table: pq.ParquetFile, group: int, column: str) -> Iterator[Any]:
+    for batch in table.iter_batches(BATCH, row_groups=[group], columns=[column]):
+        yield batch.column(0)
+
+
+def _slices(whole: Any) -> Iterator[Any]:
+    for start in range(0, len(whole), BATCH):  # they stay on the disk: the file is mapped into memory
+        yield whole.slice(start, BATCH)
 
 
 def _arrow_batches(reader: Any) -> Iterator[Any]:

@@ -1,5 +1,6 @@
 """What a data source hands over: its labels at once, its images on request. Imports no torch."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,12 +70,14 @@ def split_of_arrays(images: Pixels, labels: Rows, where: str) -> Split:
 
 def split_of_files(files: Sequence[Path], labels: Sequence[int]) -> Split:
     """Wrap image files with a label each."""
+    names = np.array([os.fsencode(file) for file in files])  # a tenth of the memory, and shared by forked processes
 
     def read(rows: Rows) -> Iterator[tuple[str, bytes | Pixels]]:
         for row in rows:
+            file = Path(os.fsdecode(names[row]))
             try:
-                yield str(files[row]), files[row].read_bytes()
+                yield str(file), file.read_bytes()
             except OSError as error:
-                raise DataError(f"{files[row]}: cannot be read ({error.strerror})") from error
+                raise DataError(f"{file}: cannot be read ({error.strerror})") from error
 
     return Split(np.asarray(labels, dtype=np.int64), read)

@@ -11,6 +11,7 @@ from ssrob.config.study import (
     Arms,
     Checkpoint,
     ConfigError,
+    Data,
     EqualPasses,
     Norm,
     Study,
@@ -32,6 +33,7 @@ from ssrob.planning.stage import (
     make_stage,
 )
 from ssrob.registry.lookup import load
+from ssrob.registry.sources import SOURCES
 from ssrob.registry.stages import STAGES
 
 HASHED = ("init", "task", "weight", "norm", "eps_scale", "eps_train", "budget")  # of an arm, also where at the default
@@ -117,7 +119,7 @@ def _arm(study: Study, block: Arms, cell: ArmColumns) -> tuple[list[Stage], Arm]
     spec = _finetune_spec(study, cell)
     if block.equal_passes:
         spec = _stretched(study, spec, block.equal_passes, cell)
-    parents, settings = {"data": data.path}, _settings(study)
+    parents, settings = {"data": data.path}, _settings(study, study.data)
     if before:
         parents["init"] = before[-1].path
     elif cell.init != "random" and (weights := study.pretraining[cell.init].weights):
@@ -188,7 +190,7 @@ def _init_stages(study: Study, cell: ArmColumns) -> list[Stage]:
         training=study.pretrain,
         **_attack_columns(study, objective, cell.norm, row.eps_scale),
     )
-    return [data, make_stage("pretrain", _name(spec), spec, {"data": data.path}, _settings(study))]
+    return [data, make_stage("pretrain", _name(spec), spec, {"data": data.path}, _settings(study, source))]
 
 
 def _refuse_without_effect(spec: TrainSpec) -> None:
@@ -240,13 +242,14 @@ def _probe(study: Study, data: Stage, before: list[Stage]) -> list[Stage]:
         return []
     pretrained = before[-1]
     spec = probe_spec(study, study.probe, TrainSpec.model_validate(pretrained.spec))
-    return [make_stage("probe", pretrained.name, spec, {"data": data.path, "model": pretrained.path}, _settings(study))]
+    parents = {"data": data.path, "model": pretrained.path}
+    return [make_stage("probe", pretrained.name, spec, parents, _settings(study, study.data))]
 
 
 def _diagnoses(study: Study, data: Stage, train: Stage, trained: TrainSpec) -> dict[str, Stage]:
     """Return a model's diagnoses by SSL task."""
     specs = diagnose_specs(study, study.diagnose, trained) if study.diagnose else []
-    parents, settings = {"data": data.path, "model": train.path}, _settings(study)
+    parents, settings = {"data": data.path, "model": train.path}, _settings(study, study.data)
     return {
         spec.task: make_stage("diagnose", f"{train.name}-by-{spec.task}", spec, parents, settings) for spec in specs
     }
@@ -262,9 +265,14 @@ def _test_stage(study: Study, kind: str, checkpoint: Checkpoint, data: Stage, tr
     return make_stage(kind, name, corrupt_spec(study, checkpoint), parents, _settings(study) | folders)
 
 
-def _settings(study: Study) -> dict[str, Any]:
-    """Return what decides no key: modules that a stage imports first (all they add is in its spec), use of the GPU."""
+def _settings(study: Study, read: Data | None = None) -> dict[str, Any]:
+    """Return what decides no key: modules that a stage imports first (all they add is in its spec), use of the GPU.
+
+    read: the data set whose training images the stage reads, perhaps from where they lie.
+    """
     settings: dict[str, Any] = {"plugins": study.plugins}
     settings |= {name: getattr(study, name) for name in ("jobs_per_gpu", "device") if name in study.model_fields_set}
+    if read is not None and read.path is not None and SOURCES[read.source].known is None:
+        settings["data_path"] = str(read.path)
     graphs = {} if study.cuda_graphs else {"cuda_graphs": False}
     return {name: value for name, value in settings.items() if value not in ([], 1, "auto")} | graphs

@@ -12,7 +12,7 @@ from ssrob.config.study import ConfigError, Data, Strict
 from ssrob.registry.stages import STAGES, revision
 
 LONGEST_KEY = 240  # characters; file systems take 255
-OPERATIONAL = {"path", "fingerprint"}  # fields of a data set that decide no result
+OPERATIONAL = {"path", "fingerprint", "storage"}  # fields of a data set that decide no result
 
 
 @dataclass(frozen=True)

@@ -42,13 +42,13 @@ SOURCES: dict[str, Source] = {
     "cifar100": Source("ssrob.data.builtin:cifar100", frozenset({"path"}), Known(50_000, 10_000, 100, (32, 32, 3))),
     "parquet": Source(
         "ssrob.data.parquet_files:parquet",
-        frozenset({"path", "train", "test", "image_column", "label_column", "classes", "test_share"}),
+        frozenset({"path", "train", "test", "image_column", "label_column", "classes", "storage", "test_share"}),
         for_testing="ssrob.data.parquet_files:parquet_for_testing",
         endings=(".parquet", ".arrow", ".json", *IMAGE_ENDINGS),  # a table may name images
     ),
     "folder": Source(
         "ssrob.data.image_folder:folder",
-        frozenset({"path", "train", "test", "label_column", "classes", "test_share"}),
+        frozenset({"path", "train", "test", "label_column", "classes", "storage", "test_share"}),
         for_testing="ssrob.data.image_folder:folder_for_testing",
         endings=(*IMAGE_ENDINGS, "metadata.csv", "metadata.jsonl"),
     ),

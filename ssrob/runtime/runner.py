@@ -22,10 +22,11 @@ from typing import Any
 import torch
 
 from ssrob.config.plugins import plugin_sources
+from ssrob.config.study import Data
 from ssrob.hardware.device import device_of, numerics
 from ssrob.hardware.emulation import emulation_warning
 from ssrob.hardware.nodes import nodes
-from ssrob.planning.stage import Stage
+from ssrob.planning.stage import Stage, data_of
 from ssrob.registry.lookup import load
 from ssrob.registry.stages import STAGES
 from ssrob.runtime.signals import ENDING, handled
@@ -68,6 +69,13 @@ class Context:
         for name in self.store.manifest(path)["outputs"]:
             self.store.output(path, name)
         return self.store.folder(path)
+
+    @property
+    def data_source(self) -> Data:
+        """The config of the data that the stage reads, with where it lies by the study's own."""
+        made = self.store.manifest(self.stage.parents["data"])
+        here = {"path": path} if (path := self.stage.settings.get("data_path")) else {}
+        return data_of(Stage("data", made["key"], made["spec"], {}, made["settings"] | here))
 
     def progress(self, *, total: int, unit: str, initial: int = 0) -> heartbeat.Bar:
         """Return a progress bar with ETA on a terminal; elsewhere it is silent, and `ssrob status` shows it."""

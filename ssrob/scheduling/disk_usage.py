@@ -9,6 +9,7 @@ from typing import Any
 
 from ssrob.config.study import ConfigError
 from ssrob.data.sources import count_images, image_shape
+from ssrob.data.storage import stays_in_files
 from ssrob.formatting import file_size
 from ssrob.planning.plan import Plan
 from ssrob.planning.specs import CorruptSpec, DiagnoseSpec, EvaluateSpec, TrainSpec
@@ -36,6 +37,7 @@ class Images:
     test: int
     all: int
     shape: tuple[int, int, int]  # H, W, C
+    in_files: int = 0  # that stay in their files
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,9 @@ def _need(kind: str, spec: str, images: Images) -> DiskUsage | None:
 def data_size(spec: dict[str, Any], images: Images) -> DiskUsage:
     """Size the prepared images."""
     height, width, channels = images.shape
-    stays = images.all * (height * width * channels + PER_IMAGE) + SMALL
-    return DiskUsage(stays, images.all * height * width * 3 if channels == 1 else 0)  # grey images are decoded to three
+    kept = images.all - images.in_files
+    stays = kept * height * width * channels + images.all * PER_IMAGE + SMALL
+    return DiskUsage(stays, kept * height * width * 3 if channels == 1 else 0)  # grey images are decoded to three
 
 
 def training_size(spec: dict[str, Any], images: Images) -> DiskUsage | None:
@@ -170,10 +173,12 @@ def _images(stage: Stage, store: Store) -> Images | None:
         about = prepared_facts(store, stage.path)
         channels, height, width = about["shape"]
         counts = about["counts"]
-        return Images(counts["train"], counts["test"], sum(counts.values()), (height, width, channels))
+        in_files = counts["train"] if about.get("storage") == "files" else 0
+        return Images(counts["train"], counts["test"], sum(counts.values()), (height, width, channels), in_files)
     data = data_of(stage)
     counts, shape = count_images(data), image_shape(data)
     if counts is None or shape is None:
         return None
     train, test = counts
-    return Images(train, test, round(train / (1 - data.validation)) + test, shape)
+    in_files = train if stays_in_files(data, train, shape) else 0
+    return Images(train, test, round(train / (1 - data.validation)) + test, shape, in_files)

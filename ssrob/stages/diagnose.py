@@ -40,7 +40,7 @@ HEAD_LR = 0.01  # of Adam, falling to zero as a cosine
 def stage(context: Context) -> None:
     """Run a diagnose stage of one checkpoint and one SSL task, on validation images."""
     spec = DiagnoseSpec.model_validate(context.stage.spec)
-    data = Prepared(context.parent("data"))
+    data = Prepared(context.parent("data"), context.data_source)
     network = load_network(context.parent("model") / f"{spec.checkpoint}.safetensors").to(context.device)
     networks = {"own": network} if spec.own_head else {}
     networks["fitted"] = with_fitted_head(network, data, spec)
@@ -98,12 +98,12 @@ def with_fitted_head(network: Network, data: Prepared, spec: DiagnoseSpec) -> Ne
 
 def _fit_heads(network: Network, data: Prepared, spec: DiagnoseSpec) -> None:
     """Minimise the SSL loss over the heads' parameters; the backbone stays in eval mode."""
-    images, labels = data.train()
+    labels = data.train_labels
     keys = example_keys(torch.arange(len(labels)), spec.seed, "diagnose subset").numpy()
     kept = np.sort(balanced(labels, keys, spec.head_images))
     heads = [network.heads[name] for name in _task_heads(spec)]
     device = next(network.parameters()).device
-    batches = Batches(images[kept], labels[kept], HEAD_BATCH, spec.seed, device)
+    batches = Batches(*data.train(kept), HEAD_BATCH, spec.seed, device)
     steps = spec.head_epochs * batches.steps_per_epoch
     parameters = [parameter for head in heads for parameter in head.parameters()]
     if not parameters:

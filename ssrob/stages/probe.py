@@ -80,7 +80,7 @@ class Probes:
 def stage(context: Context) -> None:
     """Run a probe stage: fit on training images, measure on validation images, before and after pre-training."""
     spec = ProbeSpec.model_validate(context.stage.spec)
-    data = Prepared(context.parent("data"))
+    data = Prepared(context.parent("data"), context.data_source)
     network = load_network(context.parent("model") / "last.safetensors").to(context.device)  # as handed over
     train, held_out = _images(data, spec, context.device)
     networks = {"pretrained": network, "untrained": untrained(network, spec.init_seed, train[0])}
@@ -196,12 +196,12 @@ def _linear(features: Tensor, labels: Tensor, classes: int) -> Logits:
 
 def _images(data: Prepared, spec: ProbeSpec, device: torch.device) -> tuple[Images, Images]:
     """Return training images, equally many per class, and validation images, in proportion."""
-    pixels, labels = data.train()
+    labels = data.train_labels
     keys = example_keys(torch.arange(len(labels)), spec.seed, "probe subset").numpy()
     kept = np.sort(balanced(labels, keys, spec.train_images))
     held_out, held_out_labels = data.validation()
     count = spec.images
-    return _opened(pixels[kept], labels[kept], device), _opened(held_out[:count], held_out_labels[:count], device)
+    return _opened(*data.train(kept), device), _opened(held_out[:count], held_out_labels[:count], device)
 
 
 def _opened(pixels: np.ndarray, labels: np.ndarray, device: torch.device) -> Images:

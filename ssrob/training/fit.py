@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ssrob.data.loader import Batches
+from ssrob.data.loader import Order
 from ssrob.hardware.cuda_graphs import Backend, GraphedStep
 from ssrob.planning.cost import training_passes
 from ssrob.planning.specs import TrainSpec
@@ -23,7 +23,7 @@ class TrainingRun:
     """What is trained: a spec, the batches in their order, and validation images (N, C, H, W) with labels (N,)."""
 
     spec: TrainSpec
-    batches: Batches
+    batches: Order
     validation: tuple[Tensor, Tensor]
     backend: Backend | None = None  # captures steps; None: their kernels are launched one by one
     replicas: ReplicaGroup = ALONE

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ssrob.data.loader import Batches
+from ssrob.data.decoding_loader import DecodedBatches
+from ssrob.data.loader import Batches, Order
 from ssrob.data.prepared import Prepared
 from ssrob.hardware.cuda_graphs import CudaGraphs
 from ssrob.models.serialization import save_architecture, save_weights
@@ -42,9 +43,9 @@ def stage(context: Context) -> None:
 def train(context: Context, replicas: ReplicaGroup) -> None:
     """Train with checkpoints in the work folder, then write weights and records; only replica 0 writes."""
     spec = TrainSpec.model_validate(context.stage.spec)
-    data = Prepared(context.parent("data"))
+    data = Prepared(context.parent("data"), context.data_source)
     state = start(spec, data, _init_file(context), context.device, context.log)
-    batches = Batches(*data.train(), spec.training.batch_size, spec.seed, context.device)
+    batches = _batches(data, spec, context.device, replicas)
     replays = context.device.type == "cuda" and context.stage.settings.get("cuda_graphs", True)
     backend = CudaGraphs(context.device) if replays else None
     run = TrainingRun(spec, batches, _validation(data, spec, context.device), backend, replicas)
@@ -135,6 +136,22 @@ def _init_file(context: Context) -> Path | None:
     if sha256(Path(weights)) != context.stage.spec["init_sha256"]:
         raise ValueError(f"{weights}: its content has changed since the study was planned; start the workflow again")
     return Path(weights)
+
+
+def _batches(data: Prepared, spec: TrainSpec, device: torch.device, replicas: ReplicaGroup) -> Order:
+    """Return the training batches: of images on the device, or of those that are decoded when they are needed."""
+    training, random_crops = spec.training, "resized_crop" in spec.training.augment
+    if not data.in_files and not random_crops:
+        return Batches(*data.train(), training.batch_size, spec.seed, device)
+    return DecodedBatches(
+        data.stored_images(),
+        data.train_labels,
+        training.batch_size,
+        spec.seed,
+        device,
+        random_crops=random_crops,
+        part=(replicas.rank, replicas.size),
+    )
 
 
 def _validation(data: Prepared, spec: TrainSpec, device: torch.device) -> tuple[Tensor, Tensor]:

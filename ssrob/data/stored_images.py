@@ -1,0 +1,73 @@
+"""Images that stay in the files of their source, and are decoded when they are needed."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from ssrob.data import resized_crop
+from ssrob.data.arrays import count_levels
+from ssrob.data.decode import Crop, decode, decode_picture
+from ssrob.data.types import DataError, Pixels, Rows, Split
+from ssrob.data.worker_processes import ahead
+
+CHUNK = 256  # images that a worker looks at in one go
+Content = tuple[str, bytes | Pixels]  # where an image lies, and what is stored there
+
+
+@dataclass(frozen=True)
+class StoredImages:
+    """Images of a source that stay in its files: these rows of a split, in this order.
+
+    shape: (C, H, W) of every decoded image. crop: how it gets there, as in a prepared array.
+    """
+
+    split: Split
+    rows: Rows
+    shape: tuple[int, int, int]
+    crop: Crop | None
+
+    def decoded(self, numbers: Rows, boxes: Tensor | None = None) -> Pixels:
+        """Decode images by number (B,) to (B, H, W, C) uint8; boxes (B, 10, 4): to random resized crops instead."""
+        channels, height, width = self.shape
+        out = np.empty((len(numbers), height, width, channels), np.uint8)
+        order = np.argsort(self.rows[numbers], kind="stable")
+        for position, content in zip(order, self.split.read(self.rows[numbers][order]), strict=True):
+            pixels = self._centre(content) if boxes is None else self._cropped(content, boxes[position])
+            out[position] = pixels[..., :channels]
+        return out
+
+    def survey(self) -> tuple[Rows, bool]:
+        """Decode all once: how often each level is in each channel (3, 256), and whether all images are grey."""
+        counts, all_grey = np.zeros((3, 256), np.int64), True
+        chunks = -(-len(self.rows) // CHUNK)
+        for found, grey in tqdm(ahead(self._levels, range(chunks)), "decode train", chunks, leave=False, disable=None):
+            counts += found
+            all_grey = all_grey and grey
+        return counts, all_grey
+
+    def _levels(self, chunk: int) -> tuple[Rows, bool]:
+        counts, all_grey = np.zeros((3, 256), np.int64), True
+        for where, content in self.split.read(np.sort(self.rows[chunk * CHUNK : (chunk + 1) * CHUNK])):
+            pixels, grey = decode(content, where, self.crop)
+            counts += count_levels(self._checked(pixels, where)[None])
+            all_grey = all_grey and grey
+        return counts, all_grey
+
+    def _centre(self, stored: Content) -> Pixels:
+        where, content = stored
+        return self._checked(decode(content, where, self.crop)[0], where)
+
+    def _cropped(self, stored: Content, numbers: Tensor) -> Pixels:
+        where, content = stored
+        picture, _ = decode_picture(content, where)
+        cut = picture.crop(resized_crop.box(numbers, *picture.size))
+        return np.asarray(cut.resize(self.shape[:0:-1], Image.Resampling.BILINEAR))
+
+    def _checked(self, pixels: Pixels, where: str) -> Pixels:
+        if pixels.shape[:2] != self.shape[1:]:
+            found, before = (f"{width}x{height}" for height, width in (pixels.shape[:2], self.shape[1:]))
+            raise DataError(f"{where}: an image of {found} pixels after others of {before}; set size to resize")
+        return pixels
