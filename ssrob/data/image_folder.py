@@ -12,6 +12,11 @@ from ssrob.data.split_names import TESTED, split_of
 from ssrob.data.types import UNLABELLED, Opened, OpenedTest, Split, refusal, split_of_files
 from ssrob.registry.sources import IMAGE_ENDINGS
 
+# Folders that systems and archivers put beside others: none of them is a class.
+_OF_SYSTEMS = frozenset(
+    {"__MACOSX", "__pycache__", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information"}
+)
+
 
 @dataclass
 class Found:
@@ -70,7 +75,7 @@ def folder_for_testing(data: Data) -> OpenedTest:
     subset = train is not None and set(_subfolders(root)) <= set(_subfolders(train))
     classes = tuple(data.classes or ()) or _classes(data, train if train is not None and subset else root)
     split, inside = _labelled(data, root, classes)
-    notes = [f"tested: {len(split):,} images in {root}"]
+    notes = [f"tested: {len(split):,} images in {root}", *_order(data, classes)]
     if root == train:
         notes.append(f"warning: {path} holds no split but {root.name}/: was the model trained on these images?")
     elif train is not None and not subset:
@@ -196,4 +201,13 @@ def _left_out(path: Path, root: Path, inside: list[Found]) -> Iterator[str]:
 
 
 def _subfolders(root: Path) -> list[str]:
-    return sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
+    folders = (entry.name for entry in os.scandir(root) if entry.is_dir())
+    return sorted(name for name in folders if not name.startswith(".") and name not in _OF_SYSTEMS)
+
+
+def _order(data: Data, classes: tuple[str, ...]) -> Iterator[str]:
+    """Say how labels are counted where people may count otherwise."""
+    numbers = data.classes is None and all(name.isdecimal() for name in classes)
+    if numbers and list(classes) != sorted(classes, key=int):
+        order = f"in the order of their names as text: {', '.join(classes[:5])}, ..."
+        yield f"warning: labels count the folders {order}; as torchvision does"

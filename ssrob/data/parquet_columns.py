@@ -92,6 +92,8 @@ def names_of_labels(data: Data, labels: Any, everywhere: Iterable[Any]) -> tuple
     """Return class names where none are stated: labels that are names, sorted, from everywhere; else the numbers."""
     if labels.dtype != np.int64:
         return tuple(sorted(set[str]().union(*(each.tolist() for each in everywhere))))
+    if not len(labels):
+        raise refusal(data, "path", "expected at least one row, found files without any")
     highest = int(labels.max(initial=0))
     if highest >= len(labels):
         raise refusal(data, "label_column", f"labels must be 0..K-1, found {highest} among {len(labels)} rows")

@@ -150,10 +150,22 @@ def _matched(
         return None
     if whole and any(not name.endswith(COUNTER) for name in extra):
         return None
-    if any(value.shape != expected[name].shape for name, value in tensors.items()):
+    if any(_unlike(expected[name], value) for name, value in tensors.items()):
         return None
     unused = tuple(name for name in found if not name.startswith(theirs) or name in extra)
     return Match(tensors, theirs, unused, tuple(missing))
+
+
+def _unlike(mine: Tensor, theirs: Tensor) -> str:
+    """Say how a tensor of a file cannot be one of the model's: by shape, or by values of another kind."""
+    if theirs.shape != mine.shape:
+        return f"expected shape {tuple(mine.shape)}, found {tuple(theirs.shape)}"
+    if theirs.is_meta or theirs.layout != torch.strided or theirs.is_quantized != mine.is_quantized:
+        kind = "meta, without values" if theirs.is_meta else f"{theirs.layout}, {theirs.dtype}"
+        return f"expected a plain tensor of {mine.dtype}, found one that is {kind}"
+    if mine.is_floating_point() and not theirs.is_floating_point():
+        return f"expected numbers like {mine.dtype}, found {theirs.dtype} (quantised?)"
+    return ""
 
 
 def _stripped(names: Mapping[str, Tensor], beginning: str) -> dict[str, str]:
@@ -201,10 +213,9 @@ def _mismatch(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], begin
         names = ", ".join(list(found)[:3])
         return f"does not fit the model: no tensor matched; expected names such as {next(iter(model))!r}, found {names}"
     for key in sorted(model.keys() & file.keys()):
-        if found[file[key]].shape != expected[model[key]].shape:
-            shapes = f"expected shape {tuple(expected[model[key]].shape)}, found {tuple(found[file[key]].shape)}"
+        if unlike := _unlike(expected[model[key]], found[file[key]]):
             advice = "; positions belong to a size of images and patches" if POSITIONS.search(key) else ""
-            return f"does not fit the model: {model[key]}: {shapes}{advice}"
+            return f"does not fit the model: {model[key]}: {unlike}{advice}"
     lists = " and ".join(
         f"{len(names)} {what} (such as {names[0]!r})"
         for what, names in (("missing", missing), ("not in the model", extra if whole else []))

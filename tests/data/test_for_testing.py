@@ -87,6 +87,37 @@ def test_a_class_without_images_is_a_warning(tmp_path):
     assert "warning: 1 of 3 classes have no images" in said
 
 
+@pytest.mark.parametrize("name", ["__MACOSX", "@eaDir", "lost+found", "__pycache__", ".ipynb_checkpoints"])
+@pytest.mark.parametrize("base", ["", "test/", "train/"])
+def test_folders_of_systems_are_no_classes(tmp_path, name, base):
+    data = folder_data(tmp_path / "d", {f"{base}ant": 2, f"{base}bee": 3})
+    for place in ("", base):
+        (tmp_path / "d" / place / name / "bee").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "d" / place / name / "._0.png").write_bytes(b"no image")
+    _, labels, said = evaluated(data, tmp_path)
+    assert labels.tolist() == [0, 0, 1, 1, 1]
+    assert "without" not in said
+    assert "have no images" not in said
+    if base != "test/":
+        assert open_source(data).classes == ("ant", "bee")
+
+
+def test_numbers_as_names_are_counted_as_text_and_it_is_said(tmp_path):
+    data = folder_data(tmp_path / "d", {str(number): 1 for number in (0, 1, 2, 10)})
+    _, labels, said = evaluated(data, tmp_path)
+    assert labels.tolist() == [0, 1, 2, 3]
+    assert "warning: labels count the folders in the order of their names as text: 0, 1, 10, 2" in said
+    given = data.model_copy(update={"classes": ["0", "1", "2", "10"]})
+    assert "order of their names" not in evaluated(given, tmp_path)[2]
+    assert "order of their names" not in evaluated(folder_data(tmp_path / "e", {"0": 1, "1": 1, "2": 1}), tmp_path)[2]
+
+
+def test_a_table_without_rows_is_refused(tmp_path):
+    write_parquet(tmp_path / "test.parquet", [], np.array([], np.int64), classes=None)
+    with pytest.raises(DataError, match="expected at least one row"):
+        prepare_for_testing(find_data(str(tmp_path)), tmp_path / "cache")
+
+
 def test_a_study_s_share_is_taken_where_it_is_asked_for(tmp_path):
     data = folder_data(tmp_path / "d", {"ant": 8, "bee": 8}, test_share=0.5)
     assert len(evaluated(data, tmp_path)[1]) == 8

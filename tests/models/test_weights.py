@@ -30,6 +30,24 @@ def wrapped(model: nn.Module, *names: str) -> nn.Module:
     return model
 
 
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda value: (100 * value).to(torch.int8), r"found torch.int8 \(quantised\?\)"),
+        (lambda value: value.to(torch.complex64), "found torch.complex64"),
+        (lambda value: value.to("meta"), "meta, without values"),
+        (lambda value: value.to_sparse(), "torch.sparse_coo, torch.float32"),
+        (lambda value: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8), "torch.strided, torch.qint8"),
+    ],
+)
+def test_values_of_another_kind_are_refused(change: Any, found: str) -> None:
+    state = {name: change(value) if value.ndim == 2 else value for name, value in net().state_dict().items()}
+    with pytest.raises(ValueError, match=rf"3\.weight: expected .*{found}"):
+        match_weights(net().state_dict(), state)
+    for kind in (torch.float16, torch.bfloat16, torch.float64):
+        assert match_weights(net().state_dict(), {name: value.to(kind) for name, value in net().state_dict().items()})
+
+
 WRAPPINGS: tuple[tuple[str, ...], ...] = (
     (),
     ("module",),
