@@ -67,6 +67,7 @@ class Size:
     seed_sd: float = 0.3
     differ: bool = False  # arms scatter differently, by factors from 0.375 to 3
     outliers: float = 0.0  # share of models that lie five times as far off
+    looks: tuple[int, ...] = ()  # numbers of seeds at which it is judged; none: at the end alone
 
 
 @dataclass(frozen=True)
@@ -240,19 +241,8 @@ def tables_of(drawn: dict[Cell, dict[int, IntArray]]) -> tuple[pd.DataFrame, pd.
     )
 
 
-def supported(
-    claim: str,
-    world: World,
-    size: Size,
-    generator: np.random.Generator,
-    *,
-    margin: float = 1.0,
-    detectable: float = 1e9,
-) -> bool:
-    """Draw a study and say whether any primary cell of a claim comes out as supported.
-
-    By default without the rule that a small study is a demonstration: it can only make false support rarer.
-    """
-    settings = Findings(margin=margin, detectable=detectable)
+def supported(claim: str, world: World, size: Size, generator: np.random.Generator, *, margin: float = 1.0) -> bool:
+    """Draw a study and say whether any primary cell of a claim comes out as supported, at any of its looks."""
+    settings = Findings(margin=margin, looks=list(size.looks))
     judged = judged_claim(sweeps_of(draw(world, size, generator)), settings, claim)
     return any(verdict(each)[0] == "supported" for each in judged)

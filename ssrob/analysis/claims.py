@@ -138,8 +138,12 @@ def _name(claim: Claim, ours: Cell, rival: Cell) -> str:
 def _trend(
     comparisons: Comparisons, expect: Alternative, ours: Cell, interval: Interval
 ) -> tuple[list[Comparison], str]:
-    """Return the slope in the SSL weight over the cells that have all of a cell's seeds, or why there is none."""
+    """Return the slope in the SSL weight over the cells that have all of a cell's seeds, or why there is none.
+
+    In a study with looks all arms have the same seeds, so a weight with fewer is not left out: a look waits for it.
+    """
     cells, seeds = comparisons.sweeps.cells, set(comparisons.sweeps.cells.get(ours, {}))
+    seeds = set() if comparisons.settings.looks else seeds
     weights = [cell for cell in cells if cell.weight and cell._replace(weight=ours.weight) == ours]
     weights = sorted((cell for cell in weights if seeds <= set(cells[cell])), key=lambda cell: cell.weight or 0.0)
     if len(weights) > 1:

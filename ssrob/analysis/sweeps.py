@@ -58,6 +58,7 @@ class Sweeps:
     grid: FloatArray
     cells: dict[Cell, dict[int, Sweep]]
     ambiguous: set[Cell] = field(default_factory=set)  # more than one model fits: none is used
+    _means: dict[tuple[Cell, bytes], dict[int, FloatArray]] = field(default_factory=dict, compare=False, repr=False)
 
     def without_groups(self) -> "Sweeps":
         """Return the same with the accuracies over all images alone: what the seeds' spread needs, at less cost."""
@@ -69,8 +70,12 @@ class Sweeps:
 
     def points(self, cell: Cell, at: IntArray) -> dict[int, FloatArray]:
         """Return, per seed, the mean accuracy over grid points `at`: (1 + GROUPS,) in per cent; NaN seeds left out."""
-        means = {seed: sweep.accuracy[:, at].mean(axis=1) for seed, sweep in sorted(self.cells.get(cell, {}).items())}
-        return {seed: mean for seed, mean in means.items() if np.isfinite(mean[0])}
+        key = (cell, at.tobytes())  # all comparisons of a study take the same few of them
+        if key not in self._means:
+            seeds = sorted(self.cells.get(cell, {}).items())
+            means = ((seed, sweep.accuracy[:, at].mean(axis=1)) for seed, sweep in seeds)
+            self._means[key] = {seed: mean for seed, mean in means if np.isfinite(mean[0])}
+        return self._means[key]
 
     def images(self, cell: Cell) -> int:
         """Return the number of test images per seed, 0 for an unknown cell."""

@@ -14,6 +14,9 @@ from ssrob.cli.common import Config, Device, Json, Overrides, plan_and_store, sa
 
 if TYPE_CHECKING:
     from ssrob.planning.plan import Plan
+    from ssrob.runtime.process_pool import Workers
+    from ssrob.runtime.time_budget import Portion
+    from ssrob.storage.store import Store
 
 app = typer.Typer()
 
@@ -62,10 +65,10 @@ def portion(
 ) -> None:
     """Run what fits into a time budget.
 
-    The central comparison comes first; call it again to go on.
+    The central comparison comes first; call it again to go on. Of a study with planned looks, what is due after a look
+    follows.
     """
     from ssrob.cli import plan_view
-    from ssrob.cli.power import take_look
     from ssrob.runtime import time_budget
     from ssrob.runtime.process_pool import Workers
     from ssrob.scheduling import preflight
@@ -73,11 +76,26 @@ def portion(
     seconds = time_budget.parse_budget(budget)
     plan, store = plan_and_store(config, override)
     preflight.check(plan, starts=False)  # the disk need not hold all of it
-    plan = take_look(plan, store) or plan
-    workers = Workers(store.root, device, quiet=jobs > 1)
-    found = time_budget.run_portion(plan, store, workers, budget=seconds, jobs=jobs, say=say)
+    plan, found = _run_with_looks(plan, store, Workers(store.root, device, quiet=jobs > 1), seconds, jobs)
     typer.echo(plan_view.portion_text(plan, store, found))
     sys.exit(128 + found.signal if found.signal else int(bool(found.failed)))
+
+
+def _run_with_looks(
+    plan: "Plan", store: "Store", workers: "Workers", budget: float, jobs: int
+) -> "tuple[Plan, Portion]":
+    """Run a portion, and within the same budget what is due after each look; return the plan that was due last."""
+    from ssrob.cli.power import take_look
+    from ssrob.runtime.time_budget import run_portion
+
+    ends = time.monotonic() + budget
+    found = run_portion(plan, store, workers, budget=budget, jobs=jobs, say=say)
+    while not found.signal and not found.failed and (left := ends - time.monotonic()) > 0:
+        due = take_look(plan, store)
+        if due is None:
+            break
+        plan, found = due, found.followed_by(run_portion(due, store, workers, budget=left, jobs=jobs, say=say))
+    return plan, found
 
 
 @app.command()

@@ -37,6 +37,11 @@ class Portion:
     signal: int = 0
     seconds: float = 0.0
 
+    def followed_by(self, other: "Portion") -> "Portion":
+        """Return what came of this portion and of the one that was run after it."""
+        done, failed = [*self.done, *other.done], {**self.failed, **other.failed}
+        return Portion(done, other.stopped, failed, other.signal, self.seconds + other.seconds)
+
 
 def parse_budget(text: str) -> float:
     """Read a time such as ``8m``, ``90s``, ``1h30m``; returns seconds."""

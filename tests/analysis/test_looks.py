@@ -63,6 +63,16 @@ def test_a_look_waits_for_every_arm_of_an_open_claim() -> None:
     assert list(needed(Comparisons(limited(sweeps, seeds), LOOKS))) == [3]
 
 
+def test_a_look_waits_for_every_weight_of_a_slope() -> None:
+    """A weight that is a seed behind is not left out of the slope: C3 would be judged without it."""
+    ways = [cell._replace(weight=weight) for cell in RANDOM_WAYS for weight in (0.1, 0.5, 2.0)]
+    sweeps = drawn(study("C3").with_truth(Truth(), *ways), 5)
+    behind = limited(sweeps, dict.fromkeys(sweeps.cells, 5) | {ways[2]: 4})
+    assert list(needed(Comparisons(sweeps, LOOKS))) == [3, 5]
+    assert list(needed(Comparisons(behind, LOOKS))) == [3]
+    assert all("at the look with 3 seeds" in note for _, note in notes(behind, "C3"))
+
+
 def test_a_study_whose_claims_are_all_decided_needs_nothing() -> None:
     after = needed(Comparisons(drawn(truths(8.0)["C5a"], 3), LOOKS))
     assert after[3] == set()
