@@ -110,9 +110,8 @@ def plan_text(plan: Plan, store: Store, given: Mapping[str, float]) -> str:
     """
     work = work_of(plan, store)
     speed = speeds(plan, store, work, given)
-    seeds = len(plan.study.seeds)
     left = sum(not store.done(arm.finetune) for arm in plan.arms)
-    models = f"{len(plan.arms)} models ({seeds} seed{'s' * (seeds > 1)}), {left or 'none'} still to train"
+    models = f"{len(plan.arms)} models ({_seeds(plan)}), {left or 'none'} still to train"
     tables = [as_text(_kinds(plan, store, work, speed)), as_text(_blocks(plan, store, work, speed))]
     head = f"{plan.study.study}: {models}, results in {plan.folder}"
     foot = _foot(speed)
@@ -158,6 +157,13 @@ def portion_text(plan: Plan, store: Store, portion: Portion) -> str:
     work = work_of(plan, store)
     table = as_text(_blocks(plan, store, work, speeds(plan, store, work, {})))
     return "\n".join([*lines, "", table])
+
+
+def _seeds(plan: Plan) -> str:
+    """Count the seeds that are due, and those that wait for a look."""
+    seeds = len({arm.seed for arm in plan.arms})
+    waiting = len(plan.study.seeds) - seeds if plan.study.findings.looks else 0
+    return f"{seeds} seed{'s' * (seeds > 1)}" + (f"; {waiting} more wait for a look" if waiting > 0 else "")
 
 
 def _kinds(plan: Plan, store: Store, work: Work, speed: Speeds) -> Table:

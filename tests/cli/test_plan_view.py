@@ -11,6 +11,7 @@ from ssrob import cli
 from ssrob.cli.plan_view import plan_text
 from ssrob.config.loader import parse_study
 from ssrob.planning.plan import make_plan
+from ssrob.scheduling.due import due_part
 from ssrob.storage.store import Store
 from tests.conftest import tiny_config
 from typer.testing import CliRunner
@@ -27,6 +28,16 @@ def test_a_study_in_words(tmp_path: Path) -> None:
     assert rows == [("", str(at)), (", from rotation pre-training", str(at + 3))], (
         "pre-training on clean images is counted"
     )
+
+
+def test_seeds_that_wait_for_a_look_are_named(tmp_path: Path) -> None:
+    arms = [{"variant": "at", "norm": "linf"}]
+    for looks, said in (
+        ([], "5 models (5 seeds), 5 still"),
+        ([3], "3 models (3 seeds; 2 more wait for a look), 3 still"),
+    ):
+        study = parse_study(tiny_config(tmp_path, arms=arms, seeds=[0, 1, 2, 3, 4], findings={"looks": looks}))
+        assert said in plan_text(due_part(make_plan(study)), Store(tmp_path), {})
 
 
 def test_the_network_can_be_timed_here(tmp_path: Path) -> None:
