@@ -12,23 +12,23 @@ from ssrob.models.split_batchnorm import main_name
 from ssrob.models.weights import COUNTER, read_weights
 
 GREY = 0.5
+UNKNOWN = (3, 32, 32)  # stands for images whose shape is not known yet
 
 
 def look(
     backbone: str,
     arguments: str,
-    shape: tuple[int, int, int],
+    shape: tuple[int, int, int] | None,
     *,
     branches: tuple[str, ...] = (),
     weights: tuple[Path, ...] = (),
-    images: bool = True,
 ) -> None:
-    """Make a network for images of a shape (C, H, W) and, with `images`, let it train on two of them.
+    """Make a network for images of a shape (C, H, W), and let two of them through it; not where it is not known yet.
 
     arguments: as JSON. Files of weights are read and must fit. Raises ValueError with what does not.
     """
-    network = _made(backbone, arguments, shape, branches)
-    if images:
+    network = _made(backbone, arguments, shape or UNKNOWN, branches)
+    if shape is not None:
         check_features(network)
     for file in weights:
         try:
@@ -57,7 +57,7 @@ def check_features(network: Network) -> None:
 @functools.cache
 def size(backbone: str, arguments: str, channels: int) -> tuple[int, int]:
     """Return how many numbers a backbone's weights file holds, counters left out, and its features."""
-    made = _made(backbone, arguments, (channels, 32, 32), ()).backbone
+    made = _made(backbone, arguments, (channels, *UNKNOWN[1:]), ()).backbone
     state = {name: value for name, value in made.state_dict().items() if not name.endswith(COUNTER)}
     return sum(value.numel() for name, value in state.items() if main_name(name) == name), made.features
 

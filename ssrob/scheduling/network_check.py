@@ -11,8 +11,6 @@ from ssrob.registry.backbones import BACKBONES
 from ssrob.registry.lookup import load
 from ssrob.storage.store import Store, prepared_facts
 
-UNKNOWN = (3, 32, 32)  # stands for images whose shape is not known yet
-
 
 def check_networks(plan: Plan, store: Store, *, starts: bool) -> None:
     """Refuse a library that is not installed and, if a study starts, a network or weights that do not fit."""
@@ -28,14 +26,12 @@ def check_networks(plan: Plan, store: Store, *, starts: bool) -> None:
     weights = sorted({stage.settings["weights"] for stage in todo if "weights" in stage.settings})
     if not (starts and todo and (library or weights)):
         return
-    shape = _shape(plan, store)
     load("ssrob.models.dry_run:look")(
         model.name,
         canonical(model.arguments),
-        shape or UNKNOWN,
+        _shape(plan, store),
         branches=_branches(todo),
         weights=tuple(map(Path, weights)),
-        images=bool(library and shape),
     )
 
 
