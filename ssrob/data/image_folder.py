@@ -1,6 +1,7 @@
 """The source `folder`: one folder of image files per class. Imports no torch."""
 
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -72,7 +73,7 @@ def folder_for_testing(data: Data) -> OpenedTest:
     splits, path = find_splits(data), _path(data)
     train = splits.get("train")
     root = tested_of(splits) or _only_other(data, train) or train or path
-    subset = train is not None and set(_subfolders(root)) <= set(_subfolders(train))
+    subset = train is not None and {*map(_composed, _subfolders(root))} <= {*map(_composed, _subfolders(train))}
     classes = tuple(data.classes or ()) or _classes(data, train if train is not None and subset else root)
     split, inside = _labelled(data, root, classes)
     notes = [f"tested: {len(split):,} images in {root}", *_order(data, classes)]
@@ -165,16 +166,18 @@ def _classes(data: Data, root: Path) -> tuple[str, ...]:
     found = _subfolders(root)
     if not found:
         raise refusal(data, "path", f"expected a folder of images per class in {root}, found no folder")
-    if data.classes is not None and sorted(data.classes) != found:
+    if data.classes is not None and sorted(map(_composed, data.classes)) != sorted(map(_composed, found)):
         raise refusal(data, "classes", f"expected the folders of {root}, {found}; found {data.classes}")
     return tuple(data.classes or found)
 
 
 def _labelled(data: Data, root: Path, classes: tuple[str, ...]) -> tuple[Split, list[Found]]:
     """Return a split, and what lies in the folder of each class."""
-    if strange := set(_subfolders(root)) - set(classes):
+    there = {_composed(name): name for name in _subfolders(root)}
+    if strange := set(there) - set(map(_composed, classes)):
         raise refusal(data, "path", f"{root / sorted(strange)[0]} is no class of train; known: {', '.join(classes)}")
-    inside = [list_images(root / name) for name in classes]
+    folders = [root / name if (root / name).is_dir() else root / there.get(_composed(name), name) for name in classes]
+    inside = [list_images(folder) for folder in folders]
     labels = [label for label, found in enumerate(inside) for _ in found.images]
     return split_of_files([image for found in inside for image in found.images], labels), inside
 
@@ -203,6 +206,11 @@ def _left_out(path: Path, root: Path, inside: list[Found]) -> Iterator[str]:
 def _subfolders(root: Path) -> list[str]:
     folders = (entry.name for entry in os.scandir(root) if entry.is_dir())
     return sorted(name for name in folders if not name.startswith(".") and name not in _OF_SYSTEMS)
+
+
+def _composed(name: str) -> str:
+    """Return a name with every accent in its letter: macOS writes them apart, keyboards do not."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _order(data: Data, classes: tuple[str, ...]) -> Iterator[str]:

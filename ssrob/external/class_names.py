@@ -1,6 +1,7 @@
 """Which output of a model stands for which class of the data: by a file, a list, the model's own names, or numbers."""
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -115,4 +116,4 @@ def _names_of(model: nn.Module) -> Any:
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[\s_-]+", " ", name).strip().casefold()
+    return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFC", name)).strip().casefold()

@@ -102,6 +102,20 @@ def test_folders_of_systems_are_no_classes(tmp_path, name, base):
         assert open_source(data).classes == ("ant", "bee")
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_an_accent_apart_from_its_letter_is_the_same_name(tmp_path, split):
+    apart, whole = "cafe\N{COMBINING ACUTE ACCENT}", "caf\N{LATIN SMALL LETTER E WITH ACUTE}"
+    names = {each: apart if each == split else whole for each in ("train", "test")}
+    counts = {f"train/{names['train']}": 4, "train/bee": 4, f"test/{names['test']}": 2, "test/bee": 3}
+    data = folder_data(tmp_path / "d", counts, classes=["bee", whole])
+    _, labels, said = evaluated(data, tmp_path)
+    assert labels.tolist() == [0, 0, 0, 1, 1]
+    assert "warning" not in said
+    opened = open_source(data)
+    assert (opened.classes, len(opened.train), len(opened.test)) == (("bee", whole), 8, 5)
+    assert evaluated(folder_data(tmp_path / "e", {apart: 1, whole: 2}), tmp_path)[1].tolist() == [0, 1, 1]
+
+
 def test_numbers_as_names_are_counted_as_text_and_it_is_said(tmp_path):
     data = folder_data(tmp_path / "d", {str(number): 1 for number in (0, 1, 2, 10)})
     _, labels, said = evaluated(data, tmp_path)
