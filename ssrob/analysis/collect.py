@@ -51,6 +51,8 @@ def read_tables(plan: Plan) -> dict[str, pd.DataFrame]:
     read = {}
     for name, columns in {**{name: row[0] for name, row in _TABLES.items()}, "findings": tables.FINDINGS}.items():
         file = plan.folder / "tables" / f"{name}.parquet"
+        if not file.is_file():
+            raise ValueError(f"{file}: missing, as of another version; run `ssrob collect` for it again")
         read[name] = tables.read_table(file)
         if changed := set(columns).symmetric_difference(read[name].columns):
             raise ValueError(f"{file}: column {min(changed)!r} tells another version; run `ssrob collect` for it again")
@@ -205,6 +207,18 @@ def diagnosis(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(**{f"cosine_q{q:02d}": cosines.quantile(q / 100).to_numpy() for q in (5, 25, 50, 75, 95)})
 
 
+def _tested(plan: Plan, store: Store, kind: str, name: str) -> list[pd.DataFrame]:
+    """Return a table of every test of a kind that its row in the registry plans."""
+    arms = {arm.finetune: arm for arm in plan.arms}
+    stages = [stage for stage in plan.of_kind(kind).values() if stage.parents["model"] in arms]
+    return [
+        tables.read_table(store.output(stage.path, f"{name}.parquet")).assign(
+            **arm_columns(arms[stage.parents["model"]]), checkpoint=stage.spec["checkpoint"]
+        )
+        for stage in stages
+    ]
+
+
 def _corruptions(plan: Plan, store: Store) -> list[pd.DataFrame]:
     family = {name: each for each, names in families().items() for name in names}
 
@@ -247,6 +261,9 @@ _TABLES: dict[str, tuple[tables.Columns, Callable[[Plan, Store], list[pd.DataFra
     "examples": (tables.ALL_EXAMPLES, _examples),
     "checks": (tables.ALL_CHECKS, _checks),
     "corruptions": (tables.CORRUPTIONS, _corruptions),
+    "detection": (tables.DETECTION, lambda plan, store: _tested(plan, store, "ood", "detection")),
+    "ood_scores": (tables.OOD_SCORES, lambda plan, store: _tested(plan, store, "ood", "ood_scores")),
+    "calibration": (tables.CALIBRATION, lambda plan, store: _tested(plan, store, "calibrate", "calibration")),
     "probes": (tables.PROBES, _probes),
     "diagnostics": (tables.DIAGNOSTICS, _diagnostics),
     "stages": (tables.STAGES, _stages),

@@ -2,10 +2,23 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from ssrob.config.fields import WHOLE, AnyPath, Choice, Count, Name, Number, Resize, Seed, Strict, as_list
+from ssrob.config.fields import WHOLE, AnyPath, Choice, Count, Name, Number, Resize, Seed, Strict, as_list, distinct
 from ssrob.registry.sources import SOURCES
+
+
+def _as_names(value: object) -> object:
+    """Take whole numbers, which are what YAML makes of the names of digits, for names."""
+    listed = as_list(value)
+    return [str(name) if type(name) is int else name for name in listed] if isinstance(listed, list) else listed
+
+
+def _once(names: list[str]) -> list[str]:
+    return distinct(names) if names else names
+
+
+Classes = Annotated[list[str], BeforeValidator(_as_names), AfterValidator(_once)]
 
 
 class Data(Strict):
@@ -28,6 +41,11 @@ class Data(Strict):
     alone. Default: `label`, else `labels` or `fine_label`."""
     classes: list[str] | None = None
     """Names of the classes in the order of their labels. Default: those that the source itself gives."""
+    hold_out: Classes = []
+    """Classes whose images are left out of training, validation and test: images of no known class, for `ood`. Example:
+    `["8", "9"]`."""
+    only: Classes = []
+    """Use images of these classes alone. Default: of all."""
     size: Annotated[int, Field(ge=4, le=1024), WHOLE] | None = None
     """Cut the centred square and shrink it to this many pixels per side. Default: images as they are."""
     resize: Resize | None = None
@@ -53,6 +71,12 @@ class Data(Strict):
     def _has_a_path(self) -> Self:
         if self.source in ("parquet", "folder") and self.path is None:
             raise ValueError(f"source {self.source!r} needs a path, found none")
+        return self
+
+    @model_validator(mode="after")
+    def _classes_are_chosen_once(self) -> Self:
+        if both := [name for name in self.only if name in self.hold_out]:
+            raise ValueError(f"hold_out: a class is given here or in only, found {', '.join(both)} in both")
         return self
 
     @model_validator(mode="after")

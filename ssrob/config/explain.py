@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from ssrob.config.fields import FORMS
+from ssrob.config.fields import FORMS, SETS
 from ssrob.config.study import Study
 
 LINE = 300  # characters of a message, whatever stands in a config
@@ -25,7 +25,7 @@ def explain(error: ValidationError, where: str = "", text: str = "") -> list[str
 
 def _lines(error: ValidationError, where: str, text: str) -> Iterator[str]:
     for item in error.errors(include_url=False):
-        location = [part for part in item["loc"] if part not in ("[key]", "float", "str", *FORMS)]
+        location = [part for part in item["loc"] if part not in ("[key]", "float", "str", *FORMS, *SETS)]
         message = item["msg"].removeprefix("Value error, ")
         found = "" if item["type"] in ("value_error", "missing") else f", found {_found(item['input'], item['type'])}"
         path = ".".join(map(str, location))

@@ -185,7 +185,9 @@ NotNegative = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
 Uri = Annotated[str, BeforeValidator(parse_uri)]
 AnyPath = Annotated[Path, BeforeValidator(parse_path)]
 Count = Annotated[int, Field(ge=1), WHOLE]
-FORMS = ("a number", "by norm")  # of a field that takes either; no part of where a mistake is
+# Of fields that take either; no part of where a mistake is.
+FORMS = ("a number", "by norm")
+SETS = ("a name", "a data set")
 ImagesPerNorm = Annotated[
     Annotated[Count, Tag(FORMS[0])] | Annotated[dict[Norm, Count], Tag(FORMS[1])],
     Discriminator(lambda value: FORMS[isinstance(value, dict)]),

@@ -30,15 +30,18 @@ from ssrob.config.fields import (
     parse_number,
 )
 from ssrob.config.findings import Findings, Primary
+from ssrob.config.ood import CalibrationTest, OodTest
 from ssrob.config.training import Model, Threat, Training
 from ssrob.config.variants import Pretraining, Ssl, Variant
 from ssrob.registry.lookup import check_choice
 from ssrob.registry.losses import checked_arguments
+from ssrob.registry.ood import HELD_OUT
 
 # What other modules take from here, wherever it is written.
 __all__ = [
     "WEIGHT",
     "Arms",
+    "CalibrationTest",
     "Checkpoint",
     "ConfigError",
     "CorruptionTest",
@@ -49,6 +52,7 @@ __all__ = [
     "Findings",
     "Model",
     "Norm",
+    "OodTest",
     "Precision",
     "Primary",
     "Probing",
@@ -109,6 +113,10 @@ class Study(Strict):
     """Probes of pre-trained backbones; `off` leaves them out."""
     diagnose: Annotated[Diagnosis | None, BeforeValidator(_off)] = Diagnosis()
     """Gradients and transfer of perturbations; `off` leaves them out."""
+    ood: Annotated[OodTest | None, BeforeValidator(_off)] = None
+    """Detection of images of no known class (out of distribution). Default: off."""
+    calibrate: Annotated[CalibrationTest | None, BeforeValidator(_off)] = None
+    """Calibration of class probabilities. Default: off."""
     findings: Findings = Findings()
     """Which cells the claims are about, and how they are judged."""
     results: AnyPath = Path("results")
@@ -153,6 +161,7 @@ class Study(Strict):
         self._claims_can_be_tested()
         self._refuse_without_effect()
         self._linf_stays_in_the_box()
+        self._chosen_classes_fit()
         if self.data.label_column is None:
             raise ValueError("data.label_column: the study's data needs labels, found null")
         return self
@@ -188,6 +197,17 @@ class Study(Strict):
                 raise ValueError(f"arms.{i}.weight: no weight of {', '.join(block.variant)} depends on w; leave it out")
             if block.task is not None and not any(variant.uses_ssl for variant in (*variants, *before)):
                 raise ValueError(f"arms.{i}.task: {', '.join(block.variant)} has no SSL task; leave it out")
+
+    def _chosen_classes_fit(self) -> None:
+        """Refuse an image set of held-out classes where none are, and what names of classes that are left out break."""
+        if self.ood and HELD_OUT in self.ood.sets and not self.data.hold_out:
+            raise ValueError("ood.sets: held_out needs classes under data.hold_out, found none")
+        if self.ood and self.ood.attacked_images and self.ood.eps is None and "linf" not in self.threat:
+            raise ValueError("ood.eps: without threat.linf give the eps of the attack, or attacked_images: 0")
+        if (self.data.hold_out or self.data.only) and self.corrupt.official:
+            raise ValueError("corrupt.official: published files are of all classes; leave out data.hold_out and only")
+        if len(self.data.only) == 1:
+            raise ValueError(f"data.only: a study needs at least 2 classes, found {self.data.only[0]}")
 
     def _linf_stays_in_the_box(self) -> None:
         """Refuse budgets that change any pixel into any other: nobody means them, and no attack takes them."""

@@ -6,10 +6,12 @@ from pathlib import Path
 
 from ssrob.config.study import Data
 from ssrob.data.image_folder import find_splits, tested_of
+from ssrob.data.sources import class_names
 from ssrob.data.types import refusal
 from ssrob.registry.sources import SOURCES
 
-CUTS = ("train", "label_column", "split_seed", "test_share")  # what sets test images aside where no split is given
+# What sets test images aside where no split is given.
+CUTS = ("train", "label_column", "split_seed", "test_share", "hold_out", "only")
 
 
 def has_test_split(data: Data) -> bool:
@@ -33,13 +35,43 @@ def check_apart(data: Data, extra: Data) -> None:
     for tested, seen in itertools.product(_folders(data, tested=True), _folders(extra)):
         if tested.is_relative_to(seen) or seen.is_relative_to(tested):
             raise refusal(extra, "path", f"{seen} holds the test images of {data.name!r} ({tested})")
-    if has_test_split(data) or not _same_images(data, extra):
+    if not _same_images(data, extra):
+        return
+    if lacking := [
+        name for name in data.hold_out if name not in extra.hold_out and name in (extra.only or data.hold_out)
+    ]:
+        raise refusal(extra, "hold_out", f"must have what {data.name!r} holds out, {', '.join(lacking)} missing")
+    if has_test_split(data):
         return
     for field in CUTS:
         mine, found = getattr(data, field), getattr(extra, field)
         if mine != found:
             problem = f"it has images of {data.name!r}, which sets its test images aside by {field} {mine!r}"
             raise refusal(extra, field, f"{problem}; expected the same, found {found!r}")
+
+
+def check_unseen(outside: Data, trained: Data) -> None:
+    """Raise a DataError if images of no known class, `outside`, are known to be among what is trained on.
+
+    Classes are compared by name, spelling aside; where either has none, files and folders are.
+    """
+    known = {_plain(name) for name in class_names(trained)}
+    classes = class_names(outside)
+    if both := [name for name in classes if _plain(name) in known]:
+        problem = f"classes must not be among those of {trained.name!r}, found {', '.join(both[:5])}"
+        raise refusal(outside, "classes", f"{problem}; name them otherwise if they are others")
+    if known and classes:
+        return
+    files = _files(outside, [*outside.train, *outside.test]) & _files(trained, trained.train)
+    if files:
+        raise refusal(outside, "train", f"{min(files)} holds images that {trained.name!r} is trained on")
+    for mine, seen in itertools.product(_folders(outside), _folders(trained)):
+        if mine.is_relative_to(seen) or seen.is_relative_to(mine):
+            raise refusal(outside, "path", f"{mine} holds images that {trained.name!r} is trained on ({seen})")
+
+
+def _plain(name: str) -> str:
+    return "".join(character for character in name.casefold() if character.isalnum())
 
 
 def _folders(data: Data, *, tested: bool = False) -> list[Path]:

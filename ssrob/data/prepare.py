@@ -19,6 +19,7 @@ from ssrob.config.study import Data
 from ssrob.data.arrays import count_levels, keep_one_channel, moments, write_images
 from ssrob.data.content import digest_of, source_fingerprint
 from ssrob.data.decode import crop_of, decode
+from ssrob.data.held_out import LEFT_OUT, kept_classes, kept_labels
 from ssrob.data.sources import open_source
 from ssrob.data.splits import balanced, proportional, sizes
 from ssrob.data.storage import stays_in_files
@@ -47,11 +48,11 @@ def prepare(data: Data, out: Path) -> None:
     """
     opened = open_source(data)
     source = source_fingerprint(opened)
-    chosen = choose(data, opened)
+    chosen, classes = choose(data, opened), kept_classes(data, opened.classes)
     out.mkdir(parents=True, exist_ok=True)
     stored = _in_files(data, opened, chosen)
     shape, levels = _write_arrays(data, opened, chosen, out, stored)
-    fingerprint = digest_of({name: sha256(out / name) for name in ARRAYS} | {"classes": opened.classes})
+    fingerprint = digest_of({name: sha256(out / name) for name in ARRAYS} | {"classes": classes})
     if data.fingerprint not in (None, fingerprint, source):
         found = f"found {source} (source) and {fingerprint} (prepared)"
         raise refusal(data, "fingerprint", f"expected {data.fingerprint}, {found}")
@@ -61,7 +62,7 @@ def prepare(data: Data, out: Path) -> None:
     about = {
         "name": data.name,
         "source": data.source,
-        "classes": opened.classes,
+        "classes": classes,
         "shape": shape,
         "counts": {name: len(getattr(chosen, name)) for name in ("train", "validation", "test")},
         "mean": mean,
@@ -86,19 +87,22 @@ def check_same_name(prepared: Path, stages: Path) -> None:
 
 def choose(data: Data, opened: Opened) -> Chosen:
     """Cut a source into splits; a function of its labels and the config, random by `split_seed`."""
-    rows, labels = np.arange(len(opened.train)), opened.train.labels
-    test, test_labels = np.arange(len(opened.test or ())), opened.test.labels if opened.test else labels
-    cut = sizes(data, len(rows), len(test) if opened.test else None, labelled=bool(opened.classes))
+    classes = kept_classes(data, opened.classes)
+    labels = kept_labels(data, opened.classes, opened.train.labels)
+    test_labels = kept_labels(data, opened.classes, opened.test.labels) if opened.test else labels
+    rows = np.flatnonzero(labels != LEFT_OUT)
+    test = np.flatnonzero(test_labels != LEFT_OUT) if opened.test else rows[:0]
+    cut = sizes(data, len(rows), len(test) if opened.test else None, labelled=bool(classes))
     if cut.held_out:
-        test = proportional(labels, row_keys(rows, data, "test share"), cut.held_out)
+        test = rows[proportional(labels[rows], row_keys(rows, data, "test share"), cut.held_out)]
         rows = np.setdiff1d(rows, test)
     used = rows[balanced(labels[rows], row_keys(rows, data, "train images"), cut.used)]
     validation = used[proportional(labels[used], row_keys(used, data, "validation"), cut.validation)]
     test = np.sort(test[balanced(test_labels[test], row_keys(test, data, "test images"), cut.test)])
     train = np.setdiff1d(used, validation)
     for name, chosen in (("train", labels[train]), ("test", test_labels[test])):
-        if missing := set(range(len(opened.classes))) - set(chosen.tolist()):
-            label = opened.classes[min(missing)]
+        if missing := set(range(len(classes))) - set(chosen.tolist()):
+            label = classes[min(missing)]
             raise refusal(data, name, f"class {label!r} has too few images to be in train and test")
     return Chosen(train, validation, test)
 
@@ -126,7 +130,7 @@ def _write_arrays(
     splits = {"train": opened.train, "test": opened.test or opened.train}
     shape, (levels, all_grey) = None, stored.survey() if stored else (None, True)
     for name, split in splits.items():
-        np.save(out / f"{name}_labels.npy", split.labels[rows[name]])
+        np.save(out / f"{name}_labels.npy", kept_labels(data, opened.classes, split.labels)[rows[name]])
         np.save(out / f"{name}_rows.npy", rows[name])
         written = chosen.validation if stored and name == "train" else rows[name]
         shape, grey = write_images(out / f"{name}_images.npy", split, written, crop_of(data), shape)

@@ -4,10 +4,11 @@ import numpy as np
 
 from ssrob.config.study import Data
 from ssrob.data.decode import crop_of, decode
+from ssrob.data.held_out import LEFT_OUT, kept_classes, kept_labels, kept_share
 from ssrob.data.splits import sizes
 from ssrob.data.types import UNLABELLED, DataError, Opened, OpenedTest, Split, refusal
 from ssrob.registry.lookup import load
-from ssrob.registry.sources import SOURCES
+from ssrob.registry.sources import SOURCES, Known
 
 
 def check_source(data: Data) -> None:
@@ -19,7 +20,7 @@ def check_source(data: Data) -> None:
     _check_fields(data)
     if data.path is not None and data.path.exists() and not data.path.is_dir():
         raise refusal(data, "path", f"expected a folder to download into, found the file {data.path}")
-    _check_sizes(data, known.train, known.test, known.classes)
+    _check_sizes(data, *_known_sizes(data, known))
 
 
 def open_source(data: Data) -> Opened:
@@ -33,8 +34,7 @@ def open_source(data: Data) -> Opened:
         _check_labels(data, "train", opened.train, opened.classes)
         if opened.test is not None:
             _check_labels(data, "test", opened.test, opened.classes)
-    test = None if opened.test is None else len(opened.test)
-    _check_sizes(data, len(opened.train), test, len(opened.classes))
+    _check_sizes(data, *_kept_sizes(data, opened))
     return opened
 
 
@@ -59,14 +59,10 @@ def count_images(data: Data) -> tuple[int, int] | None:
     """Count the images to train on (validation taken off) and to test on; None where that is not known."""
     known = SOURCES[data.source].known
     try:
-        if known is not None:
-            cut = sizes(data, known.train, known.test)
-        else:
-            opened = open_source(data)
-            test = None if opened.test is None else len(opened.test)
-            cut = sizes(data, len(opened.train), test, labelled=bool(opened.classes))
+        train, test, classes = _known_sizes(data, known) if known else _kept_sizes(data, open_source(data))
     except DataError:
         return None
+    cut = sizes(data, train, test, labelled=classes > 0)
     return cut.train, cut.test
 
 
@@ -85,6 +81,32 @@ def image_shape(data: Data) -> tuple[int, int, int] | None:
     return data.size or height, data.size or width, channels
 
 
+def class_names(data: Data) -> tuple[str, ...]:
+    """Return the names of a data set's classes, those that it leaves out left out; empty if they are not known yet."""
+    known = SOURCES[data.source].known
+    names = known.names if known is not None else open_source(data).classes
+    return kept_classes(data, names) if names else ()
+
+
+def _known_sizes(data: Data, known: Known) -> tuple[int, int | None, int]:
+    """Return training images, test images (None: no test split) and classes that a known source keeps."""
+    if not (data.only or data.hold_out):
+        return known.train, known.test, known.classes
+    of_train = known.sizes or (known.train // known.classes,) * known.classes
+    train, classes = kept_share(data, known.names, of_train)
+    test = None if known.test is None else known.test * classes // known.classes
+    return train, test, classes
+
+
+def _kept_sizes(data: Data, opened: Opened) -> tuple[int, int | None, int]:
+    """Return the same of an opened source."""
+    train, test = (
+        None if split is None else int((kept_labels(data, opened.classes, split.labels) != LEFT_OUT).sum())
+        for split in (opened.train, opened.test)
+    )
+    return train or 0, test, len(kept_classes(data, opened.classes))
+
+
 def _given(data: Data, field: str) -> bool:
     """Return whether a field differs from its default; a stage's spec does not tell more."""
     return bool(getattr(data, field) != Data.model_fields[field].default)
@@ -96,7 +118,7 @@ def _check_fields(data: Data) -> None:
         if _given(data, field):
             raise refusal(data, field, f"source {data.source!r} does not read it, found {getattr(data, field)!s}")
     if data.label_column is None:
-        for field in ("test", "classes", "test_share", "test_images"):
+        for field in ("test", "classes", "hold_out", "only", "test_share", "test_images"):
             if _given(data, field):
                 raise refusal(data, field, f"unlabelled data has none, found {getattr(data, field)}")
 

@@ -1,6 +1,6 @@
 """A model's scores of images, clean and attacked, and how well they tell its own images from others."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -14,9 +14,10 @@ from ssrob.attacks.frozen import frozen
 from ssrob.data.loader import as_tensor, unit
 from ssrob.data.types import Pixels
 from ssrob.losses.rotation import all_views
-from ssrob.ood import scores
 from ssrob.ood.attack import attack_score
 from ssrob.ood.metrics import detection
+from ssrob.registry.lookup import load
+from ssrob.registry.ood import SCORES
 
 BATCH_PIXELS = 2**18  # of a batch, 256 images of 32 x 32
 NEIGHBOURS = 50  # Sun et al. (2022), on CIFAR
@@ -31,15 +32,15 @@ class Detector:
 
     def __init__(self, model: nn.Module, *, training: Pixels | None = None, k: int = NEIGHBOURS):
         self.model, self.k, self.bank = model, k, torch.empty(0)
-        self.names = ["max_softmax", "max_logit", "energy"]
         if training is not None and hasattr(model, "features"):
             if not 1 <= k <= len(training):
                 raise ValueError(f"k must be 1..{len(training)} (the training images given), found {k}")
             with frozen(model), torch.no_grad():
                 self.bank = torch.cat([Outputs(self, x).features for x, _ in self._batches(training)])
-            self.names.append("nearest_neighbour")
-        if "rotation" in getattr(model, "heads", {}):
-            self.names += ["rotation_loss", "rotation"]
+        heads = {"", *getattr(model, "heads", {})}
+        self.names = [
+            name for name, row in SCORES.items() if row.head in heads and ("bank" not in row.takes or len(self.bank))
+        ]
 
     def scores(
         self,
@@ -65,16 +66,16 @@ class Detector:
                 if eps > 0:
                     for name in wanted:
                         keys = seeding.example_keys(numbers, 0, "ood attack", name).to(x.device)
-                        score = partial(self._score, name)
+                        score = partial(self._score_at, name)
                         adv = attack_score(score, x, inside=inside, eps=eps, steps=steps, keys=keys)
                         seen[name] = Outputs(self, adv)
                 with torch.no_grad():
-                    found = torch.stack([SCORES[name](outputs) for name, outputs in seen.items()], dim=1)
+                    found = torch.stack([_score(name, outputs) for name, outputs in seen.items()], dim=1)
                 rows.append(found.double().cpu().numpy())
         return pd.DataFrame(np.concatenate(rows), columns=wanted)
 
-    def _score(self, name: str, x: Tensor) -> Tensor:
-        return SCORES[name](Outputs(self, x))
+    def _score_at(self, name: str, x: Tensor) -> Tensor:
+        return _score(name, Outputs(self, x))
 
     def _batches(self, images: Pixels) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield x (B, C, H, W) in [0, 1] on the model's device, and the numbers of its images (B,)."""
@@ -91,6 +92,16 @@ class Outputs:
 
     detector: Detector
     x: Tensor
+
+    @property
+    def bank(self) -> Tensor:
+        """Features of training images, (N, D)."""
+        return self.detector.bank
+
+    @property
+    def k(self) -> int:
+        """Which neighbour the nearest-neighbour score takes."""
+        return self.detector.k
 
     @cached_property
     def features(self) -> Tensor:
@@ -118,14 +129,11 @@ class Outputs:
         return outputs
 
 
-SCORES: dict[str, Callable[[Outputs], Tensor]] = {
-    "max_softmax": lambda seen: scores.max_softmax(seen.logits),
-    "max_logit": lambda seen: scores.max_logit(seen.logits),
-    "energy": lambda seen: scores.energy(seen.logits),
-    "nearest_neighbour": lambda seen: scores.nearest_neighbour(seen.features, seen.detector.bank, seen.detector.k),
-    "rotation_loss": lambda seen: scores.rotation_loss(seen.turned),
-    "rotation": lambda seen: scores.rotation(seen.logits, seen.turned),
-}
+def _score(name: str, outputs: Outputs) -> Tensor:
+    """Compute a score of `SCORES`, (B,)."""
+    row = SCORES[name]
+    score: Tensor = load(row.function)(*(getattr(outputs, each) for each in row.takes))
+    return score
 
 
 def detection_table(inside: pd.DataFrame, outside: Mapping[str, pd.DataFrame], *, seed: int = 0) -> pd.DataFrame:

@@ -4,7 +4,7 @@ All are uint8 (N, H, W, C), C 1 or 3, as prepared data; the model normalises the
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -14,10 +14,9 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from ssrob import seeding
-from ssrob.config.study import Data
-from ssrob.data.decode import crop_of, decode
-from ssrob.data.sources import open_source
-from ssrob.data.types import Pixels, refusal
+from ssrob.data.types import Pixels
+from ssrob.registry.lookup import load
+from ssrob.registry.ood import SYNTHETIC
 
 Keys = Callable[[str], Tensor]  # purpose -> one key per image, (B,) int64
 
@@ -29,11 +28,12 @@ def synthetic(name: str, count: int, shape: tuple[int, int, int], *, seed: int =
     """Make `count` images of shape (C, H, W), as the model's own; image i depends on (seed, name, i) alone."""
     if name not in SYNTHETIC:
         raise ValueError(f"unknown synthetic image set {name!r} (known: {', '.join(SYNTHETIC)})")
+    make = load(SYNTHETIC[name])
     images = np.empty((count, *shape[1:], shape[0]), np.uint8)
     step = max(1, 2**20 // int(np.prod(shape)))  # float64 temporaries of 8 MB
     for start in range(0, count, step):
         keys = partial(seeding.example_keys, torch.arange(start, min(start + step, count)), seed, "ood", name)
-        x = SYNTHETIC[name](keys, shape)
+        x = make(keys, shape)
         images[start : start + step] = (255 * x.clamp(0, 1)).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     return images
 
@@ -75,36 +75,6 @@ def textures(keys: Keys, shape: tuple[int, int, int]) -> Tensor:
     return 0.5 + (colour * waves[:, :, None]).sum(1) / _GRATINGS
 
 
-SYNTHETIC: dict[str, Callable[[Keys, tuple[int, int, int]], Tensor]] = {
-    function.__name__: function for function in (gaussian, uniform, rademacher, blobs, textures)
-}
-
-
-def of_source(
-    data: Data, shape: tuple[int, int, int], *, classes: Collection[str] | None = None, count: int | None = None
-) -> tuple[Pixels, tuple[str, ...]]:
-    """Read another data set's images in the shape (C, H, W) of a model's own, and the names of their classes.
-
-    Of its test split, or of its only one. `classes` keeps images of these alone, e.g. of classes that a model has not
-    been trained on; `count` chooses so many of what is left, the same every time.
-    """
-    opened = open_source(data)
-    split = opened.train if opened.test is None else opened.test
-    names = tuple(name for name in opened.classes if classes is None or name in classes)
-    if unknown := sorted(set(classes or ()) - set(names)):
-        raise refusal(data, "classes", f"expected some of {', '.join(opened.classes)}, found {', '.join(unknown)}")
-    wanted = [number for number, name in enumerate(opened.classes) if name in names]
-    rows = np.flatnonzero(np.isin(split.labels, wanted)) if classes is not None else np.arange(len(split))
-    if count is not None:
-        if not 1 <= count <= len(rows):
-            raise refusal(data, "count", f"must be 1..{len(rows)} (the images there are), found {count}")
-        keys = seeding.example_keys(torch.from_numpy(rows), 0, "ood subset").numpy()
-        rows = np.sort(rows[np.argsort(keys)[:count]])
-    crop = crop_of(data)
-    read = (decode(content, where, crop)[0] for where, content in split.read(rows))
-    return np.concatenate([fitted(pixels[None], shape) for pixels in read]), names
-
-
 def fitted(images: Pixels, shape: tuple[int, int, int]) -> Pixels:
     """Give images (N, H', W', C') the shape (C, H, W) of a model's own: centre square, bicubic, grey or colour.
 
@@ -124,16 +94,11 @@ def fitted(images: Pixels, shape: tuple[int, int, int]) -> Pixels:
     return out
 
 
-def check_outside(
-    name: str, outside: Pixels, training: Pixels, *, classes: Iterable[str] = (), trained_on: Iterable[str] = ()
-) -> None:
-    """Raise a ValueError if images (N, H, W, C), or classes by name, of set `name` were trained on; spelling aside.
+def check_outside(name: str, outside: Pixels, training: Pixels) -> None:
+    """Raise a ValueError if images (N, H, W, C) of set `name` are among the training images.
 
-    Images are compared value by value after they have been fitted. Copies in another size or quality are not found.
+    They are compared value by value after they have been fitted. Copies in another size or quality are not found.
     """
-    known = {_plain(own) for own in trained_on}
-    if both := [each for each in classes if _plain(each) in known]:
-        raise ValueError(f"ood set {name!r}: {len(both)} of its classes are trained on: {', '.join(both[:5])}")
     if outside.shape[1:] != training.shape[1:]:
         raise ValueError(f"ood set {name!r}: images must be of shape {training.shape[1:]}, found {outside.shape[1:]}")
     seen = {_digest(image) for image in training}
@@ -141,10 +106,6 @@ def check_outside(
     if copies:
         found = f"{len(copies)} of its {len(outside)} images, the first at {copies[0]}"
         raise ValueError(f"ood set {name!r}: {found}, are among the training images")
-
-
-def _plain(name: str) -> str:
-    return "".join(character for character in name.casefold() if character.isalnum())
 
 
 def _digest(image: Pixels) -> bytes:

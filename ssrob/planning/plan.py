@@ -38,6 +38,8 @@ from ssrob.registry.stages import STAGES
 
 HASHED = ("init", "task", "weight", "norm", "eps_scale", "eps_train", "budget")  # of an arm, also where at the default
 
+LATER = ("ood", "calibrate")  # sections of a config that older digests do not have
+
 
 class Arm(ArmColumns):
     """One trained model of a study: the columns that a plot needs, and the stages that belong to it."""
@@ -73,6 +75,7 @@ class Plan:
         fields_used = {
             name: getattr(self.study, name) for name in ("title", "seeds", "threat", "evaluate", "corrupt", "findings")
         }
+        fields_used |= {name: value for name in LATER if (value := getattr(self.study, name)) is not None}
         spec = {name: dump(value) for name, value in fields_used.items()}
         return digest("study", spec, {"arms": canonical([arm.hashed() for arm in self.arms])})
 

@@ -112,6 +112,40 @@ class CorruptSpec(Strict):
     seed: int = 0
 
 
+class OodSpec(Strict):
+    """One checkpoint's test on images of no known class; its parents `set NAME` hold those of the data sets."""
+
+    sets: list[str]
+    scores: list[str]
+    checkpoint: Checkpoint
+    images: int
+    neighbours: int
+    train_images: int
+    attacked_scores: list[str] = []
+    attacked_images: int = 0
+    eps: float = 0.0
+    steps: int = 10
+    threads: int = 1
+    seed: int = 0
+
+
+class CalibrateSpec(Strict):
+    """One checkpoint's class probabilities on clean, corrupted and attacked test images."""
+
+    reference: dict[Norm, float]  # eps of the attacks; empty for none
+    steps: int
+    corruptions: list[str]
+    severity: int
+    frost_photographs: bool = False
+    table: SeverityTable | None = None
+    images: int
+    bins: int
+    temperature: bool
+    checkpoint: Checkpoint
+    threads: int = 1
+    seed: int = 0
+
+
 class ProbeSpec(Strict):
     """A kNN and a linear probe of one pre-trained backbone, and of the same one before any training."""
 

@@ -10,12 +10,17 @@ IMAGE_ENDINGS = (
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of a source before it is opened. test None: no test split."""
+    """What is known of a source before it is opened. test None: no test split.
+
+    names: of its classes, where they are known, too. sizes: training images of each class; default: all alike.
+    """
 
     train: int
     test: int | None
     classes: int
     shape: tuple[int, int, int]  # H, W, C
+    names: tuple[str, ...] = ()
+    sizes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -36,9 +41,18 @@ class Source:
     endings: tuple[str, ...] = ()
 
 
+DIGITS = (178, 182, 177, 183, 181, 182, 181, 179, 174, 180)  # images of each class
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
 SOURCES: dict[str, Source] = {
-    "digits": Source("ssrob.data.builtin:digits", frozenset({"test_share"}), Known(1797, None, 10, (8, 8, 1))),
-    "cifar10": Source("ssrob.data.builtin:cifar10", frozenset({"path"}), Known(50_000, 10_000, 10, (32, 32, 3))),
+    "digits": Source(
+        "ssrob.data.builtin:digits",
+        frozenset({"test_share"}),
+        Known(1797, None, 10, (8, 8, 1), tuple("0123456789"), DIGITS),
+    ),
+    "cifar10": Source(
+        "ssrob.data.builtin:cifar10", frozenset({"path"}), Known(50_000, 10_000, 10, (32, 32, 3), CIFAR10)
+    ),
     "cifar100": Source("ssrob.data.builtin:cifar100", frozenset({"path"}), Known(50_000, 10_000, 100, (32, 32, 3))),
     "parquet": Source(
         "ssrob.data.parquet_files:parquet",

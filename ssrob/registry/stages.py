@@ -116,6 +116,24 @@ STAGES: dict[str, StageKind] = {
         points="ssrob.tracking.points:corruption_points",
         card="ssrob.storage.model_card:corruptions",
     ),
+    "ood": StageKind(
+        "ssrob.stages.ood:stage",
+        revision=1,
+        spec="ssrob.planning.specs:OodSpec",
+        plan="ssrob.planning.ood_specs:ood_stages",
+        work="ssrob.scheduling.workload:ood_work",
+        disk="ssrob.scheduling.disk_usage:ood_size",
+        role="test",
+    ),
+    "calibrate": StageKind(
+        "ssrob.stages.calibrate:stage",
+        revision=1,
+        spec="ssrob.planning.specs:CalibrateSpec",
+        plan="ssrob.planning.ood_specs:calibrate_stages",
+        work="ssrob.scheduling.workload:calibration_work",
+        disk="ssrob.scheduling.disk_usage:calibration_size",
+        role="test",
+    ),
 }
 
 

@@ -12,7 +12,7 @@ from ssrob.data.sources import count_images, image_shape
 from ssrob.data.storage import stays_in_files
 from ssrob.formatting import file_size
 from ssrob.planning.plan import Plan
-from ssrob.planning.specs import CorruptSpec, DiagnoseSpec, EvaluateSpec, TrainSpec
+from ssrob.planning.specs import CalibrateSpec, CorruptSpec, DiagnoseSpec, EvaluateSpec, OodSpec, TrainSpec
 from ssrob.planning.stage import Stage, canonical, data_of
 from ssrob.registry.lookup import load
 from ssrob.registry.losses import LOSSES
@@ -23,6 +23,7 @@ from ssrob.storage.store import Store, prepared_facts
 SMALL = 20_000  # bytes: spec, provenance, log and manifest of a stage
 FLOAT = 4
 DIAGNOSED = 60  # bytes: a row of a diagnosis
+SCORED, CONFIDENCE = 8, 36  # bytes: a row of scores, of confidences, compressed
 PER_IMAGE = 24  # bytes: label and row of an image; a row of an evaluation's table, at most
 SAMPLES = 8  # images that an evaluation keeps, clean and attacked in each norm
 RECORD, LIVE, POINT = 9, 80, 310  # bytes of one recorded value: in the table, while it runs, in MLflow's database
@@ -153,6 +154,20 @@ def corruption_size(spec: dict[str, Any], images: Images) -> DiskUsage:
     parsed = CorruptSpec.model_validate(spec)
     stays = len(parsed.names) * len(parsed.severities) * (parsed.images or images.test) // 8 + SMALL
     return DiskUsage(stays, 0, stays)
+
+
+def ood_size(spec: dict[str, Any], images: Images) -> DiskUsage:
+    """Size a row per image, image set and score, clean and attacked."""
+    asked = OodSpec.model_validate(spec)
+    rows = len(asked.scores) * asked.images + len(asked.attacked_scores) * asked.attacked_images
+    return DiskUsage((1 + len(asked.sets)) * rows * SCORED + SMALL)
+
+
+def calibration_size(spec: dict[str, Any], images: Images) -> DiskUsage:
+    """Size a row per image and test, without and with a temperature."""
+    asked = CalibrateSpec.model_validate(spec)
+    tests = (1 + len(asked.corruptions) + len(asked.reference)) * (1 + asked.temperature)
+    return DiskUsage(tests * min(asked.images, images.test) * CONFIDENCE + SMALL)
 
 
 def probe_size(spec: dict[str, Any], images: Images) -> DiskUsage:

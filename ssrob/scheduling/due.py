@@ -31,7 +31,7 @@ def due_part(plan: Plan) -> Plan:
         return not before or identity(arm) in needed.get(before[-1], ())
 
     arms = [arm for arm in plan.arms if due(arm)]
-    paths = set(chain.from_iterable(_with_parents(plan, _own_stages(arm)) for arm in arms))
+    paths = set(chain.from_iterable(_with_parents(plan, _own_stages(plan, arm)) for arm in arms))
     return replace(plan, arms=arms, stages={path: stage for path, stage in plan.stages.items() if path in paths})
 
 
@@ -60,10 +60,10 @@ def _read(path: Path) -> dict[int, list[list[object]]]:
     return {int(look): rows for look, rows in json.loads(path.read_text(encoding="utf-8")).items()}
 
 
-def _own_stages(arm: Arm) -> list[str]:
-    tests = (arm.diagnose, arm.evaluate, arm.corrupt)
-    paths = [arm.finetune, arm.pretrain, arm.probe, *chain.from_iterable(each.values() for each in tests)]
-    return [path for path in paths if path is not None]
+def _own_stages(plan: Plan, arm: Arm) -> list[str]:
+    """Return the trainings of an arm, its probe, and all that looks at its model."""
+    looking = [path for path, stage in plan.stages.items() if stage.parents.get("model") == arm.finetune]
+    return [path for path in (arm.finetune, arm.pretrain, arm.probe, *looking) if path is not None]
 
 
 def _with_parents(plan: Plan, paths: Iterable[str]) -> set[str]:

@@ -18,6 +18,7 @@ from ssrob.registry.optional import missing
 from ssrob.scheduling.disk_usage import check_disk
 from ssrob.scheduling.due import due_part
 from ssrob.scheduling.network_check import check_networks
+from ssrob.scheduling.ood_check import check_ood
 from ssrob.scheduling.staleness import check_plugins, check_sources
 from ssrob.storage.files import check_writable
 from ssrob.storage.store import Store, prepared_facts
@@ -49,6 +50,7 @@ def check(plan: Plan, *, starts: bool = True) -> None:
         check_sources(plan, store)
     _check_images(plan.study, store)
     _check_corruptions(plan, store)
+    check_ood(plan, store)
     check_networks(plan, store, starts=starts)
     if starts:
         check_disk(plan, store)

@@ -53,7 +53,9 @@ def stages_of(plan: Plan, arm: Arm, tests: dict[str, list[str]] | None = None) -
     tests: by model, the stages that test it, for a caller who asks about many arms.
     """
     tests = _tests(plan) if tests is None else tests
-    return [stage for path in [*_ancestors(plan, arm.finetune), arm.finetune] for stage in [path, *tests[path]]]
+    trainings = [*_ancestors(plan, arm.finetune), arm.finetune]
+    order = [each for path in trainings for test in [path, *tests[path]] for each in [*_parents(plan, test), test]]
+    return list(dict.fromkeys(order))
 
 
 def complete(plan: Plan, store: Store, arms: Iterable[Arm]) -> list[Arm]:
@@ -91,6 +93,11 @@ def _tests(plan: Plan) -> dict[str, list[str]]:
         if STAGES[stage.kind].role == "test":
             tests[stage.parents["model"]].append(path)
     return tests
+
+
+def _parents(plan: Plan, path: str) -> Iterable[str]:
+    """Return what a stage reads: its model stands before it anyway, but data sets may be a test's own."""
+    return plan.stages[path].parents.values()
 
 
 def _ancestors(plan: Plan, path: str) -> Iterable[str]:

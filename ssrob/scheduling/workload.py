@@ -8,10 +8,19 @@ from rich.console import Console, RenderableType
 from ssrob.data.sources import count_images
 from ssrob.planning.cost import training_passes
 from ssrob.planning.plan import Plan
-from ssrob.planning.specs import CorruptSpec, DiagnoseSpec, EvaluateSpec, ProbeSpec, TrainSpec
+from ssrob.planning.specs import (
+    CalibrateSpec,
+    CorruptSpec,
+    DiagnoseSpec,
+    EvaluateSpec,
+    OodSpec,
+    ProbeSpec,
+    TrainSpec,
+)
 from ssrob.planning.stage import Stage, data_of
 from ssrob.registry.lookup import load
 from ssrob.registry.losses import loss_row
+from ssrob.registry.ood import SCORES
 from ssrob.registry.presets import PRESETS
 from ssrob.registry.stages import STAGES
 from ssrob.storage.store import Store, prepared_facts
@@ -52,6 +61,23 @@ def corruption_work(spec: dict[str, Any], _: int, test: int) -> float:
     """Count every corrupted image once."""
     tests = CorruptSpec.model_validate(spec)
     return float((tests.images or test) * len(tests.names) * len(tests.severities))
+
+
+def ood_work(spec: dict[str, Any], train: int, test: int) -> float:
+    """Count the neighbours' features, all scores of every image, and at most two passes a step of every attack."""
+    asked = OodSpec.model_validate(spec)
+    clean = max(SCORES[name].forwards for name in asked.scores) * (
+        min(asked.images, test) + asked.images * len(asked.sets)
+    )
+    attack = sum((2 * asked.steps + 3) * SCORES[name].forwards for name in asked.attacked_scores)
+    return float(min(asked.train_images, train) + clean + asked.attacked_images * (1 + len(asked.sets)) * attack)
+
+
+def calibration_work(spec: dict[str, Any], train: int, test: int) -> float:
+    """Count clean and corrupted images once, at most two passes a step of every attack, and as many to validate on."""
+    asked = CalibrateSpec.model_validate(spec)
+    per_image = 1 + len(asked.corruptions) + len(asked.reference) * (2 * asked.steps + 1) + asked.temperature
+    return float(min(asked.images, test) * per_image)
 
 
 def probe_work(spec: dict[str, Any], train: int, _: int) -> float:

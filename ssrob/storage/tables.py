@@ -61,6 +61,47 @@ DIAGNOSED: Columns = {
     "class_correct": (pa.bool_(), "classified correctly"),
     "ssl_correct": (pa.bool_(), "SSL task solved; null where the task has no such answer"),
 }
+SCORED: Columns = {
+    "image_set": (pa.string(), "name of the image set; test: the model's own test images"),
+    "example": (pa.int64(), "row of the test split; in other sets the number of the image"),
+    "score": (pa.string(), "name of the score; higher for images of the training distribution"),
+    "eps": (pa.float64(), "of the l-inf attack on the score, [0,1] pixel units; 0 for clean images"),
+    "value": (pa.float32(), "the score, in its own unit"),
+}
+DETECTED: Columns = {
+    "image_set": (pa.string(), "images of no known class that are told from test images"),
+    "score": SCORED["score"],
+    "eps": SCORED["eps"],
+    "inside": (pa.int64(), "test images"),
+    "outside": (pa.int64(), "images of the set"),
+} | {
+    f"{name}{end}": (pa.float64(), words + what)
+    for name, words in {
+        "auroc": "chance that a test image scores above one of the set, 0..1",
+        "aupr": "average precision, test images as positives, 0..1",
+        "fpr": "share of the set that passes where 95 % of test images do, 0..1",
+    }.items()
+    for end, what in {"": "", "_low": "; lower end of the 95 % bootstrap interval", "_high": "; upper end"}.items()
+}
+CONFIDENCES: Columns = {
+    "images": (pa.string(), "clean, a corruption, or the norm of an attack"),
+    "scaled": (pa.bool_(), "by the temperature that was fitted on validation images"),
+    "temperature": (pa.float64(), "that logits were divided by"),
+    "example": (pa.int64(), "row of the test split"),
+    "label": (pa.int64(), "class"),
+    "correct": (pa.bool_(), "classified correctly"),
+    "confidence": (pa.float64(), "largest class probability, 0..1"),
+    "nll": (pa.float64(), "negative log-likelihood of the label, nats"),
+    "brier": (pa.float64(), "squared distance of the probabilities from the label's, 0..2"),
+}
+CALIBRATED: Columns = {name: CONFIDENCES[name] for name in ("images", "scaled", "temperature")} | {
+    "ece": (pa.float64(), "expected calibration error, 0..1"),
+    "nll": (pa.float64(), "mean negative log-likelihood of the label, nats"),
+    "brier": (pa.float64(), "mean Brier score, 0..2"),
+    "bins": (pa.int64(), "bins of equal mass of the expected calibration error"),
+    "accuracy": (pa.float64(), "0..1"),
+    "n": (pa.int64(), "test images"),
+}
 CHECKED: Columns = {
     "eval_norm": (pa.string(), "linf or l2"),
     "check": (pa.string(), "name of the check"),
@@ -118,6 +159,9 @@ CORRUPTIONS: Columns = ARM | {
     "accuracy": (pa.float64(), "0..1"),
     "n": (pa.int64(), "test images"),
 }
+DETECTION: Columns = ARM | {"checkpoint": CORRUPTIONS["checkpoint"]} | DETECTED
+OOD_SCORES: Columns = {"arm": ARM["arm"], "checkpoint": CORRUPTIONS["checkpoint"]} | SCORED
+CALIBRATION: Columns = ARM | {"checkpoint": CORRUPTIONS["checkpoint"]} | CALIBRATED
 PROBES: Columns = {
     "pretrain": (pa.string(), "key of the pre-trained model"),
     "init": ARM["init"],

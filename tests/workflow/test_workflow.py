@@ -43,6 +43,9 @@ def test_a_finished_study_has_everything(finished: Finished) -> None:
         "examples",
         "checks",
         "corruptions",
+        "detection",
+        "ood_scores",
+        "calibration",
         "probes",
         "diagnostics",
         "stages",
@@ -52,6 +55,23 @@ def test_a_finished_study_has_everything(finished: Finished) -> None:
     assert (plan.folder / "report.html").stat().st_size > 10_000
     assert (plan.study.results / "mlflow.db").exists()
     assert not list(store.root.glob("work/*/*")), "nothing is left unfinished"
+
+
+def test_detection_and_calibration_of_finished_models_take_their_stages_alone(
+    finished: Finished, tmp_path: Path
+) -> None:
+    folder, config = finished
+    shutil.copytree(folder / "results", tmp_path / "results")
+    ood = {"sets": ["blobs"], "images": 40, "neighbours": 5, "train_images": 100, "attacked_images": 8, "steps": 2}
+    calibrate = {"images": 40, "bins": 5, "corruptions": ["contrast"], "steps": 2}
+    more = config | {"results": str(tmp_path / "results"), "ood": ood, "calibrate": calibrate}
+    assert jobs(tmp_path, more) == {"ood": 3, "calibrate": 3, **CLOSING}
+    done = snakemake(tmp_path, more)
+    assert done.returncode == 0, done.stdout + done.stderr
+    plan = make_plan(parse_study(more))
+    tables = {name: read_table(plan.folder / "tables" / f"{name}.parquet") for name in ("detection", "calibration")}
+    assert {len(table["arm"].unique()) for table in tables.values()} == {3}
+    assert {len(table) for table in tables.values()} == {4 + 6 + 4 + 1 + 2 + 1, 3 * 2 * 4}
 
 
 def test_jobs_run_in_forks_of_one_process(finished: Finished) -> None:

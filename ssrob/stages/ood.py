@@ -1,0 +1,108 @@
+"""How well a trained model tells its own test images from images of no known class, clean and attacked."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ssrob.data.prepared import Prepared
+from ssrob.data.test_split import open_test
+from ssrob.data.types import Pixels
+from ssrob.models.serialization import load_network
+from ssrob.ood.detector import Detector, detection_table
+from ssrob.ood.image_sets import check_outside, fitted, synthetic
+from ssrob.planning.ood_specs import SET
+from ssrob.planning.specs import OodSpec
+from ssrob.registry.ood import SYNTHETIC
+from ssrob.runtime.runner import Context, Interrupted
+from ssrob.seeding import example_keys
+from ssrob.storage.tables import DETECTED, SCORED, write_table
+
+OWN = "test"  # the name of the model's own test images among the image sets
+
+Images = dict[str, tuple[Pixels, np.ndarray]]  # image set -> images (N, H, W, C) uint8, and their numbers (N,)
+
+
+def stage(context: Context) -> None:
+    """Run an ood stage: all scores of all image sets by one checkpoint."""
+    spec = OodSpec.model_validate(context.stage.spec)
+    images = image_sets(context, spec)
+    detector = _detector(context, spec)
+    scored, detected = [], []
+    rounds = list(_rounds(spec, images))
+    with context.progress(total=sum(len(sets) for _, _, sets in rounds), unit="image set") as bar:
+        for eps, names, sets in rounds:
+            found = {}
+            for name, (pixels, _) in sets.items():
+                found[name] = detector.scores(pixels, names, inside=name == OWN, eps=eps, steps=spec.steps)
+                bar.update()
+                if context.stopping():
+                    raise Interrupted("stopped; run it again to start anew")
+            scored += [score_rows(found[name], name, numbers, eps) for name, (_, numbers) in sets.items()]
+            inside = found.pop(OWN)
+            detected.append(detection_table(inside, found, seed=spec.seed).assign(eps=eps))
+    write_table(pd.concat(scored, ignore_index=True), SCORED, context.out / "ood_scores.parquet")
+    table = pd.concat(detected, ignore_index=True)[list(DETECTED)]
+    write_table(table, DETECTED, context.out / "detection.parquet")
+    means = table[table["eps"] == 0].groupby("score", sort=False)["auroc"].mean()
+    context.summary = f"mean AUROC {100 * means.iloc[0]:.1f} % of {means.index[0]} over {len(spec.sets)} image sets"
+
+
+def image_sets(context: Context, spec: OodSpec) -> Images:
+    """Return the model's own test images and those of every set, which must not be among the training images."""
+    data = Prepared(context.parent("data"))
+    own, _, rows = open_test(data.folder, min(spec.images, data.counts["test"]))
+    training = np.concatenate([data.train()[0], data.validation()[0]])
+    found: Images = {OWN: (own, rows)}
+    for name in spec.sets:
+        if name in SYNTHETIC:
+            pixels = synthetic(name, spec.images, data.shape, seed=spec.seed)
+        else:
+            pixels = fitted(_unseen(Prepared(context.parent(SET + name)), spec.images), data.shape)
+            check_outside(name, pixels, training)
+        found[name] = (pixels, np.arange(len(pixels)))
+    return found
+
+
+def _unseen(data: Prepared, count: int) -> Pixels:
+    """Return images of a data set that nothing was trained on: of its test split, then, for lack of these, of all."""
+    test = data.counts["test"]
+    parts = [open_test(data.folder, min(count, test))[0]] if test else []
+    if count > test:
+        others = np.concatenate([data.validation()[0], data.train()[0]])
+        parts.append(others[_chosen(len(others), count - test)])
+    return np.concatenate(parts)
+
+
+def _chosen(images: int, count: int) -> np.ndarray:
+    """Choose `count` of so many images, the same every time, as ascending positions."""
+    keys = example_keys(torch.arange(images), 0, "ood subset").numpy()
+    return np.sort(np.argsort(keys)[:count])
+
+
+def _detector(context: Context, spec: OodSpec) -> Detector:
+    model = load_network(context.parent("model") / f"{spec.checkpoint}.safetensors").to(context.device)
+    training, _ = Prepared(context.parent("data")).train()
+    near = "nearest_neighbour" in {*spec.scores, *spec.attacked_scores}
+    kept = training[_chosen(len(training), spec.train_images)] if near else None
+    return Detector(model, training=kept, k=spec.neighbours)
+
+
+def _rounds(spec: OodSpec, images: Images) -> Iterator[tuple[float, list[str], Images]]:
+    """Yield eps, scores and images of the clean round, and of the attacked one if there is one."""
+    yield 0.0, spec.scores, images
+    if spec.attacked_images:
+        kept = {name: _chosen(len(numbers), spec.attacked_images) for name, (_, numbers) in images.items()}
+        yield (
+            spec.eps,
+            spec.attacked_scores,
+            {name: (images[name][0][at], images[name][1][at]) for name, at in kept.items()},
+        )
+
+
+def score_rows(scores: pd.DataFrame, image_set: str, numbers: np.ndarray, eps: float) -> pd.DataFrame:
+    """Return `Detector.scores` of images with their numbers (N,) as rows of `tables.SCORED`."""
+    rows = scores.assign(image_set=image_set, example=numbers, eps=eps)
+    rows = rows.melt(["image_set", "example", "eps"], var_name="score", value_name="value")
+    return rows[list(SCORED)]

@@ -1,0 +1,201 @@
+"""The ood and calibrate stages: what they store is what independent libraries find, and bad input is refused early."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score, roc_curve
+from ssrob.config.loader import parse_study
+from ssrob.config.study import ConfigError
+from ssrob.data.prepared import Prepared
+from ssrob.data.test_split import open_test
+from ssrob.models.serialization import load_network
+from ssrob.planning.plan import Plan, make_plan
+from ssrob.runtime import runner
+from ssrob.scheduling.disk_usage import estimate
+from ssrob.scheduling.due import due_part
+from ssrob.scheduling.preflight import check
+from ssrob.scheduling.priority import blocks
+from ssrob.scheduling.workload import passes
+from ssrob.storage.store import Store
+from ssrob.storage.tables import read_table
+from tests.conftest import tiny_config
+
+DATA = {"name": "digits", "source": "digits", "train_images": 300, "test_images": 60, "hold_out": [8, 9]}
+OOD = {"sets": ["held_out", "blobs"], "images": 50, "neighbours": 5, "attacked_images": 12, "steps": 3}
+CALIBRATE = {"images": 40, "bins": 5, "corruptions": ["contrast"], "steps": 3}
+ARMS = [{"variant": "at_ssl_joint", "norm": "linf"}]
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of unlabelled colour photographs, larger than digits."""
+    folder, draws = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
+    for number in range(20):
+        Image.fromarray(draws.integers(0, 256, (24, 24, 3)).astype(np.uint8)).save(folder / f"{number}.png")
+    return folder
+
+
+def study_of(folder: Path, **changes: Any) -> dict[str, Any]:
+    sections = {"data": DATA, "ood": OOD, "calibrate": CALIBRATE, "arms": ARMS}
+    return tiny_config(folder, **sections | changes)
+
+
+def planned(folder: Path, **changes: Any) -> Plan:
+    return make_plan(parse_study(study_of(folder, **changes)))
+
+
+@pytest.fixture(scope="module")
+def tested(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> tuple[Plan, Store]:
+    torch.set_num_threads(1)
+    other = {"name": "photographs", "source": "folder", "path": str(photographs), "label_column": None}
+    ood = OOD | {"sets": [*OOD["sets"], other]}
+    plan = planned(tmp_path_factory.mktemp("results"), ood=ood)
+    store = Store(plan.study.results)
+    for stage in plan.stages.values():
+        if stage.kind in ("data", "finetune", "ood", "calibrate"):
+            runner.run(stage, store, device="cpu")
+    return plan, store
+
+
+def output(tested: tuple[Plan, Store], kind: str, name: str) -> pd.DataFrame:
+    plan, store = tested
+    (stage,) = plan.of_kind(kind).values()
+    return read_table(store.output(stage.path, f"{name}.parquet"))
+
+
+def test_held_out_classes_are_never_seen(tested: tuple[Plan, Store]) -> None:
+    plan, store = tested
+    own, held_out, _ = [Prepared(store.folder(path)) for path in plan.stages if path.startswith("data/")]
+    assert own.classes == tuple("01234567")
+    assert held_out.classes == ("8", "9")
+    everything = [open_test(each.folder)[2] for each in (own, held_out)]
+    everything += [np.load(each.folder / "train_rows.npy") for each in (own, held_out)]
+    from sklearn.datasets import load_digits
+
+    names = load_digits().target
+    assert set(names[everything[0]]) == set(names[everything[2]]) == set(range(8))
+    assert set(names[everything[1]]) == set(names[everything[3]]) == {8, 9}
+    assert sum(map(len, (everything[1], everything[3]))) == 354, "all images of both classes"
+    images, labels = own.train()
+    assert (names[everything[2]][: len(images)] == labels).all()
+
+
+def test_every_image_has_its_scores(tested: tuple[Plan, Store]) -> None:
+    rows = output(tested, "ood", "ood_scores")
+    counts = rows.groupby(["eps", "image_set"]).size()
+    assert counts[0.0].to_dict() == {"blobs": 300, "held_out": 300, "photographs": 120, "test": 300}, "six scores"
+    assert counts[0.1].to_dict() == dict.fromkeys(("blobs", "held_out", "photographs", "test"), 24), "of two scores"
+    assert not rows.duplicated(["image_set", "example", "score", "eps"]).any()
+    values = rows.pivot_table(index=["image_set", "example", "score"], columns="eps", values="value").dropna()
+    inside = values.index.get_level_values("image_set") == "test"
+    assert (values[0.1] <= values[0.0] + 1e-5)[inside].all(), "an attack hides what is inside"
+    assert (values[0.1] >= values[0.0] - 1e-5)[~inside].all(), "and lets in what is outside"
+    assert (values[0.1] - values[0.0]).abs().mean() > 1e-3
+
+
+def test_detection_is_what_scikit_learn_finds(tested: tuple[Plan, Store]) -> None:
+    rows = output(tested, "ood", "ood_scores")
+    for found in output(tested, "ood", "detection").to_dict("records"):
+        chosen = rows[(rows["score"] == found["score"]) & (rows["eps"] == found["eps"])]
+        chosen = chosen[chosen["image_set"].isin(["test", found["image_set"]])]
+        inside, value = chosen["image_set"] == "test", chosen["value"]
+        assert found["auroc"] == pytest.approx(roc_auc_score(inside, value), abs=1e-9)
+        assert found["aupr"] == pytest.approx(average_precision_score(inside, value), abs=1e-9)
+        rate, passed, _ = roc_curve(inside, value, drop_intermediate=False)
+        assert found["fpr"] == pytest.approx(rate[np.argmax(passed >= 0.95)], abs=1e-9)
+        assert found["auroc_low"] <= found["auroc"] <= found["auroc_high"]
+        assert (found["inside"], found["outside"]) == (inside.sum(), (~inside).sum())
+
+
+def test_calibration_is_what_scikit_learn_finds(tested: tuple[Plan, Store]) -> None:
+    plan, store = tested
+    (stage,) = plan.of_kind("calibrate").values()
+    model = load_network(store.output(stage.parents["model"], "best.safetensors")).eval()
+    images, labels, rows = open_test(store.folder(stage.parents["data"]), 40)
+    with torch.no_grad():
+        logits = model(torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).float() / 255).double()
+    per_image, table = output(tested, "calibrate", "confidences"), output(tested, "calibrate", "calibration")
+    assert list(table["images"].unique()) == ["clean", "contrast", "l2", "linf"]
+    assert len(per_image) == 40 * len(table) == 40 * 8
+    for found in table[table["images"] == "clean"].to_dict("records"):
+        chances = (logits / found["temperature"]).softmax(1).numpy()
+        assert found["nll"] == pytest.approx(log_loss(labels, chances, labels=range(8)), abs=1e-5)
+        assert found["brier"] == pytest.approx(
+            brier_score_loss(labels, chances, labels=range(8), scale_by_half=False), abs=1e-5
+        )
+        mine = per_image[(per_image["images"] == "clean") & (per_image["scaled"] == found["scaled"])]
+        assert (mine["example"] == rows).all()
+        by_bin = mine.sort_values("confidence")[["correct", "confidence"]].to_numpy(float).reshape(5, 8, 2).mean(1)
+        assert found["ece"] == pytest.approx(np.abs(by_bin[:, 0] - by_bin[:, 1]).mean(), abs=1e-5)
+    seen = table.set_index(["images", "scaled"])["nll"]
+    assert seen["linf", False] > seen["clean", False]
+
+
+def test_it_is_planned_counted_and_run_with_its_arm(tmp_path: Path, tested: tuple[Plan, Store]) -> None:
+    plan, _ = tested
+    first = list(blocks(plan)[0].stages)
+    assert {path.partition("/")[0] for path in first} == {"data", "finetune", "evaluate", "corrupt", "ood", "calibrate"}
+    at = {path: place for place, path in enumerate(first)}
+    assert all(at[parent] < at[path] for path in first for parent in plan.stages[path].parents.values())
+    assert set(due_part(plan).stages) == set(plan.stages)
+    (ood,), (calibrate,) = (plan.of_kind(kind).values() for kind in ("ood", "calibrate"))
+    assert passes(ood, (270, 60)) == 270 + 4 * (50 + 3 * 50) + 12 * 4 * 9 * (1 + 4)
+    assert passes(calibrate, (270, 60)) == 40 * (1 + 1 + 2 * 7 + 1)
+    assert estimate(planned(tmp_path), Store(tmp_path)).by_kind["ood"] > 20_000
+
+
+def test_without_them_nothing_changes(tmp_path: Path) -> None:
+    off = planned(tmp_path, ood="off", calibrate=False)
+    assert not off.of_kind("ood")
+    assert not off.of_kind("calibrate")
+    none = make_plan(parse_study(tiny_config(tmp_path, data=DATA, arms=ARMS)))
+    assert off.stages.keys() == none.stages.keys()
+    assert off.digest == none.digest != planned(tmp_path).digest
+
+
+def test_a_model_without_a_rotation_head_has_no_scores_of_it(tmp_path: Path) -> None:
+    (stage,) = planned(tmp_path, arms=[{"variant": "at", "norm": "linf"}]).of_kind("ood").values()
+    assert stage.spec["scores"] == ["max_softmax", "max_logit", "energy", "nearest_neighbour"]
+    assert stage.spec["attacked_scores"] == ["max_softmax"]
+
+
+DIGITS = {"name": "others", "source": "digits"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": DATA | {"hold_out": ["8", "ten"]}}, "hold_out: expected some of 0, 1, .* found ten"),
+        ({"data": DATA | {"hold_out": []}}, "ood.sets: held_out needs classes under data.hold_out, found none"),
+        ({"data": DATA | {"only": [1]}, "ood": "off"}, "data.only: a study needs at least 2 classes, found 1"),
+        ({"data": DATA | {"only": [8]}}, "hold_out: a class is given here or in only, found 8 in both"),
+        (
+            {"ood": OOD | {"sets": [DIGITS]}},
+            "'others': classes: classes must not be among those of 'digits', found 0, 1",
+        ),
+        ({"ood": OOD | {"sets": ["blob"]}}, "unknown image set 'blob'"),
+        ({"ood": OOD | {"sets": ["blobs", "blobs"]}}, "every entry once"),
+        ({"ood": OOD | {"sets": [DIGITS | {"name": "held_out"}]}}, "held_out means another image set here"),
+        ({"ood": OOD | {"scores": ["msp"]}}, "unknown score 'msp'"),
+        ({"ood": OOD | {"neighbours": 271}}, r"ood.neighbours: must be 1..270 \(training images\), found 271"),
+        ({"ood": OOD | {"neighbours": 9, "train_images": 8}}, r"neighbours: must be 1..8 \(train_images\), found 9"),
+        ({"calibrate": CALIBRATE | {"bins": 41}}, r"calibrate.bins: must be 1..40 \(test images\), found 41"),
+        ({"threat": {"l2": {"eps": 0.5}}, "arms": [{"variant": "at"}]}, "ood.eps: without threat.linf give the eps"),
+        ({"pretrain_data": DIGITS}, "'others': hold_out: must have what 'digits' holds out, 8, 9 missing"),
+    ],
+)
+def test_bad_input_is_refused_before_work_starts(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises((ConfigError, ValueError), match=message):
+        check(planned(tmp_path, **changes))
+
+
+def test_a_folder_that_is_trained_on_is_refused(tmp_path: Path, photographs: Path) -> None:
+    other = {"name": "photographs", "source": "folder", "path": str(photographs), "label_column": None, "size": 8}
+    plan = planned(tmp_path, ood=OOD | {"sets": [other]}, pretrain_data=other | {"name": "again"})
+    with pytest.raises(ValueError, match=r"'photographs': path: .* holds images that 'again' is trained on"):
+        check(plan)
