@@ -69,7 +69,7 @@ def exploratory_cells(comparisons: Comparisons, claim: Claim) -> list[Cell]:
 def tested(comparisons: Comparisons, claim: Claim) -> bool:
     """Say whether a study has trained what a claim compares, with at least one of those that it is compared with."""
     cells = comparisons.sweeps.cells.keys() | comparisons.sweeps.ambiguous
-    return any(
+    return claim.measure == comparisons.sweeps.measure and any(
         ours in cells and any(rival in cells for rival in _rivals(comparisons, claim, ours))
         for ours in primary_cells(comparisons, claim)
     )
@@ -95,6 +95,8 @@ def interval_of(claim: Claim, primary: Primary) -> Interval:
 
 def where(claim: Claim) -> str:
     """Say where a claim looks."""
+    if claim.measure == "auroc":
+        return f"of AUROC on {'clean' if claim.where == (0, 0) else 'attacked'} images"
     if isinstance(claim.where, tuple):
         return f"at {claim.where[0]:g} to {claim.where[1]:g} x eps"
     return WORDS[claim.where]

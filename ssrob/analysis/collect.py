@@ -31,7 +31,12 @@ def collect(plan: Plan, store: Store) -> dict[str, pd.DataFrame]:
             pd.concat(parts, ignore_index=True)[list(columns)] if parts else pd.DataFrame(columns=list(columns))
         )
     collected["findings"] = findings(
-        collected["robustness"], collected["examples"], collected["arms"], plan.study.findings, plan.study.variants
+        collected["robustness"],
+        collected["examples"],
+        collected["arms"],
+        plan.study.findings,
+        plan.study.variants,
+        scores=collected["ood_scores"],
     )
     folder = plan.folder / "tables"
     folder.mkdir(parents=True, exist_ok=True)

@@ -11,11 +11,12 @@ from ssrob.analysis.moderation import Prior, fit_prior
 from ssrob.analysis.statistics import Alternative
 from ssrob.analysis.sweeps import Cell, IntArray, Sweeps
 from ssrob.analysis.verdicts import Comparison
-from ssrob.config.findings import Findings
+from ssrob.config.findings import Findings, Measure
 from ssrob.config.variants import Variant, built_in_variants
 
 Interval = tuple[float, float]
 AT_EPS: Interval = (1.0, 1.0)
+METRICS: dict[Measure, str] = {"robust_accuracy": "mean robust accuracy", "auroc": "mean AUROC"}
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Comparisons:
         contrast = difference(self.sweeps, ours, theirs, at)
         tested = self.sweeps.grid[[middle(self.sweeps.grid, at)] if contrast.outcomes else at]
         where = f"at {tested[0]:g} x eps" if len(tested) < len(at) else ""
-        metric = f"mean robust accuracy at {', '.join(f'{multiple:g}' for multiple in tested) or 'no'} x eps"
+        metric = f"{METRICS[self.sweeps.measure]} at {', '.join(f'{multiple:g}' for multiple in tested) or 'no'} x eps"
         cell = f"{ours} - {theirs} | {place(ours)} | {metric}"
         estimate = contrast.estimate(self.settings.look_alpha, self._prior_of_differences(theirs, at))
         return Comparison(name, alternative, estimate, contrast.missing, contrast.n, cell, where, pair)

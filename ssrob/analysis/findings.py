@@ -8,6 +8,7 @@ import pandas as pd
 
 from ssrob.analysis.claims import at_eps, evidence, exploratory_cells, primary_cells, tested
 from ssrob.analysis.comparisons import Comparisons
+from ssrob.analysis.detection_sweeps import detection_sweeps
 from ssrob.analysis.looks import judged_claim
 from ssrob.analysis.sweeps import from_tables
 from ssrob.analysis.verdicts import AdjustedEvidence, Comparison, Evidence, deciding_p, verdict
@@ -25,16 +26,24 @@ def findings(
     arms: pd.DataFrame,
     settings: Findings,
     variants: Mapping[str, Variant] | None = None,
+    *,
+    scores: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Turn a study's tables into effects, intervals and verdicts (columns `tables.FINDINGS`).
 
     robustness, examples and arms as `tables.ROBUSTNESS`, `ALL_EXAMPLES` and `ARMS`. A claim has rows if what it
     compares was trained; what else is missing is named in the note. Without `examples` the intervals hold for
     these very test images alone, and a single seed is not tested. variants: the study's; default: the shipped ones.
+    scores: as `tables.OOD_SCORES`, for claims on detection.
     """
-    comparisons = Comparisons(from_tables(robustness, examples, arms), settings, variants or built_in_variants())
-    judged = [name for name, claim in settings.all_claims.items() if tested(comparisons, claim)]
-    rows = [row for name in judged for row in [*_primary(comparisons, name), *_exploratory(comparisons, name)]]
+    sweeps = [from_tables(robustness, examples, arms)]
+    if scores is not None and len(scores):
+        sweeps.append(detection_sweeps(scores, arms, settings.primary.score))
+    rows = []
+    for each in sweeps:
+        comparisons = Comparisons(each, settings, variants or built_in_variants())
+        judged = [name for name, claim in settings.all_claims.items() if tested(comparisons, claim)]
+        rows += [row for name in judged for row in [*_primary(comparisons, name), *_exploratory(comparisons, name)]]
     return pd.DataFrame(rows, columns=list(FINDINGS)).astype({"primary": bool})
 
 

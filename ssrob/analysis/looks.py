@@ -88,4 +88,4 @@ def _first_seeds(sweeps: Sweeps, n: int) -> Sweeps:
     """Return the sweeps of the first n seeds of the study, in ascending order."""
     seeds = sorted({seed for by_seed in sweeps.cells.values() for seed in by_seed})[:n]
     cells = {cell: {seed: by_seed[seed] for seed in seeds if seed in by_seed} for cell, by_seed in sweeps.cells.items()}
-    return Sweeps(sweeps.grid, {cell: by_seed for cell, by_seed in cells.items() if by_seed}, sweeps.ambiguous)
+    return replace(sweeps, cells={cell: by_seed for cell, by_seed in cells.items() if by_seed})

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ssrob.analysis.statistics import FloatArray
+from ssrob.config.findings import Measure
 from ssrob.planning.names import SHARED, ArmColumns, arm_label
 
 GROUPS = 50  # groups of images, each left out once (jackknife)
@@ -58,7 +59,9 @@ class Sweeps:
     grid: FloatArray
     cells: dict[Cell, dict[int, Sweep]]
     ambiguous: set[Cell] = field(default_factory=set)  # more than one model fits: none is used
-    _means: dict[tuple[Cell, bytes], dict[int, FloatArray]] = field(default_factory=dict, compare=False, repr=False)
+    measure: Measure = "robust_accuracy"
+    # Not handed on by `replace`: other cells have other means.
+    _means: dict[tuple[Cell, bytes], dict[int, FloatArray]] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def without_groups(self) -> "Sweeps":
         """Return the same with the accuracies over all images alone: what the seeds' spread needs, at less cost."""
@@ -66,7 +69,7 @@ class Sweeps:
             cell: {seed: replace(sweep, accuracy=sweep.accuracy[:1]) for seed, sweep in seeds.items()}
             for cell, seeds in self.cells.items()
         }
-        return Sweeps(self.grid, cells, self.ambiguous)
+        return replace(self, cells=cells)
 
     def points(self, cell: Cell, at: IntArray) -> dict[int, FloatArray]:
         """Return, per seed, the mean accuracy over grid points `at`: (1 + GROUPS,) in per cent; NaN seeds left out."""
@@ -93,25 +96,35 @@ def make_sweep(images: IntArray, survived: IntArray, size: int, passes: float = 
 
 
 def from_tables(robustness: pd.DataFrame, examples: pd.DataFrame, arms: pd.DataFrame) -> Sweeps:
-    """Read the sweeps in the training norm; models trained without a perturbation have none and are left out.
-
-    So are those of which the head alone was trained: the claims are about training all weights.
-    """
-    own = robustness[robustness["norm"].notna() & (robustness["eval_norm"] == robustness["norm"])]
-    own = own[own["tune"] != "head"]
+    """Read the sweeps in the training norm of the models that claims are about."""
+    own = claimed(robustness)
+    own = own[own["eval_norm"] == own["norm"]]
     grid = np.unique(own["eps_multiple"].dropna().to_numpy(dtype=np.float64).round(6))
     passes = dict(zip(arms["arm"], arms["passes"], strict=True))
     outcomes = _by_sweep(examples)
     sweeps = Sweeps(grid, {})
     for (arm, checkpoint), rows in own.groupby(["arm", "checkpoint"], sort=True):
-        cell, seed = _cell(rows.iloc[0]), int(rows["seed"].iloc[0])
+        cell = cell_of(rows.iloc[0])
         seen = outcomes.get((arm, checkpoint, cell.norm))
-        if seed in sweeps.cells.setdefault(cell, {}):
-            sweeps.ambiguous.add(cell)
-        sweeps.cells[cell][seed] = _sweep(rows, seen, grid, float(passes.get(arm, math.nan)))
-    for cell in sweeps.ambiguous:
-        del sweeps.cells[cell]
-    return sweeps
+        add(sweeps, cell, int(rows["seed"].iloc[0]), _sweep(rows, seen, grid, float(passes.get(arm, math.nan))))
+    return without_ambiguous(sweeps)
+
+
+def claimed(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of models that claims are about: all weights were trained, on perturbed images."""
+    return rows[rows["norm"].notna() & (rows["tune"] != "head")]
+
+
+def add(sweeps: Sweeps, cell: Cell, seed: int, sweep: Sweep) -> None:
+    """Add a sweep to a study's; a cell that has one of the seed is ambiguous."""
+    if seed in sweeps.cells.setdefault(cell, {}):
+        sweeps.ambiguous.add(cell)
+    sweeps.cells[cell][seed] = sweep
+
+
+def without_ambiguous(sweeps: Sweeps) -> Sweeps:
+    """Return the sweeps of the cells that mean one model for each seed."""
+    return replace(sweeps, cells={cell: each for cell, each in sweeps.cells.items() if cell not in sweeps.ambiguous})
 
 
 def _sweep(rows: pd.DataFrame, seen: pd.DataFrame | None, grid: FloatArray, passes: float) -> Sweep:
@@ -148,7 +161,8 @@ def _left_out(images: IntArray, survived: IntArray, size: int) -> FloatArray:
     return rest
 
 
-def _cell(row: "pd.Series[Any]") -> Cell:
+def cell_of(row: "pd.Series[Any]") -> Cell:
+    """Return the cell of a row that has its columns."""
     values: dict[str, Any] = {name: None if pd.isna(value := row[name]) else value for name in Cell._fields}
     values["weight"] = None if values["weight"] is None else round(float(values["weight"]), 6)
     values["eps_scale"] = round(float(values["eps_scale"]), 6)

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from ssrob.config.fields import (
     NUMBER,
     Checkpoint,
+    Choice,
     Count,
     Name,
     Norm,
@@ -21,9 +22,11 @@ from ssrob.config.fields import (
     as_list,
     distinct,
 )
+from ssrob.registry.ood import SCORES
 
 Variants = Annotated[list[Name], BeforeValidator(as_list), AfterValidator(distinct)]
 Control = Literal["plain_at", "frontier", "equal_passes", "no_gradient", "two_attacks", "cheaper_methods"]
+Measure = Literal["robust_accuracy", "auroc"]
 Expectation = Literal["gain", "loss", "equivalent"]
 
 
@@ -40,6 +43,8 @@ class Primary(Strict):
     """Init of the comparisons inside adversarial training (C2, C3, C4)."""
     pretrained: Name = "ssl"
     """Init of the comparisons after pre-training (C5a, C5b)."""
+    score: Annotated[str, Choice("score", SCORES.keys)] = "max_softmax"
+    """Score whose AUROC claims about detection are about."""
     checkpoint: Checkpoint = "best"
     """Checkpoint. Default: best, or the study's first where that is not tested."""
     below: tuple[NotNegative, NotNegative] = (0.25, 0.75)
@@ -84,6 +89,9 @@ class Claim(Strict):
     """Init of what it is compared with. Default: the same."""
     where: Literal["below", "at", "above"] | tuple[NotNegative, NotNegative] = "at"
     """Mean robust accuracy below, at or above the reference eps, or over [low, high] in its multiples."""
+    measure: Measure = "robust_accuracy"
+    """What is compared: robust accuracy, or the AUROC of images of no known class, mean over the study's image sets. Of
+    AUROC `where` is [0, 0] for clean and `at` for attacked images."""
     expect: Expectation = "gain"
     """What is claimed of the difference; equivalent: within findings.margin."""
     trend: bool = False
@@ -98,11 +106,21 @@ class Claim(Strict):
         return self.question or f"{' and '.join(self.compare)} against {', '.join(self.against)}: {self.expect}"
 
 
-@functools.cache
 def paper_claims() -> dict[str, Claim]:
-    """The claims of the paper, from `ssrob/config/claims.yaml`."""
+    """The claims of the paper on robustness, from `ssrob/config/claims.yaml`."""
+    return _shipped_claims("robust_accuracy")
+
+
+def detection_claims() -> dict[str, Claim]:
+    """The claims on detection, from the same file; studies with a section `ood` have them."""
+    return _shipped_claims("auroc")
+
+
+@functools.cache
+def _shipped_claims(measure: Measure) -> dict[str, Claim]:
     rows = yaml.safe_load((files("ssrob.config") / "claims.yaml").read_text(encoding="utf-8"))
-    return {name: Claim.model_validate(row) for name, row in rows.items()}
+    claims = {name: Claim.model_validate(row) for name, row in rows.items()}
+    return {name: claim for name, claim in claims.items() if claim.measure == measure}
 
 
 class Findings(Strict):

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from ssrob.config.explain import explain
 from ssrob.config.family import family
+from ssrob.config.findings import detection_claims
 from ssrob.config.plugins import find_plugins_beside, import_plugins
 from ssrob.config.study import ConfigError, Primary, Study
 from ssrob.config.yaml_text import PATHS, YamlError, read_yaml
@@ -25,7 +26,7 @@ def parse_study(config: Mapping[str, Any], where: str = "config") -> Study:
         own = config.get(section) or {}
         merged[section] = {**family()[section], **own} if isinstance(own, Mapping) else own
     try:
-        return _with_primary_cell(Study.model_validate(merged), where)
+        return _with_detection_claims(_with_primary_cell(Study.model_validate(merged), where))
     except ValidationError as error:
         raise ConfigError("\n".join(explain(error, where, _text(where)))) from None
 
@@ -36,6 +37,14 @@ def _text(where: str) -> str:
         return Path(where).read_text() if Path(where).is_file() else ""
     except (OSError, ValueError):
         return ""
+
+
+def _with_detection_claims(study: Study) -> Study:
+    """Add the shipped claims on detection to a study that tests it; its own of the same name replace them."""
+    if study.ood is None:
+        return study
+    claims = {**detection_claims(), **study.findings.claims}
+    return study.model_copy(update={"findings": study.findings.model_copy(update={"claims": claims})})
 
 
 def _with_primary_cell(study: Study, where: str) -> Study:

@@ -177,6 +177,8 @@ class Study(Strict):
                 raise ValueError(f"{where}.compare or .against: no arm trains {', '.join(absent)}")
             for init in filter(None, (claim.init, claim.against_init)):
                 check_choice(f"{where}.init", init, ["primary", "pretrained", "random", *self.pretraining])
+            if claim.measure == "auroc" and self.ood is None:
+                raise ValueError(f"{where}.measure: auroc needs a section ood, found none")
             low, high = claim.where if isinstance(claim.where, tuple) else (0.0, math.inf)
             if not any(low <= eps <= high for eps in self.evaluate.eps):
                 raise ValueError(f"{where}.where: no eps of evaluate.eps lies in it, found {[low, high]}")
