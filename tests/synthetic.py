@@ -1,5 +1,6 @@
 """Studies that never ran: tables with the package's schemas and plausible shapes, made from a config in no time."""
 
+import itertools
 import json
 from typing import Any
 
@@ -14,7 +15,9 @@ from ssrob.storage.tables import (
     ALL_CHECKS,
     ALL_EXAMPLES,
     ARMS,
+    CALIBRATION,
     CORRUPTIONS,
+    DETECTION,
     DIAGNOSTICS,
     FINDINGS,
     PROBES,
@@ -76,6 +79,8 @@ def tables(config: Study, *, n: int = 1000, seed: int = 0) -> Tables:
         "training": _frame([row for arm in plan.arms for row in _training_rows(arm, draw)], TRAINING),
         "robustness": _frame([row for arm in plan.arms for row in _sweep_rows(arm, config, n, draw)], ROBUSTNESS),
         "corruptions": _frame([row for arm in plan.arms for row in _corrupt_rows(arm, config, n, draw)], CORRUPTIONS),
+        "detection": _frame([row for arm in plan.arms for row in _detection_rows(arm, draw)], DETECTION),
+        "calibration": _frame([row for arm in plan.arms for row in _calibration_rows(arm, draw)], CALIBRATION),
         "checks": _frame([row for arm in plan.arms for row in _check_rows(arm, config)], ALL_CHECKS),
         "findings": _frame(_finding_rows(config, n), FINDINGS),
         "examples": _frame([row for arm in plan.arms for row in _example_rows(arm, config, draw)], ALL_EXAMPLES),
@@ -163,6 +168,31 @@ def _corrupt_rows(arm: Arm, config: Study, n: int, draw: np.random.Generator) ->
             for severity in config.corrupt.severities:
                 told = {"checkpoint": checkpoint, "corruption": name, "family": family[name], "severity": severity}
                 rows.append(_arm_row(arm) | told | {"accuracy": top - slope * severity, "n": n})
+    return rows
+
+
+def _detection_rows(arm: Arm, draw: np.random.Generator) -> list[dict[str, Any]]:
+    rows, best = [], 0.9 if arm.task else 0.8
+    scores = ["max_softmax", "energy", "rotation"] if arm.task else ["max_softmax", "energy"]
+    for score, (image_set, harder), eps in itertools.product(
+        scores, {"held_out": 0.2, "gaussian": 0.0, "blobs": 0.05}.items(), (0.0, 8 / 255)
+    ):
+        value = best - harder - 0.3 * (eps > 0) + draw.normal(scale=0.02)
+        row = {"checkpoint": "best", "image_set": image_set, "score": score, "eps": eps, "inside": 500, "outside": 400}
+        for name, centre in (("auroc", value), ("aupr", value), ("fpr", 1 - value)):
+            row |= {name: centre, f"{name}_low": centre - 0.03, f"{name}_high": centre + 0.03}
+        rows.append(_arm_row(arm) | row)
+    return rows
+
+
+def _calibration_rows(arm: Arm, draw: np.random.Generator) -> list[dict[str, Any]]:
+    rows = []
+    errors = {"clean": 0.04, "fog": 0.1, "gaussian_noise": 0.14, "linf": 0.3, "l2": 0.25}
+    for (images, error), scaled in itertools.product(errors.items(), (False, True)):
+        ece = error * (0.6 if scaled else 1) + 0.01 * draw.random()
+        row = {"checkpoint": "best", "images": images, "scaled": scaled, "temperature": 1.4 if scaled else 1.0}
+        row |= {"ece": ece, "nll": 5 * ece, "brier": 2 * ece, "bins": 15, "accuracy": 0.9 - error, "n": 500}
+        rows.append(_arm_row(arm) | row)
     return rows
 
 

@@ -13,7 +13,9 @@ from ssrob.reporting.figures.looks import Looks, looks
 from ssrob.storage.tables import (
     ALL_CHECKS,
     ALL_EXAMPLES,
+    CALIBRATION,
     CORRUPTIONS,
+    DETECTION,
     DIAGNOSTICS,
     FINDINGS,
     NOT_RUN,
@@ -38,6 +40,8 @@ class ReportData:
     robustness: pd.DataFrame
     all_robustness: pd.DataFrame  # of every checkpoint
     corruptions: pd.DataFrame
+    detection: pd.DataFrame
+    calibration: pd.DataFrame
     training: pd.DataFrame
     findings: pd.DataFrame
     examples: pd.DataFrame
@@ -60,6 +64,8 @@ class ReportData:
             arms=arms,
             robustness=_of_norm(self.robustness, norm),
             corruptions=_of_norm(self.corruptions, norm),
+            detection=_of_norm(self.detection, norm),
+            calibration=_of_norm(self.calibration, norm),
             training=_of_norm(self.training, norm),
             examples=examples,
             diagnostics=_of_norm(self.diagnostics, norm),
@@ -106,6 +112,8 @@ def report_data(study: Study, tables: Tables, samples: Samples, classes: Sequenc
         robustness=tested("robustness", ROBUSTNESS),
         all_robustness=named("robustness", ROBUSTNESS),
         corruptions=tested("corruptions", CORRUPTIONS),
+        detection=tested("detection", DETECTION),
+        calibration=tested("calibration", CALIBRATION),
         training=named("training", TRAINING),
         findings=plain("findings", FINDINGS),
         examples=tested("examples", ALL_EXAMPLES),

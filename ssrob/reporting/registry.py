@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from ssrob.reporting import glossary, insights, tables
+from ssrob.reporting import detection, glossary, insights, tables
 from ssrob.reporting.data import ReportData
 from ssrob.reporting.figures.classes import per_class
 from ssrob.reporting.figures.corruption import corruption_families
@@ -19,6 +19,7 @@ from ssrob.reporting.figures.curves import (
     gain_from_pretraining,
     robust_accuracy,
 )
+from ssrob.reporting.figures.detection import calibration_error, detection_auroc
 from ssrob.reporting.figures.diagnosis import diagnosis
 from ssrob.reporting.figures.effects import effects
 from ssrob.reporting.figures.heatmaps import corruption_heatmap, sweep_heatmap
@@ -82,6 +83,8 @@ SECTIONS = (
     Section("robust", "Robust accuracy"),
     Section("numbers", "Main numbers"),
     Section("corruptions", "Natural corruptions", insights.corruption_notes),
+    Section("ood", "Images of no known class", detection.detection_notes),
+    Section("calibration", "Calibration"),
     Section("pretraining", "Pre-training", insights.pretraining_warnings),
     Section("diagnosis", "Gradients and transfer", insights.diagnosis_words),
     Section("training", "Training"),
@@ -149,6 +152,36 @@ ITEMS: tuple[FigureRow | TableRow, ...] = (
     TableRow("corruptions", insights.corruptions_by_family, "By family, in per cent", folded=True, saved=True),
     FigureRow(
         "corruptions", corruption_heatmap, "Accuracy of every arm on each corruption.", "corruptions", folded=True
+    ),
+    FigureRow(
+        "ood",
+        detection_auroc,
+        "How well a score tells test images from images of no known class. AUROC: the chance that a test image scores "
+        "higher; 100 % is perfect, 50 % chance, and below it the other images look more familiar.",
+        "detection",
+    ),
+    TableRow(
+        "ood",
+        detection.detection,
+        "By score, in per cent, means over image sets and seeds. FPR at 95 % TPR: the share of other images that pass "
+        "where 95 % of test images do; less is better.",
+        folded=True,
+        saved=True,
+    ),
+    FigureRow(
+        "calibration",
+        calibration_error,
+        "How far confidence is from accuracy. The temperature was fitted on clean validation images; it changes no "
+        "prediction.",
+        "calibration",
+    ),
+    TableRow(
+        "calibration",
+        detection.calibration,
+        "Expected calibration error (ECE) and accuracy in per cent, negative log-likelihood (NLL) in nats, Brier score "
+        "0 to 2; less is better. Means over seeds, and over corruptions.",
+        folded=True,
+        saved=True,
     ),
     TableRow(
         "pretraining",

@@ -86,6 +86,26 @@ def corrupted_points(table: pd.DataFrame) -> list[Point]:
     return points
 
 
+def detection_points(store: Store, stage: Stage) -> list[Point]:
+    """Return AUROC by score and image set, e.g. ``ood_auroc/energy/blobs``, and the means over image sets."""
+    table = read_table(store.output(stage.path, "detection.parquet"))
+    points: list[Point] = []
+    for (attacked, score), rows in table.groupby([table["eps"] > 0, "score"], sort=False):
+        where = f"ood_{'attacked_' if attacked else ''}auroc/{score}"
+        points += [(f"{where}/{row['image_set']}", 0, float(row["auroc"])) for row in rows.to_dict("records")]
+        points.append((f"{where}/mean", 0, float(rows["auroc"].mean())))
+    return points
+
+
+def calibration_points(store: Store, stage: Stage) -> list[Point]:
+    """Return ECE, NLL and Brier score by kind of images, e.g. ``calibration/ece_clean``, ``calibration_scaled/..``."""
+    return [
+        (f"calibration{'_scaled' if row['scaled'] else ''}/{name}_{row['images']}", 0, float(row[name]))
+        for row in read_table(store.output(stage.path, "calibration.parquet")).to_dict("records")
+        for name in ("ece", "nll", "brier")
+    ]
+
+
 def probe_points(store: Store, stage: Stage) -> list[Point]:
     """Return the probes' accuracies, e.g. ``probe/linear``, ``probe/knn_robust_linf``, ``probe_untrained/linear``."""
     table = read_table(store.output(stage.path, "probes.parquet"))

@@ -23,6 +23,7 @@ from ssrob.scheduling.priority import blocks
 from ssrob.scheduling.workload import passes
 from ssrob.storage.store import Store
 from ssrob.storage.tables import read_table
+from ssrob.tracking.points import measured_points
 from tests.conftest import tiny_config
 
 DATA = {"name": "digits", "source": "digits", "train_images": 300, "test_images": 60, "hold_out": [8, 9]}
@@ -134,6 +135,23 @@ def test_calibration_is_what_scikit_learn_finds(tested: tuple[Plan, Store]) -> N
         assert found["ece"] == pytest.approx(np.abs(by_bin[:, 0] - by_bin[:, 1]).mean(), abs=1e-5)
     seen = table.set_index(["images", "scaled"])["nll"]
     assert seen["linf", False] > seen["clean", False]
+
+
+def test_mlflow_has_what_the_tables_have(tested: tuple[Plan, Store]) -> None:
+    plan, store = tested
+    points = {
+        name: value
+        for kind in ("ood", "calibrate")
+        for stage in plan.of_kind(kind).values()
+        for name, _, value in measured_points(store, stage)
+    }
+    detection = output(tested, "ood", "detection").set_index(["score", "image_set", "eps"])["auroc"]
+    assert points["ood_auroc/energy/blobs"] == pytest.approx(detection["energy", "blobs", 0.0], abs=1e-6)
+    attacked = detection.xs("max_softmax").xs(0.1, level="eps")
+    assert points["ood_attacked_auroc/max_softmax/mean"] == pytest.approx(attacked.mean(), abs=1e-6)
+    table = output(tested, "calibrate", "calibration").set_index(["images", "scaled"])
+    assert points["calibration_scaled/nll_linf"] == pytest.approx(table.loc[("linf", True), "nll"], abs=1e-6)
+    assert points["calibration/ece_clean"] == pytest.approx(table.loc[("clean", False), "ece"], abs=1e-6)
 
 
 def test_it_is_planned_counted_and_run_with_its_arm(tmp_path: Path, tested: tuple[Plan, Store]) -> None:
