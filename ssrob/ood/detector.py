@@ -20,6 +20,7 @@ from ssrob.registry.lookup import load
 from ssrob.registry.ood import SCORES
 
 BATCH_PIXELS = 2**18  # of a batch, 256 images of 32 x 32
+RESAMPLES = 200  # of the bootstrap: with 1,000 it takes longer than the scores of small images
 NEIGHBOURS = 50  # Sun et al. (2022), on CIFAR
 
 
@@ -145,7 +146,7 @@ def detection_table(inside: pd.DataFrame, outside: Mapping[str, pd.DataFrame], *
     rows = []
     for image_set, table in outside.items():
         for name in inside.columns:
-            found = detection(inside[name], table[name], seed=seed)
+            found = detection(inside[name], table[name], seed=seed, resamples=RESAMPLES)
             row = {"image_set": image_set, "score": name, "inside": len(inside), "outside": len(table)}
             for metric in ("auroc", "aupr", "fpr"):
                 interval = getattr(found, metric)

@@ -27,7 +27,8 @@ from ssrob.tracking.points import measured_points
 from tests.conftest import tiny_config
 
 DATA = {"name": "digits", "source": "digits", "train_images": 300, "test_images": 60, "hold_out": [8, 9]}
-OOD = {"sets": ["held_out", "blobs"], "images": 50, "neighbours": 5, "attacked_images": 12, "steps": 3}
+OOD: dict[str, Any] = {"sets": ["held_out", "blobs"], "images": 50, "neighbours": 5, "attacked_images": 12, "steps": 3}
+OOD |= {"attacked_scores": ["max_softmax", "rotation"]}
 CALIBRATE = {"images": 40, "bins": 5, "corruptions": ["contrast"], "steps": 3}
 ARMS = [{"variant": "at_ssl_joint", "norm": "linf"}]
 
