@@ -7,6 +7,7 @@ import numpy as np
 
 from ssrob.config.study import Data
 from ssrob.data.decode import crop_of
+from ssrob.data.held_out import kept_labels
 from ssrob.data.sources import open_source
 from ssrob.data.stored_images import StoredImages
 from ssrob.data.types import DataError, Pixels, Rows, refusal
@@ -59,9 +60,10 @@ class Prepared:
         """Return the training images as they lie in the source; raises DataError if these are others by now."""
         if self._source is None:
             raise DataError(f"{self.folder}: its training images are in files, and no data set was given to open them")
-        split, every = open_source(self._source).train, self.counts["train"] + self.counts["validation"]
+        opened, every = open_source(self._source), self.counts["train"] + self.counts["validation"]
+        split, labels = opened.train, kept_labels(self._source, opened.classes, opened.train.labels)
         rows = load_array(self.folder / "train_rows.npy", (every,))
-        if rows.max() >= len(split) or not np.array_equal(split.labels[rows], self._labels()):
+        if rows.max() >= len(split) or not np.array_equal(labels[rows], self._labels()):
             raise refusal(self._source, "path", "has other images or labels than when it was prepared; put them back")
         return StoredImages(split, rows[: self.counts["train"]], self.shape, crop_of(self._source))
 

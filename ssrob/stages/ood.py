@@ -53,7 +53,7 @@ def image_sets(context: Context, spec: OodSpec) -> Images:
     """Return the model's own test images and those of every set, which must not be among the training images."""
     data = Prepared(context.parent("data"))
     own, _, rows = open_test(data.folder, min(spec.images, data.counts["test"]))
-    training = np.concatenate([data.train()[0], data.validation()[0]])
+    training = _at_hand(data)
     found: Images = {OWN: (own, rows)}
     for name in spec.sets:
         if name in SYNTHETIC:
@@ -70,9 +70,15 @@ def _unseen(data: Prepared, count: int) -> Pixels:
     test = data.counts["test"]
     parts = [open_test(data.folder, min(count, test))[0]] if test else []
     if count > test:
-        others = np.concatenate([data.validation()[0], data.train()[0]])
+        others = _at_hand(data)
         parts.append(others[_chosen(len(others), count - test)])
     return np.concatenate(parts)
+
+
+def _at_hand(data: Prepared) -> Pixels:
+    """Return validation and training images; without those that stay in their files, as they are too many to decode."""
+    seen = [data.validation()[0], *([] if data.in_files else [data.train()[0]])]
+    return np.concatenate(seen)
 
 
 def _chosen(images: int, count: int) -> np.ndarray:
@@ -83,9 +89,9 @@ def _chosen(images: int, count: int) -> np.ndarray:
 
 def _detector(context: Context, spec: OodSpec) -> Detector:
     model = load_network(context.parent("model") / f"{spec.checkpoint}.safetensors").to(context.device)
-    training, _ = Prepared(context.parent("data")).train()
+    data = Prepared(context.parent("data"), context.data_source)
     near = "nearest_neighbour" in {*spec.scores, *spec.attacked_scores}
-    kept = training[_chosen(len(training), spec.train_images)] if near else None
+    kept = data.train(_chosen(len(data.train_labels), spec.train_images))[0] if near else None
     return Detector(model, training=kept, k=spec.neighbours)
 
 
