@@ -61,7 +61,9 @@ class Sweeps:
     ambiguous: set[Cell] = field(default_factory=set)  # more than one model fits: none is used
     measure: Measure = "robust_accuracy"
     # Not handed on by `replace`: other cells have other means.
-    _means: dict[tuple[Cell, bytes], dict[int, FloatArray]] = field(default_factory=dict, init=False, compare=False, repr=False)
+    _means: dict[tuple[Cell, bytes], dict[int, FloatArray]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
 
     def without_groups(self) -> "Sweeps":
         """Return the same with the accuracies over all images alone: what the seeds' spread needs, at less cost."""
