@@ -36,6 +36,7 @@ def _lines(error: ValidationError, where: str, text: str) -> Iterator[str]:
 
 
 def _cut(line: str, meaning: str) -> str:
+    meaning = " ".join(meaning.split())  # a description may go over several lines
     line = f"{line} ({meaning.removesuffix('.')})" if meaning else line
     return line if len(line) <= LINE else f"{line[: LINE - 3]}..."
 

@@ -51,7 +51,7 @@ BAD: list[tuple[dict[str, Any], list[str]]] = [
     ({"finetune": {"epochs": "many"}}, ["finetune.epochs", "'many'"]),
     ({"finetune": {"epochs": True}}, ["finetune.epochs", "expected a number", "true"]),
     ({"finetune": {"schedule": "cosine"}}, ["finetune.schedule", "known: onecycle, piecewise", "'cosine'"]),
-    ({"finetune": {"augment": ["rotate"]}}, ["finetune.augment.0", "'crop' or 'flip'", "'rotate'"]),
+    ({"finetune": {"augment": ["rotate"]}}, ["finetune.augment.0", "'crop', 'flip' or 'resized_crop'", "'rotate'"]),
     ({"finetune": {"precision": "fp16"}}, ["finetune.precision", "'float32' or 'bfloat16'", "'fp16'"]),
     ({"ssl": {"task": "jigsaww"}}, ["ssl.task", "unknown SSL task 'jigsaww'", "rotation"]),
     ({"ssl": {"weights": [-1]}}, ["ssl.weights.0", "greater than or equal to 0", "-1"]),
