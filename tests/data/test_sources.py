@@ -36,6 +36,8 @@ def test_every_field_of_the_config_is_read_by_a_source_or_by_all():
         "source",
         "size",
         "resize",
+        "hold_out",
+        "only",
         "train_images",
         "test_images",
         "validation",
