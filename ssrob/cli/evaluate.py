@@ -28,7 +28,9 @@ def evaluate(
     preset: Annotated[str, typer.Option(help="fast, standard, strong or autoattack.")] = "standard",
     name: Annotated[str | None, typer.Option(help="What to call the model. [default: its factory]")] = None,
     weights: Annotated[Path | None, path_option("A state dict: safetensors, or a checkpoint of tensors.")] = None,
-    weights_prefix: Annotated[str | None, typer.Option(help="Of their names; by default the one that fits.")] = None,
+    weights_prefix: Annotated[
+        str | None, typer.Option(help="Prefix of the weights' names; default: what fits.")
+    ] = None,
     model_args: Annotated[str, typer.Option(help="Arguments of the factory as JSON.")] = "{}",
     preprocess: Annotated[
         str, typer.Option(help="none, imagenet, cifar10, cifar100, half, clip, mnist or MEAN;STD per channel.")
@@ -37,12 +39,12 @@ def evaluate(
         str | None, typer.Option(help="Which class is which output: a file, names in their order, model or numbers.")
     ] = None,
     over: Annotated[str, typer.Option(help="With --classes: accuracy over allowed outputs or over all.")] = "allowed",
-    skip_nan: Annotated[bool, typer.Option("--skip-nan", help="Leave out images that the model makes NaN of.")] = False,
-    images: Annotated[int | None, typer.Option(help="So many test images, class-balanced; all by default.")] = None,
+    skip_nan: Annotated[bool, typer.Option("--skip-nan", help="Leave out images whose logits are NaN.")] = False,
+    images: Annotated[int | None, typer.Option(help="Number of test images, class-balanced; all by default.")] = None,
     corruptions: Annotated[bool, typer.Option("--corruptions", help="Test natural corruptions, too.")] = False,
     official: Annotated[Path | None, path_option("Folder of the published corruption files to use.")] = None,
     frost: Annotated[Path | None, path_option("Folder of photographs for the frost corruption.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of all draws of attacks and corruptions.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of attacks and corruptions.")] = 0,
     gradients_in: Annotated[str, typer.Option(help="float32 or bfloat16; float32 decides success.")] = "float32",
     out: Annotated[Path, path_option("Folder for tables and report.html.")] = FOLDER,
     as_json: Annotated[
@@ -62,7 +64,7 @@ def evaluate(
 ) -> None:
     """Evaluate a PyTorch model of your own.
 
-    No study is needed. `ssrob compare` holds two results against each other.
+    No study is needed. `ssrob compare` compares two results.
     """
     from ssrob.external import entry
     from ssrob.external import run as external

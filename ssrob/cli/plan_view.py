@@ -116,7 +116,7 @@ def plan_text(plan: Plan, store: Store, given: Mapping[str, float]) -> str:
     head = f"{plan.study.study}: {models}, results in {plan.folder}"
     foot = _foot(speed)
     if any(not store.done(path) for path in plan.stages):
-        foot += f"\nWhat is to do takes {estimate(plan, store)}."
+        foot += f"\nThe remaining work needs {estimate(plan, store)}."
     if warning := emulation(plan, store):
         foot += f"\nSlow: {warning}."
     more = len(plan.arms) - LISTED
@@ -150,7 +150,7 @@ def portion_text(plan: Plan, store: Store, portion: Portion) -> str:
     half = [each for each in stage_statuses if each.state == "stopped"]
     lines += [f"Half done:  {each.path}" + (f"  {100 * each.fraction:.0f} %" if each.fraction else "") for each in half]
     if half and not portion.done:
-        lines += ["            Without an end in sight the budget is too short: a sweep goes on by blocks of images."]
+        lines += ["            If nothing ever finishes, raise the budget; a sweep goes on from its last block."]
     lines += [f"Failed:     {why}" for why in portion.failed.values()]
     lines += [f"Next:       {path}" for path in left[:NEXT]]
     lines += [] if left else ["All stages are done: ssrob collect, ssrob report, or the workflow, which does both"]
@@ -186,7 +186,7 @@ def _foot(speed: Speeds) -> str:
     source = f"Time, one stage after the other: from {speed.source}." if speed.source else "Time: not measured yet."
     return (
         "A pass is one image forward through the network; an input gradient costs one more, a parameter gradient two."
-        f"\nAn attack sweep is counted at its most: it skips what is broken. {source}"
+        f"\nOf an attack sweep this is an upper bound: broken images are skipped. {source}"
         "\n'?': no such stage is finished here; --measure times the network, --speed KIND=NUMBER says how fast it is."
     )
 

@@ -61,7 +61,7 @@ def power(
 def look(config: Config, override: Overrides = None) -> None:
     """Judge a study with planned looks.
 
-    Exit code 0: further seeds of what is still open are due now; 1: none are.
+    Exit code 0: more seeds are needed for what is still open; 1: none are.
     """
     plan, store = plan_and_store(config, override)
     going_on = take_look(plan, store)
@@ -125,7 +125,7 @@ def _lines(row: "Outlook") -> "Iterator[str]":
     for size in row.seeds:
         yield f"  {size:g} point{'s' if size != 1 else ''}: {_sizes(row, size)}"
     if row.advice:
-        yield f"  per core-hour {row.advice} helps most"
+        yield f"  {row.advice} helps most per core-hour"
 
 
 def _sizes(row: "Outlook", size: float) -> str:

@@ -78,7 +78,7 @@ def track(
 ) -> None:
     """Import a study's stages into MLflow.
 
-    As often as you like: every run and point is there once.
+    Safe to repeat: nothing is logged twice.
     """
     from ssrob import tracking
     from ssrob.storage.store import write_json

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ssrob.storage.store import Store
 
 app = typer.Typer()
-NAMED = "KIND/KEY, or as much of it as means one stage."
+NAMED = "KIND/KEY, or any part of it that means one stage."
 Results = Annotated[Path, path_option("The results folder, without a config.")]
 
 

@@ -120,5 +120,5 @@ def _outlook(plan: Plan, stages: Mapping[str, StageStatus]) -> Text:
     line = f"Expected time left: about {duration(left.wall)} ({side}; {duration(left.work)} of work)"
     line += f"\nExpected in all: about {duration(spent + left.work)} of work, {duration(spent)} of it spent"
     if left.guessed:
-        line += f"\nNo {' or '.join(left.guessed)} stage is finished yet: priced like the others, a rough guess"
+        line += f"\nNo {' or '.join(left.guessed)} stage is finished yet: assumed to be as fast as the others"
     return Text(line)

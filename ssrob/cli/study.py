@@ -1,4 +1,4 @@
-"""Commands about a study as a whole: what it is, what is done, running it by portions."""
+"""Commands about a study as a whole: what it is, what is done, running it in portions."""
 
 import contextlib
 import json
@@ -27,7 +27,7 @@ def plan(
     override: Overrides = None,
     speed: Annotated[
         list[str] | None,
-        typer.Option(metavar="[KIND=]NUMBER", help="Passes per second to reckon with: of networks, or of a kind."),
+        typer.Option(metavar="[KIND=]NUMBER", help="Passes per second to assume: of all kinds of stages, or of one."),
     ] = None,
     measure: Annotated[
         bool, typer.Option("--measure", help="Time the network here for half a second, and reckon with that.")
@@ -51,7 +51,7 @@ def plan(
         typer.echo(write.plan_json(planned, store, speeds, refusal))
     else:
         typer.echo(plan_view.plan_text(planned, store, speeds))
-        typer.echo(f"\nIt cannot start here as it is: {refusal}" if refusal else "", nl=bool(refusal))
+        typer.echo(f"\nIt cannot start here: {refusal}" if refusal else "", nl=bool(refusal))
     sys.exit(1 if refusal else 0)
 
 

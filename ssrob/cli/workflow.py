@@ -1,4 +1,4 @@
-"""Commands for a folder of one's own: a config to start from, and the packaged workflow that runs it."""
+"""Commands for your own folder: a config to start from, and the packaged workflow that runs it."""
 
 import os
 import shutil
@@ -41,7 +41,7 @@ def init(
     there = {path.stem: path for path in sorted(shipped("config").glob("*.yaml"))}
     source = there[check_choice("shipped config", like, there)]
     if to.exists():
-        raise ValueError(f"{to}: is there already; name another file, or remove it first")
+        raise ValueError(f"{to}: already exists; name another file, or remove it first")
     check_writable(to.parent, str(to), "name a file in another folder")
     to.parent.mkdir(parents=True, exist_ok=True)
     text = source.read_text().replace(f"study: {like}\n", f"study: {to.stem}\n", 1)

@@ -118,7 +118,7 @@ def _orientation(image: Image.Image) -> int:
 def _eight_bits(image: Image.Image, where: str, clear: object) -> Image.Image:
     """Take the upper 8 of 16 bits, as Pillow itself does of colour images; `clear` is the transparent level, if any."""
     if not image.mode.startswith("I;16") and not (image.mode == "I" and image.format in _SIXTEEN):
-        rule = "expected 8 or 16 bits a channel, whose range is known; save it so"
+        rule = "expected 8 or 16 bits a channel; convert it to one of these"
         raise DataError(f"{where}: {rule}; found Pillow mode {image.mode!r}")
     levels = np.asarray(image).astype(np.uint32)
     upper = (levels >> 8).clip(0, 255).astype(np.uint8)

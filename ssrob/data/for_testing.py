@@ -1,4 +1,4 @@
-"""The images that an evaluation without a study tests: chosen, decoded once, and no other image of the source."""
+"""The images that an evaluation without a study tests. Only these are decoded, once."""
 
 import os
 import shutil

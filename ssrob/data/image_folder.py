@@ -54,7 +54,9 @@ def folder(data: Data) -> Opened:
         files = list_images(root or _path(data)).images
         return Opened((), split_of_files(files, [UNLABELLED] * len(files)))
     if test is not None and root is None:
-        raise refusal(data, "path", f"{data.path} holds {test.name}/ and no train/; expected both, or a folder a class")
+        raise refusal(
+            data, "path", f"{data.path} holds {test.name}/ and no train/; expected both, or a folder per class"
+        )
     root = root or _path(data)
     classes = _classes(data, root)
     splits_found = []
@@ -187,7 +189,7 @@ def _without_images(classes: tuple[str, ...], inside: list[Found]) -> list[str]:
 
 
 def _left_out(path: Path, root: Path, inside: list[Found]) -> Iterator[str]:
-    """Say what was not tested: other splits, images of no class, files that are no images."""
+    """Say what was not tested: other splits, images of no class, files that are not images."""
     for other in (path / name for name in _subfolders(path)) if path != root else ():
         if other != root:
             yield f"left out: {other.name}/ ({len(list_images(other).images):,} images)"
@@ -196,11 +198,11 @@ def _left_out(path: Path, root: Path, inside: list[Found]) -> Iterator[str]:
     beside = Found()
     beside.add(root, (name for name in os.listdir(root) if (root / name).is_file()), nested=False)
     if beside.images:
-        yield f"left out: {len(beside.images):,} images that lie in {root}, in no class's folder"
+        yield f"left out: {len(beside.images):,} images in {root}, outside the folders of classes"
     others = sum((found.others for found in inside), beside.others)
     if others:
         kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in sorted(others.items()))
-        yield f"left out: {sum(others.values()):,} files that are no images ({kinds})"
+        yield f"left out: {sum(others.values()):,} files that are not images ({kinds})"
 
 
 def _subfolders(root: Path) -> list[str]:

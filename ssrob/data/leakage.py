@@ -28,7 +28,7 @@ def has_test_split(data: Data) -> bool:
 def check_apart(data: Data, extra: Data) -> None:
     """Raise a DataError if pre-training on `extra` is known to see test images of `data`.
 
-    Copies of images under other names are not known.
+    Copies of images under other names are not detected.
     """
     if both := _files(extra, extra.train) & _files(data, data.test):
         raise refusal(extra, "train", f"{min(both)} holds the test images of {data.name!r}")

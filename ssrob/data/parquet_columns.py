@@ -27,7 +27,7 @@ class Columns:
 
 
 def columns_of(data: Data, schemas: Mapping[Path, Any]) -> dict[Path, Columns]:
-    """Find the columns of every file and check their types; what a config leaves open goes by usual names."""
+    """Find the columns of every file and check their types; a column not named goes by common names."""
     found = {file: _columns(data, file, schema) for file, schema in schemas.items()}
     kinds = {each.named: file for file, each in found.items()}
     if len(kinds) > 1:

@@ -58,7 +58,7 @@ def prepare(data: Data, out: Path) -> None:
         raise refusal(data, "fingerprint", f"expected {data.fingerprint}, {found}")
     mean, std = moments(levels)
     if min(std) == 0:
-        raise refusal(data, "train", f"channel {std.index(0)} has the same value in all images, which teaches nothing")
+        raise refusal(data, "train", f"channel {std.index(0)} has the same value in all images")
     about = {
         "name": data.name,
         "source": data.source,

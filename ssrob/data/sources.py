@@ -120,7 +120,7 @@ def _check_fields(data: Data) -> None:
     if data.label_column is None:
         for field in ("test", "classes", "hold_out", "only", "test_share", "test_images"):
             if _given(data, field):
-                raise refusal(data, field, f"unlabelled data has none, found {getattr(data, field)}")
+                raise refusal(data, field, f"not allowed for unlabelled data, found {getattr(data, field)}")
 
 
 def _check_classes(data: Data, classes: tuple[str, ...]) -> None:

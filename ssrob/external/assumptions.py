@@ -47,7 +47,7 @@ def suspicions(clean: float, n: int, about: Prepared, outputs: int) -> list[str]
     if near_chance(clean, n, classes):
         found.append(
             f"clean accuracy is {clean:.1%}, near the {1 / classes:.1%} of guessing: wrong preprocessing, "
-            "order of classes or weights? Nothing below means anything before that is settled"
+            "order of classes or weights? Resolve this before you read on"
         )
     if outputs != classes:
         found.append(f"the model has {outputs} outputs, the data {classes} classes")

@@ -1,4 +1,4 @@
-"""Two results on the same images, held against each other: who is better, by how much, and how sure that is."""
+"""Two results on the same images compared: which is better, by how much, and how sure that is."""
 
 import html
 import json

@@ -49,7 +49,7 @@ class Evaluation:
     def verdict_on_checks(self) -> str:
         """How many checks passed, and what follows from it, in one line."""
         passed = f"{len(self.checks) - len(self.failed)} of {len(self.checks)} checks passed"
-        return f"{passed}; do not quote these numbers before you know why" if len(self.failed) else passed
+        return f"{passed}; find out why before you quote these numbers" if len(self.failed) else passed
 
     @property
     def what_was_run(self) -> str:

@@ -30,7 +30,7 @@ class BlockFolder:
     """The blocks of one sweep while it runs: found again by a call after a kill, if model and images are the same.
 
     The same: its logits of the images, to the bit, and the source files of its own code; a sweep adds the weights and
-    its settings. Blocks of other models are removed, and all of them at a regular end.
+    its settings. Blocks of other models are removed, and all of them on a normal exit.
     """
 
     def __init__(self, out: Path, model: nn.Module, logits: Tensor):

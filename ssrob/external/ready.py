@@ -116,7 +116,7 @@ def _without_nan(logits: Tensor, test: TestImages, request: Request) -> tuple[Te
     found = f"NaN for {len(rows)} of {len(logits)} images (rows {shown})"
     if not request.skip_nan or not len(kept):
         raise ValueError(f"--model {request.model}: returns {found}; --skip-nan evaluates the others")
-    return kept, [f"{WARNING}left out: the model returns {found}; where an attack makes it, that is a wrong answer"]
+    return kept, [f"{WARNING}left out: the model returns {found}; NaN under attack counts as misclassified"]
 
 
 def _accuracy(logits: Tensor, test: TestImages) -> float:
@@ -124,7 +124,7 @@ def _accuracy(logits: Tensor, test: TestImages) -> float:
 
 
 def _better(raw: nn.Module, clean: float, test: TestImages, request: Request, device: torch.device) -> list[str]:
-    """Try the usual preprocessings that were not asked for: the field's commonest trap is a wrong one."""
+    """Try the usual preprocessings that were not asked for: a wrong one is the field's most common mistake."""
     channels, best, most = test.x.shape[1], None, clean + AHEAD
     for other in _alternatives(request.preprocess, channels) if request.classes is None else ():
         model = adapt(preprocessed(raw, other, channels).to(device), test.x[:LOOK].to(device))

@@ -1,4 +1,4 @@
-"""Whether two evaluations can be held against each other: the same images and labels, attacked in the same way."""
+"""Whether two evaluations can be compared: the same images and labels, attacked in the same way."""
 
 from ssrob.external.saved import Saved
 from ssrob.formatting import NORMS, eps_text
@@ -10,9 +10,7 @@ def refuse_unlike(a: Saved, b: Saved) -> None:
         raise ValueError(f"cannot compare: {a.folder} and {b.folder} are the same folder")
     _refuse("was attacked in", NORMS[a.norm], NORMS[b.norm], "give both the same --norm")
     _refuse("was tested on", _images(a), _images(b), "give both the same --data and --images")
-    _refuse(
-        "was attacked by", _attacks(a), _attacks(b), "give both the same --preset; a model must let gradients through"
-    )
+    _refuse("was attacked by", _attacks(a), _attacks(b), "give both the same --preset; a model must be differentiable")
     precision = [str(each.document["gradients_in"]) for each in (a, b)]
     _refuse("had its gradients in", precision[0], precision[1], "give both one --gradients-in")
     labels, other = (each.examples["label"] for each in (a, b))

@@ -99,7 +99,7 @@ ITEMS: tuple[FigureRow | TableRow, ...] = (
     FigureRow(
         "evidence",
         effects,
-        "Each claim's effect with its interval. An interval that reaches over zero is compatible with no effect; one "
+        "Each claim's effect with its interval. An interval that includes zero shows no effect; one "
         "inside the grey zone with no effect that matters here.",
         "findings",
         per_norm=False,

@@ -26,7 +26,7 @@ def describe(error: BaseException, stage: Stage, work: Path) -> str:
         return f"{error.filename or work}: {DISK[error.errno]}"
     if isinstance(error, torch.OutOfMemoryError):
         less = STAGES[stage.kind].less_memory
-        others = "`nvidia-smi` shows whether other jobs use the same GPU; if it is full without them, what helps is"
+        others = "`nvidia-smi` shows whether other jobs use the same GPU; if it is full without them, try"
         return f"the GPU has too little free memory. {others} {less}. ({first_line(error)})"
     if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
         return f"the machine has too little memory; run fewer jobs at once (`--jobs`, `--cores`) and {GOES_ON}"
@@ -40,4 +40,4 @@ def _last_checkpoint(work: Path) -> str:
     try:
         return f"the last good checkpoint is of step {checkpoint.load(file)['step']}: {file}"
     except (OSError, checkpoint.DamagedCheckpoint, KeyError):
-        return "there is no checkpoint of before"
+        return "there is no earlier checkpoint"

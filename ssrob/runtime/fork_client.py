@@ -54,7 +54,7 @@ def run() -> int | None:
 
 
 def process_state() -> dict[str, Any]:
-    """Return what a process has from the one that started it, and where its code is from."""
+    """Return what a process inherits from the one that started it, and where its code is from."""
     umask = os.umask(0o77)
     os.umask(umask)
     return {

@@ -1,4 +1,4 @@
-"""One job of the workflow: a stage held against other runners, with a GPU of its own, and a message if it fails.
+"""One job of the workflow: a stage under its lock, with a GPU of its own, and a message if it fails.
 
 Imports torch only when the stage has its GPU: torch looks for GPUs when it first needs one.
 """
@@ -31,7 +31,7 @@ def run(stage: Stage, store: Store, device: str, say: Callable[[str], object]) -
                 gpu_lease.lease(wanted, gpu_lease.jobs_per_gpu(stage.settings.get("jobs_per_gpu", 1)))
             )
             if taken and not _usable():
-                say(f"{stage.path}: GPU {', '.join(taken)} is there, but PyTorch cannot use it: on the CPU")
+                say(f"{stage.path}: GPU {', '.join(taken)} is there, but PyTorch cannot use it: running on the CPU")
             return _run(stage, store, asked, say)
         except Exception as error:
             from ssrob.runtime import error_messages

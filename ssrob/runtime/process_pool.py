@@ -35,7 +35,7 @@ class Running:
 
     def ended(self) -> tuple[int, str]:
         """Wait for its end; return its exit code and its line, which for one that was killed says by what."""
-        lines = [f"{self.stage.path}: ended without a word"]
+        lines = [f"{self.stage.path}: exited without a message"]
         with contextlib.suppress(EOFError):
             while True:
                 lines.append(self.answer.recv())

@@ -49,7 +49,7 @@ class Context:
     device: torch.device
     log: logging.Logger
     stopping: Callable[[], bool] = lambda: False
-    provenance: dict[str, Any] = field(default_factory=dict)  # what it measured but what is no result
+    provenance: dict[str, Any] = field(default_factory=dict)  # measurements that are no results
     summary: str = ""  # one line for people
     running: heartbeat.Progress = field(default_factory=heartbeat.Progress)
 

@@ -28,7 +28,7 @@ class BlockStore(MutableMapping[str, dict[str, Tensor]]):
         except FileNotFoundError:
             raise KeyError(key) from None
         except checkpoint.DamagedCheckpoint as damaged:
-            _log.warning("%s: attacking its images again", damaged)
+            _log.warning("%s: its images are attacked again", damaged)
             raise KeyError(key) from None
 
     def __setitem__(self, key: str, outcome: dict[str, Tensor]) -> None:

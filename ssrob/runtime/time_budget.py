@@ -1,4 +1,4 @@
-"""A portion of a study: what fits into a time budget, in the order in which it is worth having. Imports no torch.
+"""A portion of a study: what fits into a time budget, most valuable first. Imports no torch.
 
 `ssrob portion` may be called again and again, on any machine that has the results so far: stages that a budget cut
 short go on from their checkpoints, to the same bits as without a stop.
@@ -63,7 +63,7 @@ def run_portion(
 ) -> Portion:
     """Run stages until `budget` seconds are over or nothing is left; then ask those at work to stop, and wait.
 
-    jobs: stages at a time. A stage that fails takes along what depends on it alone. SIGTERM and Ctrl-C end the
+    jobs: stages at a time. Of a stage that fails, what depends on it is skipped. SIGTERM and Ctrl-C end the
     portion early, in the same way.
     """
     began = time.monotonic()

@@ -46,7 +46,7 @@ class Expected:
     work: float
     wall: float
     at_once: int
-    guessed: list[str] = field(default_factory=list)  # kinds of which none is finished, priced like the others
+    guessed: list[str] = field(default_factory=list)  # kinds of which none is finished, taken as fast as the others
 
 
 def work_of(plan: Plan, store: Store) -> dict[str, float | None]:

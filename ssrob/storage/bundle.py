@@ -47,7 +47,7 @@ def check_place(to: Path) -> None:
     if to.name.endswith(OTHERS) and not to.name.endswith(ARCHIVES):
         raise StoreError(f"{to}: expected a folder or a name that ends in {', '.join(ARCHIVES)}")
     if to.exists() or to.is_symlink():
-        raise StoreError(f"{to}: is there already; name another place with --to, or remove it")
+        raise StoreError(f"{to}: already exists; name another place with --to, or remove it")
     check_writable(to.parent, str(to), "name another place with --to")
 
 

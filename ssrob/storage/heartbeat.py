@@ -132,7 +132,7 @@ def left_behind(file: Path) -> str | None:
         return None
     position = f" at {sign['done']:,.0f} of {sign['total']:,.0f} {sign['unit']}s" if sign.get("total") else ""
     who = f"process {sign.get('pid')} on {sign.get('host')}"
-    return f"{who} ended without a word after {last}{position}: killed, out of memory, or the machine went down"
+    return f"{who} exited without a message after {last}{position}: killed, out of memory, or the machine went down"
 
 
 def _write(file: Path, sign: object) -> None:

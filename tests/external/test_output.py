@@ -73,7 +73,7 @@ def test_a_failed_check_stands_before_what_was_assumed(found: tuple[Evaluation, 
     result = found[0]
     checks = result.checks.assign(passed=[False] + [True] * 15, detail=["module 'bn'"] + [""] * 15)
     text = screen.as_text(Evaluation(**{**vars(result), "checks": checks, "warnings": ["near chance"]}))
-    assert "15 of 16 checks passed; do not quote these numbers before you know why\n" in text
+    assert "15 of 16 checks passed; find out why before you quote these numbers\n" in text
     assert "check failed: train_mode: module 'bn'\nwarning: near chance\n" in text
 
 

@@ -50,7 +50,7 @@ def adversarial_examples(data: ReportData) -> Figure | None:
     count = min(MOST_IMAGES, len(first["label"]))
     note = "Perturbations are scaled to be seen: grey is no change, and each is stretched to its own largest change."
     note += " Grey all over: no perturbation within eps changed the class, or it was wrong without one. Below each:"
-    note += " ✓ still right, → the class it is taken for, or ✗ what it is taken for without a perturbation, too."
+    note += " ✓ still right, → the class it is taken for, or ✗ wrong even without a perturbation."
     note += " The attacks are those of the preset `fast`, whatever the sweeps were made with."
     figure = new_figure(_title(samples), note, 0.78 * (len(samples) + 1))
     short = short_names(list(samples))

@@ -42,7 +42,7 @@ def probe_accuracies(data: ReportData) -> Figure | None:
     norms = [norm for norm in ("", *NORMS) if norm in set(rows["eval_norm"])]
     note = f"n = {int(rows['n'].min())} validation images; mean over seeds, line: range. Hollow: the same network,"
     note += " untrained."
-    note += " Attacked: right where neither PGD on the linear probe nor on kNN misleads, at the reference eps."
+    note += " Attacked: correct if PGD on the linear probe and PGD on kNN both fail, at the reference eps."
     rows_inches = 0.7 + 0.5 * len(names)
     figure = new_figure(_title(rows), note, rows_inches + 0.3)
     grid = figure.add_gridspec(2, len(norms), height_ratios=[rows_inches, 0.3])
