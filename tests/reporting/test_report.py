@@ -181,7 +181,7 @@ def test_the_page_needs_nothing_else(page: Page) -> None:
 def test_every_section_of_the_contents_exists(page: Page) -> None:
     targets = {str(attributes["href"])[1:] for tag, attributes in page.tags if tag == "a"}
     assert targets <= {attributes.get("id") for _, attributes in page.tags}
-    assert len(targets) == 14
+    assert len(targets) == 16
 
 
 def test_the_page_says_what_every_method_does(page: Page) -> None:
