@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 from ssrob.analysis.contrasts import SCALES
-from ssrob.analysis.controls import JOINT, TWO, passes_of
+from ssrob.analysis.controls import TWO, passes_of
 from ssrob.analysis.findings import judged_claim
 from ssrob.analysis.statistics import FloatArray
 from ssrob.analysis.sweeps import Cell, IntArray, Sweeps, make_sweep
@@ -25,6 +25,7 @@ from ssrob.config.variants import built_in_variants, control_of
 from ssrob.storage.tables import ALL_EXAMPLES, ARMS, ROBUSTNESS
 
 VARIANTS = built_in_variants()
+JOINT = "at_ssl_joint"
 READINGS = tuple(paper_claims()["C2"].compare)
 METHODS = (*paper_claims()["C4"].against, JOINT)
 GRID: FloatArray = np.array([0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2])

@@ -7,7 +7,7 @@ import pytest
 from ssrob.analysis import findings, judged_claim
 from ssrob.analysis.claims import exploratory_cells
 from ssrob.analysis.comparisons import Comparisons
-from ssrob.analysis.controls import JOINT, TWO
+from ssrob.analysis.controls import TWO
 from ssrob.analysis.statistics import p_value
 from ssrob.analysis.sweeps import Cell, Sweeps
 from ssrob.analysis.verdicts import Evidence, deciding_p, judge, verdict
@@ -17,6 +17,7 @@ from ssrob.planning.cost import step_passes
 from ssrob.planning.plan import make_plan
 from ssrob.planning.specs import TrainSpec
 from tests.simulated import (
+    JOINT,
     METHODS,
     PASSES,
     PLAIN,

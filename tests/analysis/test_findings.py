@@ -9,7 +9,7 @@ import pytest
 from ssrob.analysis import findings, from_tables, judged_claim
 from ssrob.analysis.comparisons import AT_EPS, Comparisons
 from ssrob.analysis.contrasts import SCALES, beyond_frontier, difference, frontier_at, slope
-from ssrob.analysis.controls import JOINT, TWO, passes_of
+from ssrob.analysis.controls import TWO, passes_of
 from ssrob.analysis.sweeps import GROUPS, Cell, Sweeps
 from ssrob.analysis.sweeps import from_tables as read_sweeps
 from ssrob.analysis.verdicts import verdict
@@ -21,6 +21,7 @@ from ssrob.storage.tables import FINDINGS, write_table
 from tests.simulated import (
     CLAIM_CELLS,
     GRID,
+    JOINT,
     PLAIN,
     RANDOM_WAYS,
     SSL_PLAIN,
