@@ -287,7 +287,7 @@ def _finding_rows(config: Study, n: int) -> list[dict[str, Any]]:
     for claim, question, effect, low, high, verdict in primary:
         told = {"claim": claim, "question": question, "effect": effect, "low": low, "high": high, "verdict": verdict}
         told |= {
-            "cell": "at_ssl_joint (rotation, w 0.5) - at | linf, best checkpoint | mean at 0.25, 0.5 x eps",
+            "cell": "at_ssl_joint (rotation, w 0.5) - at | linf, best checkpoint | mean at 0.25, 0.5 × eps",
             "primary": True,
             "p": 0.012,
             "detectable": 1.4,

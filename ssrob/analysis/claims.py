@@ -98,7 +98,7 @@ def where(claim: Claim) -> str:
     if claim.measure == "auroc":
         return f"of AUROC on {'clean' if claim.where == (0, 0) else 'attacked'} images"
     if isinstance(claim.where, tuple):
-        return f"at {claim.where[0]:g} to {claim.where[1]:g} x eps"
+        return f"at {claim.where[0]:g} to {claim.where[1]:g} × eps"
     return WORDS[claim.where]
 
 

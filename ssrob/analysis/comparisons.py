@@ -63,7 +63,7 @@ class Comparisons:
         if not len(dropped):
             return ""
         points = ", ".join(f"{multiple:g}" for multiple in self.sweeps.grid[dropped])
-        return f"left out, as plain AT is under {self.settings.floor:g} %: {points} x eps"
+        return f"left out, as plain AT is under {self.settings.floor:g} %: {points} × eps"
 
     def find(self, cell: Cell) -> Cell:
         """Return the cell, or the same without a weight, or without a task, where only that was trained."""
@@ -75,8 +75,8 @@ class Comparisons:
         ours, theirs = pair
         contrast = difference(self.sweeps, ours, theirs, at)
         tested = self.sweeps.grid[[middle(self.sweeps.grid, at)] if contrast.outcomes else at]
-        where = f"at {tested[0]:g} x eps" if len(tested) < len(at) else ""
-        metric = f"{METRICS[self.sweeps.measure]} at {', '.join(f'{multiple:g}' for multiple in tested) or 'no'} x eps"
+        where = f"at {tested[0]:g} × eps" if len(tested) < len(at) else ""
+        metric = f"{METRICS[self.sweeps.measure]} at {', '.join(f'{multiple:g}' for multiple in tested) or 'no'} × eps"
         cell = f"{ours} - {theirs} | {place(ours)} | {metric}"
         estimate = contrast.estimate(self.settings.look_alpha, self._prior_of_differences(theirs, at))
         return Comparison(name, alternative, estimate, contrast.missing, contrast.n, cell, where, pair)

@@ -71,7 +71,7 @@ def beyond_frontier(
     distance = b - np.array([frontier_at(each, a_plain, b_plain) for each in a])
     outside = a[:, 0] < a_plain[:, 0].min(axis=0)
     if (outside[0] & (distance[0, 0] > 0)).any() or outside[1:].any():
-        return Contrast(None, missing=(f"plain AT with an eps_train under {SCALES[0]:g} x eps, where {ours} lies",))
+        return Contrast(None, missing=(f"plain AT with an eps_train under {SCALES[0]:g} × eps, where {ours} lies",))
     per_seed = np.full_like(points[0, 0], np.nan)
     per_seed[rows] = distance[0] - distance[1:].sum(axis=0)
     return Contrast(per_seed, sweeps.images(ours))

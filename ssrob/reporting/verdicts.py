@@ -29,4 +29,4 @@ def compared(cell: str) -> tuple[str, str]:
     arms, _, where = cell.partition(" | ")
     for norm, name in NORMS.items():
         where = re.sub(rf"\b{norm}\b", name, where)
-    return arms.replace(" - ", " − "), where.replace(" | ", "; ").replace(" x eps", " × eps")
+    return arms.replace(" - ", " − "), where.replace(" | ", "; ")

@@ -204,7 +204,7 @@ def test_eps_train_belongs_to_neither_interval_and_the_floor_leaves_points_out()
     assert GRID[comparisons.kept(PLAIN, (0.25, 0.75))].tolist() == [0.25, 0.5, 0.75]
     assert GRID[comparisons.kept(PLAIN, (1.0, 2.0))].tolist() == [1.25, 1.5]
     assert GRID[comparisons.kept(PLAIN, AT_EPS)].tolist() == [1.0]
-    assert comparisons.remark(PLAIN, (1.0, 2.0)) == "left out, as plain AT is under 5 %: 2 x eps"
+    assert comparisons.remark(PLAIN, (1.0, 2.0)) == "left out, as plain AT is under 5 %: 2 × eps"
 
 
 def test_nothing_above_the_floor_is_inconclusive() -> None:
@@ -270,9 +270,9 @@ def test_one_seed_is_a_mcnemar_test_and_never_a_verdict() -> None:
     found = table(truths(EFFECT)["C2"], size=Size(seeds=1, images=2000))
     row = found[(found["claim"] == "C2") & found["primary"]].iloc[0]
     assert row["test"].startswith("McNemar (1 seed)")
-    assert "at 0.5 x eps" in row["cell"]
+    assert "at 0.5 × eps" in row["cell"]
     assert row["note"].startswith(f"{RANDOM_WAYS[0]} gains ")
-    assert " points at 0.5 x eps against plain AT; one seed says nothing about another" in row["note"]
+    assert " points at 0.5 × eps against plain AT; one seed says nothing about another" in row["note"]
     assert row["p"] < 0.05
     assert (row["verdict"], row["seeds"]) == ("underpowered", 1)
 
@@ -312,7 +312,7 @@ def test_the_difference_at_eps_train_is_a_row_of_its_own() -> None:
     found = table(study("C2"))
     rows = found[found["question"] == "the difference at eps_train itself"]
     assert len(rows) == 2
-    assert rows["cell"].str.endswith("at 1 x eps").all()
+    assert rows["cell"].str.endswith("at 1 × eps").all()
     assert not rows["primary"].any()
 
 

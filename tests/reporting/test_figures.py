@@ -433,7 +433,7 @@ def test_effects_shows_primary_comparisons_that_have_a_result(given: ReportData)
 
 
 def test_what_is_compared_is_worded_for_people() -> None:
-    arms, where = compared("AT + rotation - AT | linf, best checkpoint | mean at 0.25, 0.5 x eps")
+    arms, where = compared("AT + rotation - AT | linf, best checkpoint | mean at 0.25, 0.5 × eps")
     assert arms == "AT + rotation − AT"
     assert where == "l-inf, best checkpoint; mean at 0.25, 0.5 × eps"
 
