@@ -1,5 +1,6 @@
 """How well images of no known class are detected, and how far class probabilities are what they say."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ from ssrob.reporting.figures.summary import interval_words, over_seeds
 HELD_OUT, CORRUPTED = "classes held out", "corrupted"
 CHANCE = 0.5
 LEGEND = 0.3  # inches
+COLUMNS = 3  # panels beside each other
 
 
 @styled
@@ -92,15 +94,17 @@ def _dots(data: ReportData, rows: pd.DataFrame, words: tuple[str, str, str], kin
     title, note, axis = words
     names, panels = main_arms(rows), list(dict.fromkeys(rows["panel"]))
     short = short_names(names)
-    height = 0.5 + rows_height(short.values())
-    figure = new_figure(title, note, height + LEGEND * bool(kinds))
-    grid = figure.add_gridspec(2 if kinds else 1, len(panels), height_ratios=[height, LEGEND] if kinds else None)
+    height, lines = 0.5 + rows_height(short.values()), math.ceil(len(panels) / COLUMNS)
+    figure = new_figure(title, note, lines * height + LEGEND * bool(kinds))
+    heights = [height] * lines + [LEGEND] * bool(kinds)
+    grid = figure.add_gridspec(len(heights), min(COLUMNS, len(panels)), height_ratios=heights)
     first = figure.add_subplot(grid[0, 0])
-    rest = [figure.add_subplot(grid[0, i], sharex=first, sharey=first) for i in range(1, len(panels))]
-    for panel, ax in zip(panels, [first, *rest], strict=True):
+    rest = [figure.add_subplot(grid[divmod(i, COLUMNS)], sharex=first, sharey=first) for i in range(1, len(panels))]
+    for i, (panel, ax) in enumerate(zip(panels, [first, *rest], strict=True)):
         means = over_seeds(rows[rows["panel"] == panel], ["name", "hollow"])
         for row in means[means["name"].isin(names)].to_dict("records"):
-            look = data.looks[row["name"]].point() | ({"markerfacecolor": "white"} if row["hollow"] else {})
+            look = data.looks[row["name"]].point()
+            look |= {"markerfacecolor": "white" if row["hollow"] else look["color"]}
             place = names.index(row["name"]) + (0.0 if not kinds else 0.15 if row["hollow"] else -0.15)
             ends = [[row["mean"] - row["low"]], [row["high"] - row["mean"]]] if pd.notna(row["low"]) else None
             ax.errorbar([row["mean"]], [place], xerr=ends, elinewidth=1.2, **look)
@@ -108,16 +112,16 @@ def _dots(data: ReportData, rows: pd.DataFrame, words: tuple[str, str, str], kin
             ax.axhline(place - 0.5, color=FAINT, linewidth=0.8)
         ax.set_title(fold(panel, 16))
         ax.margins(x=0.12)
-        ax.set_xlabel(axis if ax is first else "", loc="left")
+        ax.set_xlabel(axis if i == (lines - 1) * COLUMNS else "", loc="left")
         per_cent(ax.xaxis)
         ax.xaxis.set_major_locator(MaxNLocator(2))
         name_rows(ax, short.values())
-        ax.tick_params(labelleft=ax is first)
+        ax.tick_params(labelleft=i % COLUMNS == 0)
     if kinds:
         fills = {kinds[0]: INK, kinds[1]: "white"}
         handles = [
             Line2D([], [], color=INK, marker="o", linestyle="none", markerfacecolor=fill, label=name)
             for name, fill in fills.items()
         ]
-        legend_below(figure.add_subplot(grid[1, :]), handles)
+        legend_below(figure.add_subplot(grid[-1, :]), handles)
     return figure
