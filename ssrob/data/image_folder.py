@@ -194,7 +194,7 @@ def _left_out(path: Path, root: Path, inside: list[Found]) -> Iterator[str]:
         if other != root:
             yield f"left out: {other.name}/ ({len(list_images(other).images):,} images)"
     if nested := sum(found.nested for found in inside):
-        yield f"tested, too: {nested:,} nested images, in folders below their class's"
+        yield f"also tested: {nested:,} nested images, in folders below their class's"
     beside = Found()
     beside.add(root, (name for name in os.listdir(root) if (root / name).is_file()), nested=False)
     if beside.images:

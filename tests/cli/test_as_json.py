@@ -41,7 +41,7 @@ def test_a_plan_that_cannot_start_is_an_error_to_a_script(config: str, tmp_path:
     assert "test_images" in plan["refusal"]
     said = CliRunner().invoke(cli.app, wrong)
     assert said.exit_code == 1
-    assert "It cannot start here as it is: " in said.output
+    assert "It cannot start here: " in said.output
 
 
 def test_stages_and_their_states(finished: Finished, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("mine")
     result = CliRunner().invoke(cli.app, ["init", str(tmp_path / "mine.yaml")])
     assert isinstance(result.exception, ValueError)
-    assert "is there already" in str(result.exception)
+    assert "already exists" in str(result.exception)
     assert (tmp_path / "mine.yaml").read_text() == "mine"
     unknown = CliRunner().invoke(cli.app, ["init", str(tmp_path / "x.yaml"), "--from", "quickstrat"])
     assert "did you mean 'quickstart'" in str(unknown.exception)

@@ -76,8 +76,8 @@ def test_what_is_left_out_and_what_is_nested_is_counted(tmp_path):
     _, labels, said = evaluated(data, tmp_path)
     assert labels.tolist() == [0] * 4 + [1] * 3
     assert "2 nested images" in said
-    assert "1 images that lie in" in said
-    assert "3 files that are no images (1 .heic, 1 .txt, 1 hidden)" in said
+    assert "1 images in" in said
+    assert "3 files that are not images (1 .heic, 1 .txt, 1 hidden)" in said
 
 
 def test_a_class_without_images_is_a_warning(tmp_path):

@@ -286,7 +286,7 @@ BAD = {
     ),
     "values without a range": (
         lambda p: damaged(p, encoded(np.zeros((8, 8), np.float32), "TIFF")),
-        r"row 4: expected 8 or 16 bits a channel, .*found Pillow mode 'F'",
+        r"row 4: expected 8 or 16 bits a channel; .*found Pillow mode 'F'",
     ),
     "damaged parquet": (
         flip_middle,

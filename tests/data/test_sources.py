@@ -290,7 +290,7 @@ BAD = {
     "useless test share": (config(test_share=0.5), r"test_share: the data has a test split"),
     "unlabelled with classes": (
         config(label_column=None, classes=["a", "b"]),
-        r"classes: unlabelled data has none",
+        r"classes: not allowed for unlabelled data",
     ),
     "field of another source": (
         lambda path: Data(name="tiny", source="digits", path=path),

@@ -150,7 +150,7 @@ def test_the_paper_study_has_every_variant_and_control() -> None:
         f"at_ssl_{way}" for way in ("clean", "adv", "attack_only", "joint_clean", "joint", "separate", "ensemble")
     } <= ways
     assert {arm.eps_scale for arm in plan.arms if arm.variant == "at"} == {0.5, 0.75, 1, 1.25}
-    assert {arm.seed for arm in plan.arms} == {0, 1, 2}
+    assert {arm.seed for arm in plan.arms} == {0, 1, 2, 3, 4}
     assert {arm.norm for arm in plan.arms} == {"linf", "l2", None}
     assert {arm.init for arm in plan.arms} == {"random", "ssl", "adversarial_ssl"}
     assert {arm.budget for arm in plan.arms} == {

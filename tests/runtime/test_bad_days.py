@@ -359,7 +359,9 @@ def test_a_stage_that_vanished_is_told_with_how_far_it_was(prepared: Study, tmp_
     file.write_text(json.dumps(sign))
     found = standing(stage, store, 1.0, file.stat().st_mtime + 2 * heartbeat.SILENCE_SECONDS)
     assert found.state == "stopped"
-    expected = rf"process {gone.pid} on here ended without a word after .* at 40 of 100 steps: killed, out of memory"
+    expected = (
+        rf"process {gone.pid} on here exited without a message after .* at 40 of 100 steps: killed, out of memory"
+    )
     assert re.match(expected, found.message)
     assert run(stage, store) == (0, [])
     assert re.search(expected, (store.folder(stage.path) / "log.txt").read_text())

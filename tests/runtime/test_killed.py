@@ -142,7 +142,7 @@ def check(through: dict[str, Any], killed: dict[str, Any], seed: int) -> None:
     log = (store.folder(train.path) / "log.txt").read_text()
     assert "checkpoint.pt: truncated or altered: starting from the beginning" in log
     assert log.count("resumed at step") >= 15
-    assert "ended without a word" in log
+    assert "exited without a message" in log
     assert not list(store.root.glob("work/*/*"))
 
 
