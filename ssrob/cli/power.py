@@ -66,7 +66,8 @@ def look(config: Config, override: Overrides = None) -> None:
     plan, store = plan_and_store(config, override)
     going_on = take_look(plan, store)
     if going_on is None:
-        say("look      no further models are due")
+        if plan.study.findings.looks:
+            say("look      no further models are due")
         sys.exit(1)
     say(f"look      {len(going_on.arms) - len(plan.arms)} more models are due: see ssrob plan {config}")
 
