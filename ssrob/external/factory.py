@@ -34,7 +34,7 @@ def make_model(where: str, arguments: Mapping[str, Any], asked: Asked | None = N
 
 
 def _find(where: str, asked: Asked | None) -> tuple[Callable[..., Any], Callable[[Exception], str]]:
-    """Return what makes the model, and how an error of it is told."""
+    """Return what makes the model, and what words an error of it."""
     module, _, name = where.partition(":")
     if not (module and name):
         raise ValueError(f"--model: expected package.module:factory, found {where!r}")

@@ -27,7 +27,7 @@ from ssrob.storage.files import check_writable
 from ssrob.storage.store import Store, StoreError, prepared_facts
 
 MOST = 2_000_000  # bytes of a published study
-BULK = ("examples",)  # tables with a row per test image, left out
+PER_IMAGE = "example"  # a column of tables with a row per test image, which are left out
 HEADINGS = ("robust_accuracy", "difference_to_at", "effects")  # figures shown on the page
 PICTURES = "adversarial_examples"  # images of the data set, which has terms of its own
 WRITTEN = "Written by `ssrob publish` from the study's tables and the records of its stages; not by hand."
@@ -69,7 +69,7 @@ def _write(to: Path, plan: Plan, store: Store, made: Mapping[str, pd.DataFrame],
     """Write all files into a new folder; return what was left out."""
     (to / "tables").mkdir(parents=True)
     _write_tables(made, plan.folder / "tables", to / "tables")
-    left_out = [f"`{name}` (a row per test image)" for name in BULK]
+    left_out = [f"`{name}` (a row per test image)" for name, table in made.items() if PER_IMAGE in table and len(table)]
     figures, page = plan.folder / "figures", plan.folder / "report.html"
     _write_figures(figures, to / "figures", MOST, HEADINGS.__contains__)
     if _write_page(page, to):
@@ -95,7 +95,7 @@ def _write_tables(made: Mapping[str, pd.DataFrame], source: Path, to: Path) -> N
         if name == "training":
             kept = table[table["metric"].str.startswith("validation/")].reset_index(drop=True)
             tables.write_table(kept, tables.TRAINING, to / f"{name}.parquet")
-        elif name not in BULK:
+        elif PER_IMAGE not in table:
             shutil.copyfile(source / f"{name}.parquet", to / f"{name}.parquet")
     for file in [*source.glob("*.csv"), *source.glob("*.tex")]:
         shutil.copyfile(file, to / file.name)

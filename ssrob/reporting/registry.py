@@ -99,8 +99,8 @@ ITEMS: tuple[FigureRow | TableRow, ...] = (
     FigureRow(
         "evidence",
         effects,
-        "Each claim's effect with its interval. An interval that includes zero shows no effect; one "
-        "inside the grey zone with no effect that matters here.",
+        "Each claim's effect with its interval. Where the interval includes zero, no effect is shown; where it lies "
+        "inside the grey zone, there is none that matters here.",
         "findings",
         per_norm=False,
     ),

@@ -69,7 +69,7 @@ SCORED: Columns = {
     "value": (pa.float32(), "the score, in its own unit"),
 }
 DETECTED: Columns = {
-    "image_set": (pa.string(), "images of no known class that are told from test images"),
+    "image_set": (pa.string(), "images of no known class that test images are compared with"),
     "score": SCORED["score"],
     "eps": SCORED["eps"],
     "inside": (pa.int64(), "test images"),

@@ -106,7 +106,7 @@ def run(context: Context, size: int, work: Work) -> None:
 def _config(name: str, share: int, place: Nodes, logs: str) -> LaunchConfig:
     """Describe the launch to torch. No restarts: what starts the stage again goes on from its checkpoint."""
     for logger in ("torch.distributed.elastic", "torchelastic-events-null", "torch.multiprocessing"):
-        logging.getLogger(logger).propagate = False  # a failure is told once, by this module
+        logging.getLogger(logger).propagate = False  # this module reports a failure, once
         logging.getLogger(logger).addHandler(logging.NullHandler())
     several = place.count > 1
     return LaunchConfig(

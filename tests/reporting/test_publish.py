@@ -3,10 +3,11 @@
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from ssrob.config.loader import parse_study
 from ssrob.planning.plan import make_plan
-from ssrob.reporting.publish import MOST, _write_figures, publish
+from ssrob.reporting.publish import MOST, _write_figures, _write_tables, publish
 from ssrob.storage.store import Store, StoreError
 from ssrob.storage.tables import read_table
 from tests.conftest import Finished
@@ -81,3 +82,13 @@ def test_a_study_without_a_report_is_not_published(finished: Finished, tmp_path:
     plan = make_plan(parse_study(finished[1] | {"results": str(tmp_path / "results")}))
     with pytest.raises(StoreError, match=r"report.html: not made yet"):
         publish(plan, Store(plan.study.results), tmp_path / "out", "make study")
+
+
+def test_tables_with_a_row_per_image_are_left_out(tmp_path: Path) -> None:
+    made = {"ood_scores": pd.DataFrame({"example": [0], "value": [0.5]}), "detection": pd.DataFrame({"auroc": [0.9]})}
+    for folder in ("source", "to"):
+        (tmp_path / folder).mkdir()
+    for name in made:
+        (tmp_path / "source" / f"{name}.parquet").touch()
+    _write_tables(made, tmp_path / "source", tmp_path / "to")
+    assert [file.name for file in (tmp_path / "to").iterdir()] == ["detection.parquet"]

@@ -199,6 +199,7 @@ def test_more_test_images_than_there_are(images: int | dict[str, int], message: 
 
 def test_images_of_a_norm_that_the_study_does_not_test(tmp_path: Path) -> None:
     config = tiny_config(tmp_path)
-    config["evaluate"] |= {"images": {"l1": 20}}
-    with pytest.raises(ConfigError, match=r"evaluate\.images"):
+    config["evaluate"] |= {"images": {"l2": 20}}
+    del config["threat"]["l2"]
+    with pytest.raises(ConfigError, match=r"unknown norm in evaluate\.images 'l2'; known: linf"):
         open_study(config)
