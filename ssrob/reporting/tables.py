@@ -146,7 +146,8 @@ def _findings(rows: pd.DataFrame, headings: list[str]) -> Table | None:
     lines = []
     for row in rows.to_dict("records"):
         arms, where = compared(str(row["cell"]))
-        test = " · ".join(filter(None, [where, row["test"], "" if pd.isna(row["p"]) else f"p = {row['p']:.3g}"]))
+        p = "" if pd.isna(row["p"]) else f"p for the claim = {row['p']:.3g}"
+        test = " · ".join(filter(None, [where, row["test"], p]))
         cells = [Cell(row["claim"]), Cell(arms, below=test)]
         cells += [Cell(signed(row["effect"]), below=interval(row["low"], row["high"], sign=True))]
         cells += [Cell(f"{row['seeds']} × {row['n']}"), Cell(number(row["detectable"]))]
