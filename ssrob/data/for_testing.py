@@ -67,7 +67,7 @@ def _chosen(data: Data, images: int | None) -> tuple[OpenedTest, Rows]:
         whole = open_source(data)
         rows = choose(data, whole).test
         share = f"; {data.name} has no test split: they are the share that a study does not train on"
-        note = f"tested: {len(rows):,} images{'' if whole.test else share}"
+        note = f"test images: {len(rows):,}{'' if whole.test else share}"
         opened = OpenedTest(whole.classes, whole.test or whole.train, (note,))
     else:
         rows = np.arange(len(opened.split))

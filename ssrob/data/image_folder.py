@@ -78,7 +78,7 @@ def folder_for_testing(data: Data) -> OpenedTest:
     subset = train is not None and {*map(_composed, _subfolders(root))} <= {*map(_composed, _subfolders(train))}
     classes = tuple(data.classes or ()) or _classes(data, train if train is not None and subset else root)
     split, inside = _labelled(data, root, classes)
-    notes = [f"tested: {len(split):,} images in {root}", *_order(data, classes)]
+    notes = [f"test images: {len(split):,} in {root}", *_order(data, classes)]
     if root == train:
         notes.append(f"warning: {path} holds no split but {root.name}/: was the model trained on these images?")
     elif train is not None and not subset:

@@ -65,7 +65,7 @@ def open_metadata_for_testing(data: Data, found: Mapping[str | None, Listed]) ->
     classes = _classes(data, found)
     chosen = next(split for split in (*TESTED, None, "train") if split in found)
     split = _split(data, found[chosen], classes)
-    notes = [f"tested: {len(split):,} images that {found[chosen].source} lists"]
+    notes = [f"test images: {len(split):,} that {found[chosen].source} lists"]
     if chosen == "train":
         notes.append(f"warning: {data.path} holds no split but train: was the model trained on these images?")
     notes += [f"left out: {name} ({len(each.files):,} images)" for name, each in found.items() if name != chosen]

@@ -42,7 +42,7 @@ def parquet_for_testing(data: Data) -> OpenedTest:
         _check_one_folder(data, files, "test")
     classes, (split, *_) = _open(data, [files], names_from=others)
     root = data.path if data.path in (None, *files) or len(files) > 3 else ", ".join(file.name for file in files)
-    notes = [f"tested: {len(split):,} images in {root} ({len(files)} files)"]
+    notes = [f"test images: {len(split):,} in {root} ({len(files)} files)"]
     if chosen == "train":
         notes.append(f"warning: {data.path} holds no split but train: was the model trained on these images?")
     if others:

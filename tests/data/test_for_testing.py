@@ -33,7 +33,7 @@ def test_images_of_one_split_alone_are_all_tested(tmp_path, base):
     pictures, labels, said = evaluated(data, tmp_path)
     assert labels.tolist() == [0, 0, 0, 1]
     assert np.array_equal(pictures, np.concatenate([pixels(3, 0), pixels(1, 1)]))
-    assert "tested: 4 images" in said
+    assert "test images: 4" in said
     assert ("was the model trained on these" in said) == (base == "train/")
 
 
