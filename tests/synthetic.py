@@ -320,6 +320,8 @@ def _stage_rows(plan: Plan) -> list[dict[str, Any]]:
         "finetune": 130.0,
         "evaluate": 40.0,
         "corrupt": 12.0,
+        "ood": 9.0,
+        "calibrate": 3.0,
     }
     told = {"device": "cpu", "peak_memory_mb": 812.0, "versions": versions, "commit": "0123456789abcdef0123"}
     return [
