@@ -7,7 +7,6 @@ import pandas as pd
 
 from ssrob.config.study import Study
 from ssrob.formatting import NORMS
-from ssrob.planning.names import ArmColumns, arm_label
 from ssrob.storage.tables import ARM
 
 GROUP = [name for name in ARM if name not in ("arm", "seed")]  # what seeds of one arm share
@@ -30,22 +29,6 @@ def name_arms(arms: pd.DataFrame, study: Study) -> pd.DataFrame:
         twice = frame["name"].isin(groups.loc[groups["name"].duplicated(), "name"]) & frame[column].notna()
         frame.loc[twice, "name"] = frame["name"] + " · " + frame[column].map(_short)
     return _in_order(frame, list(variants)).reset_index(drop=True)
-
-
-def relabelled(arms: pd.DataFrame, study: Study) -> pd.Series:
-    """Return the labels of arms from their columns, as `collect` writes them."""
-    several = len(set(arms["init_task"].dropna())) > 1
-    return pd.Series(
-        [
-            arm_label(
-                ArmColumns(**{name: None if pd.isna(row[name]) else row[name] for name in ArmColumns.model_fields}),
-                study,
-                init_task=row["init_task"] if several else None,
-            )
-            for row in arms.to_dict("records")
-        ],
-        index=arms.index,
-    )
 
 
 def with_names(frame: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
