@@ -277,11 +277,12 @@ _TABLES: dict[str, tuple[tables.Columns, Callable[[Plan, Store], list[pd.DataFra
 
 
 def samples(plan: Plan, store: Store) -> dict[str, Path]:
-    """Return, per arm label, the file of example images of its first seed and checkpoint."""
+    """Return, per arm label, the file of example images of its first seed and checkpoint; not of imports without it."""
     names, samples = labels(plan), dict[str, Path]()
     for arm in plan.arms:
         path = next(iter(arm.evaluate.values()))
-        samples.setdefault(names[arm.finetune], store.output(path, "samples.npz"))
+        if names[arm.finetune] not in samples and (store.folder(path) / "samples.npz").exists():
+            samples[names[arm.finetune]] = store.output(path, "samples.npz")
     return samples
 
 

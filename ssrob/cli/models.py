@@ -20,6 +20,7 @@ def export(
     override: Overrides = None,
     weights: Annotated[bool, typer.Option("--weights/--no-weights", help="Of a study: trained weights.")] = True,
     data: Annotated[bool, typer.Option("--data/--no-data", help="Of a study: prepared data.")] = True,
+    images: Annotated[bool, typer.Option("--images/--no-images", help="Of a study: example images.")] = True,
     work: Annotated[bool, typer.Option("--work", help="Of a study: checkpoints of unfinished stages, too.")] = False,
 ) -> None:
     """Write a trained model or a study for use elsewhere.
@@ -35,7 +36,7 @@ def export(
         return
     plan, store = plan_and_store(what, override)
     to = to or Path(f"{plan.study.study}.tar.gz")
-    exported = export_study(plan, store, to, weights=weights, data=data, work=work)
+    exported = export_study(plan, store, to, weights=weights, data=data, images=images, work=work)
     say(f"export    {to}: {len(exported['stages'])} finished, {len(exported['work'])} unfinished stages")
 
 

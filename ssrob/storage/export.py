@@ -13,7 +13,7 @@ from ssrob.storage.model_card import Tested, card
 from ssrob.storage.store import MANIFEST, Store, StoreError, prepared_facts, sha256
 
 ABOUT = "export.json"  # what an exported study holds, and the checksums of its unfinished work
-WEIGHTS = ".safetensors"
+WEIGHTS, IMAGES = ".safetensors", "samples.npz"  # ends of the names of what may be left out
 OF_A_RUN = {heartbeat.FILE, LOCK}
 
 
@@ -70,20 +70,31 @@ def tests_of(path: str, store: Store) -> Iterator[Tested]:
 
 
 def export_study(
-    plan: Plan, store: Store, to: Path, *, weights: bool = True, data: bool = True, work: bool = False
+    plan: Plan,
+    store: Store,
+    to: Path,
+    *,
+    weights: bool = True,
+    data: bool = True,
+    images: bool = True,
+    work: bool = False,
 ) -> dict[str, Any]:
     """Write a study's finished stages, and on request what the unfinished ones need to go on. Every file is verified.
 
-    Returns what was written, as `export.json` has it. Without `weights` the stages keep their tables; without `data`
-    the data stages are left out, and their fingerprints are kept to compare.
+    Returns what was written, as `export.json` has it. Without `weights` or example `images` the stages keep their
+    tables, and what an unfinished training starts from keeps its weights; without `data` the data stages are left out,
+    and their fingerprints are kept to compare.
     """
     bundle.check_place(to)
     done = [path for path, stage in plan.stages.items() if store.done(path) and (data or stage.kind != "data")]
     files: dict[str, Path | str] = {}
+    trained = {path for path, stage in plan.stages.items() if STAGES[stage.kind].weights}
+    needed = {parent for path in trained if not store.done(path) for parent in plan.stages[path].parents.values()}
     left_out = []
     for path in done:
         for name in store.manifest(path)["outputs"]:
-            if not weights and name.endswith(WEIGHTS):
+            bare = not weights and path not in needed and name.endswith(WEIGHTS)
+            if bare or (not images and name.endswith(IMAGES)):
                 left_out.append(f"{path}/{name}")
             else:
                 files[f"stages/{path}/{name}"] = store.output(path, name)

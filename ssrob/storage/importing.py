@@ -16,7 +16,7 @@ from ssrob.planning.stage import Stage
 from ssrob.registry.stages import STAGES
 from ssrob.storage import bundle
 from ssrob.storage.bundle import UNPACKED
-from ssrob.storage.export import ABOUT, WEIGHTS, kept
+from ssrob.storage.export import ABOUT, IMAGES, WEIGHTS, kept
 from ssrob.storage.files import check_writable
 from ssrob.storage.lock import claimed, only_process
 from ssrob.storage.store import MANIFEST, Store, StoreError, prepared_facts, sha256, write_json
@@ -118,7 +118,7 @@ class _Import:
             os.replace(file, folder / file.name)
         self.here.renew(path)
         self.outcome.taken.append(path)
-        self.outcome.bare += [path] if left_out else []
+        self.outcome.bare += [path] if any(name.endswith(WEIGHTS) for name in left_out) else []
 
     def _check_parents(self, stage: Stage) -> None:
         for parent in stage.parents.values():
@@ -141,7 +141,7 @@ class _Import:
         ready.mkdir(parents=True)
         left_out = []
         for name, row in outputs.items():
-            if f"{path}/{name}" in self.about.get("left_out", []) and name.endswith(WEIGHTS):
+            if f"{path}/{name}" in self.about.get("left_out", []) and name.endswith((WEIGHTS, IMAGES)):
                 left_out.append(name)
             else:
                 _copy(theirs / name, ready / name, row["sha256"])

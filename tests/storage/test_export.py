@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from ssrob import cli
+from ssrob.analysis.collect import samples
 from ssrob.config.loader import parse_study
 from ssrob.models.serialization import load_network
 from ssrob.planning.plan import Plan, make_plan
@@ -172,13 +173,15 @@ def test_other_content_under_a_key_that_is_here_stays_out(finished: Finished, tm
 
 def test_without_weights_and_data_the_tables_travel(finished: Finished, tmp_path: Path) -> None:
     plan, store = finished
-    about = export_study(plan, store, tmp_path / "light.tar", weights=False, data=False)
+    about = export_study(plan, store, tmp_path / "light.tar", weights=False, data=False, images=False)
     assert (tmp_path / "light.tar").stat().st_size < 400_000
     there = Store(tmp_path / "there")
     outcome = import_stages(tmp_path / "light.tar", there)
     assert (outcome.refused, outcome.bare) == ({}, [plan.arms[0].finetune])
     assert set(outcome.taken) == set(about["stages"]) == {path for path in plan.stages if not path.startswith("data/")}
     assert len(read_table(there.output(plan.arms[0].evaluate["best"], "robustness.parquet"))) == 80
+    assert len(samples(plan, store)) == 1
+    assert samples(plan, there) == {}
     data = next(iter(plan.of_kind("data")))
     local = copied(finished, tmp_path / "local")
     changed = json.loads((local.folder(f"data/{data}") / "data.json").read_text()) | {"fingerprint": "another"}
@@ -190,6 +193,16 @@ def test_without_weights_and_data_the_tables_travel(finished: Finished, tmp_path
     refused = import_stages(tmp_path / "light.tar", local).refused
     assert set(refused) == set(about["stages"])
     assert "other data" in refused[plan.arms[0].finetune]
+
+
+def test_what_an_unfinished_training_starts_from_keeps_its_weights(tmp_path: Path) -> None:
+    plan = make_plan(parse_study(tiny_config(tmp_path / "results")))
+    store = Store(plan.study.results)
+    for stage in (*plan.of_kind("data").values(), *plan.of_kind("pretrain").values()):
+        runner.run(stage, store, device="cpu")
+    about = export_study(plan, store, tmp_path / "begun", weights=False, data=False)
+    assert (about["stages"], about["left_out"]) == ([f"pretrain/{key}" for key in plan.of_kind("pretrain")], [])
+    assert list((tmp_path / "begun").rglob("*.safetensors"))
 
 
 def unfinished(finished: Finished, root: Path, step: int, age: float) -> Store:
