@@ -15,15 +15,16 @@ LINE = 300  # characters of a message, whatever stands in a config
 Location = Sequence[int | str]  # the keys and list positions that lead to a field
 
 
-def explain(error: ValidationError, where: str = "", text: str = "") -> list[str]:
+def explain(error: ValidationError, where: str = "", text: str = "", overrides: Sequence[str] = ()) -> list[str]:
     """Say in one line per mistake where it is, what was found and what is allowed.
 
     where: what the config is called. text: its YAML, if it comes from a file, for the line of each mistake.
+    overrides: what the command line puts in place of the text, as KEY=VALUE.
     """
-    return list(dict.fromkeys(_lines(error, where, text)))
+    return list(dict.fromkeys(_lines(error, where, text, overrides)))
 
 
-def _lines(error: ValidationError, where: str, text: str) -> Iterator[str]:
+def _lines(error: ValidationError, where: str, text: str, overrides: Sequence[str]) -> Iterator[str]:
     for item in error.errors(include_url=False):
         location = [part for part in item["loc"] if part not in ("[key]", "float", "str", *FORMS, *SETS)]
         message = item["msg"].removeprefix("Value error, ")
@@ -32,7 +33,15 @@ def _lines(error: ValidationError, where: str, text: str) -> Iterator[str]:
         simple = item["type"] != "value_error" or message.startswith("expected a")  # says what a type is, not a field
         meaning = description(location) if where and simple else ""
         place = f"{where}:{line}" if (line := line_of(text, location)) else where
+        place = next((f"--set {each}" for each in reversed(overrides) if _is_about(each, path, message)), place)
         yield _cut(": ".join(part for part in (place, path, f"{message}{found}") if part), meaning)
+
+
+def _is_about(override: str, path: str, message: str) -> bool:
+    """Say whether a mistake at `path` is one of an override: of its field or in its value, or a key that it adds."""
+    key = override.partition("=")[0]
+    parent, _, last = key.rpartition(".")
+    return f"{path}.".startswith(f"{key}.") or (path == parent and message.startswith(f"unknown key {last!r}"))
 
 
 def _cut(line: str, meaning: str) -> str:

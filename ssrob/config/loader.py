@@ -2,7 +2,7 @@
 
 import difflib
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from ssrob.config.study import ConfigError, Primary, Study
 from ssrob.config.yaml_text import PATHS, YamlError, read_yaml
 
 
-def parse_study(config: Mapping[str, Any], where: str = "config") -> Study:
-    """Check a config and return the study; raises ConfigError with one line per mistake."""
+def parse_study(config: Mapping[str, Any], where: str = "config", overrides: Sequence[str] = ()) -> Study:
+    """Check a config that has `overrides` in it, and return the study; raises ConfigError with one line per mistake."""
     if not isinstance(config, Mapping):
         raise ConfigError(f"{where}: expected a mapping of settings, found {type(config).__name__}")
     import_plugins(config.get("plugins") or [], where)
@@ -28,7 +28,7 @@ def parse_study(config: Mapping[str, Any], where: str = "config") -> Study:
     try:
         return _with_detection_claims(_with_primary_cell(Study.model_validate(merged), where))
     except ValidationError as error:
-        raise ConfigError("\n".join(explain(error, where, _text(where)))) from None
+        raise ConfigError("\n".join(explain(error, where, _text(where), overrides))) from None
 
 
 def _text(where: str) -> str:
@@ -135,6 +135,7 @@ def _merge(config: dict[str, Any], changes: Mapping[str, Any]) -> None:
     """Put changes into a config, mapping by mapping, as Snakemake does with its `--config`."""
     for key, value in changes.items():
         if isinstance(value, Mapping) and isinstance(config.get(key), dict):
+            config[key] = dict(config[key])  # a YAML alias may be the same mapping elsewhere
             _merge(config[key], value)
         else:
             config[key] = value
@@ -154,4 +155,4 @@ def load_study(path: Path | str, overrides: list[str] | None = None) -> Study:
     path = Path(path)
     config = load_config(path, overrides)
     find_plugins_beside(path, config.get("plugins") or [])
-    return parse_study(config, str(path))
+    return parse_study(config, str(path), overrides or [])

@@ -167,6 +167,16 @@ def test_an_override_that_cannot_be_read_is_named(override: str, tmp_path: Path)
         load_config(tmp_path / "study.yaml", [override])
 
 
+@pytest.mark.parametrize("override", ["finetune.lr=much", "finetune={lr: much}", "finetune.rate=1", "nothing=1"])
+def test_a_mistake_in_an_override_is_not_blamed_on_the_file(override: str, tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(tiny_config(tmp_path) | {"title": [1]}))
+    with pytest.raises(ConfigError, match=rf"^{re.escape(str(path))}:\d+: title: "):
+        load_study(path, ["finetune.epochs=1"])
+    with pytest.raises(ConfigError, match=rf"(?m)^--set {re.escape(override)}: "):
+        load_study(path, ["finetune.epochs=1", override])
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.yaml: no such config file"):
         load_config(tmp_path / "nowhere.yaml")
@@ -184,6 +194,12 @@ def test_overrides_merge_into_the_file(tmp_path: Path) -> None:
     study = load_study(path, ["data={train_images: 200}", "finetune.lr=0.3"])
     assert (study.data.name, study.data.train_images, study.finetune.lr) == ("digits", 200, 0.3)
     assert study.finetune.batch_size == 100
+
+
+def test_an_override_leaves_a_section_alone_that_shares_its_values(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text("pretrain: &training {lr: 0.1}\nfinetune: *training\n")
+    config = load_config(tmp_path / "study.yaml", ["finetune.lr=0.3"])
+    assert config == {"pretrain": {"lr": 0.1}, "finetune": {"lr": 0.3}}
 
 
 def test_what_an_arm_is_compared_with_may_use_its_weight_and_task(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from snakemake.scheduling.job_scheduler import JobScheduler
 from ssrob.config.loader import parse_study
 from ssrob.planning.plan import make_plan
 from ssrob.registry.stages import STAGES
@@ -114,6 +115,12 @@ def test_a_workflow_that_is_stopped_leaves_a_checkpoint_and_no_process(
     until(lambda: not processes_in(tmp_path))
     assert (store.work(training) / "checkpoint.pt").is_file()
     assert "fork server" not in (store.folder(training) / "job.log").read_text()
+
+
+def test_the_limit_of_starts_that_the_workflow_takes_off_is_where_snakemake_has_it() -> None:
+    assert "job_rate_limiter" in JobScheduler.__init__.__code__.co_names
+    assert "job_rate_limiter" in JobScheduler.schedule.__code__.co_names  # where a timer is started after every look
+    assert "workflow.scheduler.job_rate_limiter = None" in (ROOT / "workflow" / "rules" / "common.smk").read_text()
 
 
 LONG = 300.0  # seconds in which a loaded machine gets anywhere

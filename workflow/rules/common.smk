@@ -32,6 +32,9 @@ CONFIG = json.dumps(config)
 onstart:
     if workflow.local_exec:  # jobs of a cluster are on other machines
         fork_server.start()
+    # Snakemake's limit of 100 starts a second looks again a second later, after every look: with hundreds of finished
+    # stages that is most of a core (snakemake 9.27).
+    workflow.scheduler.job_rate_limiter = None
 
 
 wildcard_constraints:
