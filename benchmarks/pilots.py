@@ -13,9 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ssrob.analysis import from_tables
 from ssrob.analysis.collect import collect
-from ssrob.analysis.comparisons import Comparisons
+from ssrob.analysis.comparisons import comparisons_by_measure
 from ssrob.analysis.power import outlook
 from ssrob.cli.power import costs
 from ssrob.config.loader import load_study
@@ -53,23 +52,22 @@ def overrides(recipe: str, results: Path, seeds: int) -> list[str]:
 def report(recipe: str, plan: Plan, store: Store, planned: int) -> None:
     """Print what the pilot says of a recipe."""
     tables, spent = collect(plan, store), costs(plan, store)
-    sweeps = from_tables(tables["robustness"], tables["examples"], tables["arms"])
     for checkpoint in ("best", "last"):
         primary = plan.study.findings.primary.model_copy(update={"checkpoint": checkpoint})
         settings = plan.study.findings.model_copy(update={"primary": primary})
-        images = int(tables["robustness"]["n"].max())
-        rows = outlook(Comparisons(sweeps, settings, plan.study.variants), planned, images, spent)
+        images = dict.fromkeys(settings.all_claims, int(tables["robustness"]["n"].max()))
+        comparisons, *_ = comparisons_by_measure(tables, settings, plan.study.variants)
+        rows = outlook(comparisons, planned, images, spent)
         at = tables["robustness"].query("variant == 'at' and init == 'random' and checkpoint == @checkpoint")
         at = at[at["eval_norm"] == at["norm"]].groupby("eps_multiple")["accuracy"].mean()
         of_checkpoint = [cost for cell, cost in spent.items() if cell.checkpoint == checkpoint]
         seconds = [
-            sum(getattr(cost, part) for cost in of_checkpoint) / len(of_checkpoint)
-            for part in ("training", "per_image")
+            sum(getattr(cost, part) for cost in of_checkpoint) / len(of_checkpoint) for part in ("training", "testing")
         ]
         detectable = ", ".join(f"{row.claim} {row.cell.split()[0]} {row.detectable:.1f}" for row in rows)
         print(
             f"{recipe:30} {checkpoint:5} AT {100 * at[0.0]:.1f} % clean, {100 * at[1.0]:.1f} % at eps;"
-            f" training {seconds[0]:.1f}, testing {seconds[1] * images:.1f} core-s a model; detects: {detectable}",
+            f" training {seconds[0]:.1f}, testing {seconds[1]:.1f} core-s a model; detects: {detectable}",
             flush=True,
         )
 

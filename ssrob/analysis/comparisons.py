@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+import pandas as pd
 
 from ssrob.analysis.contrasts import SCALES, Contrast, beyond_frontier, difference, middle, slope
+from ssrob.analysis.detection_sweeps import detection_sweeps
 from ssrob.analysis.moderation import Prior, fit_prior
 from ssrob.analysis.statistics import Alternative
-from ssrob.analysis.sweeps import Cell, IntArray, Sweeps
+from ssrob.analysis.sweeps import Cell, IntArray, Sweeps, from_tables
 from ssrob.analysis.verdicts import Comparison
 from ssrob.config.findings import Findings, Measure
 from ssrob.config.variants import Variant, built_in_variants
@@ -128,6 +130,19 @@ class Comparisons:
                 [float(values.var(ddof=1)) for values in several], [len(values) - 1 for values in several]
             )
         return self.priors[key]
+
+
+def comparisons_by_measure(
+    tables: Mapping[str, pd.DataFrame], settings: Findings, variants: Mapping[str, Variant]
+) -> list[Comparisons]:
+    """Return a study's comparisons of robust accuracy, and of AUROC if it tested detection.
+
+    tables: robustness, examples and arms of `collect` by name, and ood_scores if there is one.
+    """
+    sweeps = [from_tables(tables["robustness"], tables["examples"], tables["arms"])]
+    if "ood_scores" in tables and len(tables["ood_scores"]):
+        sweeps.append(detection_sweeps(tables["ood_scores"], tables["arms"], settings.primary.score))
+    return [Comparisons(each, settings, variants) for each in sweeps]
 
 
 def place(cell: Cell) -> str:

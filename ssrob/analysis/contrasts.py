@@ -44,7 +44,7 @@ def difference(sweeps: Sweeps, ours: Cell, theirs: Cell, at: IntArray) -> Contra
     if points is None:
         return Contrast(None, missing=gap)
     outcomes = _outcomes(sweeps, (ours, theirs), at) if points.shape[-1] == 1 else None
-    return Contrast(points[0, 0] - points[0, 1], sweeps.images(ours), outcomes=outcomes)
+    return Contrast(points[0, 0] - points[0, 1], sweeps.images(ours, at), outcomes=outcomes)
 
 
 def beyond_frontier(
@@ -74,7 +74,7 @@ def beyond_frontier(
         return Contrast(None, missing=(f"plain AT with an eps_train under {SCALES[0]:g} × eps, where {ours} lies",))
     per_seed = np.full_like(points[0, 0], np.nan)
     per_seed[rows] = distance[0] - distance[1:].sum(axis=0)
-    return Contrast(per_seed, sweeps.images(ours))
+    return Contrast(per_seed, sweeps.images(ours, np.concatenate(sides)))
 
 
 def frontier_at(a: FloatArray, above: FloatArray, below: FloatArray) -> FloatArray:
@@ -93,7 +93,7 @@ def slope(sweeps: Sweeps, cells: list[Cell], at: IntArray) -> Contrast:
         return Contrast(None, missing=gap)
     weights = np.array([cell.weight for cell in cells], dtype=np.float64)
     centred = (weights - weights.mean()) / ((weights - weights.mean()) ** 2).sum()
-    return Contrast(np.tensordot(centred, points[0], axes=1), sweeps.images(cells[0]))
+    return Contrast(np.tensordot(centred, points[0], axes=1), sweeps.images(cells[0], at))
 
 
 def middle(grid: FloatArray, at: IntArray) -> int:

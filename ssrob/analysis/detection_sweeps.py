@@ -21,7 +21,7 @@ def detection_sweeps(scores: pd.DataFrame, arms: pd.DataFrame, score: str) -> Sw
         cell = cell_of(pd.concat([row, pd.Series({"checkpoint": checkpoint})]))
         parts = [mine[mine["eps"] == 0], mine[mine["eps"] > 0]]
         accuracy = 100 * np.stack([mean_auroc(part) for part in parts], axis=1)
-        n = int((parts[0]["image_set"] == OWN).sum())
+        n = np.array([(part["image_set"] == OWN).sum() for part in parts])
         add(sweeps, cell, int(row["seed"]), Sweep(accuracy, n, passes=float(row["passes"])))
     return without_ambiguous(sweeps)
 

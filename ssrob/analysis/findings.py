@@ -7,10 +7,8 @@ from typing import Any
 import pandas as pd
 
 from ssrob.analysis.claims import at_eps, evidence, exploratory_cells, primary_cells, tested
-from ssrob.analysis.comparisons import Comparisons
-from ssrob.analysis.detection_sweeps import detection_sweeps
+from ssrob.analysis.comparisons import Comparisons, comparisons_by_measure
 from ssrob.analysis.looks import judged_claim
-from ssrob.analysis.sweeps import from_tables
 from ssrob.analysis.verdicts import AdjustedEvidence, Comparison, Evidence, deciding_p, verdict
 from ssrob.config.findings import Findings
 from ssrob.config.variants import Variant, built_in_variants
@@ -36,12 +34,10 @@ def findings(
     these very test images alone, and a single seed is not tested. variants: the study's; default: the shipped ones.
     scores: as `tables.OOD_SCORES`, for claims on detection.
     """
-    sweeps = [from_tables(robustness, examples, arms)]
-    if scores is not None and len(scores):
-        sweeps.append(detection_sweeps(scores, arms, settings.primary.score))
+    tables = {"robustness": robustness, "examples": examples, "arms": arms}
+    tables |= {} if scores is None else {"ood_scores": scores}
     rows = []
-    for each in sweeps:
-        comparisons = Comparisons(each, settings, variants or built_in_variants())
+    for comparisons in comparisons_by_measure(tables, settings, variants or built_in_variants()):
         judged = [name for name, claim in settings.all_claims.items() if tested(comparisons, claim)]
         rows += [row for name in judged for row in [*_primary(comparisons, name), *_exploratory(comparisons, name)]]
     return pd.DataFrame(rows, columns=list(FINDINGS)).astype({"primary": bool})

@@ -32,11 +32,14 @@ def judged_claim(
     return [replace(each, waiting=waiting) for each in _judged(comparisons, claim)]
 
 
-def needed(comparisons: Comparisons) -> dict[int, set[Cell]]:
-    """Return, by look that all open claims have reached, the cells that claims take which are still open after it."""
-    settings = comparisons.settings
-    claims = [name for name, row in settings.all_claims.items() if tested(comparisons, row)]
-    histories = {name: dict(_at_looks(comparisons, name)) for name in claims}
+def needed(*measures: Comparisons) -> dict[int, set[Cell]]:
+    """Return, by look that all open claims have reached, the cells that claims take which are still open after it.
+
+    measures: the study's comparisons of each measure (`comparisons_by_measure`).
+    """
+    settings = measures[0].settings
+    claims = {name: each for each in measures for name, row in settings.all_claims.items() if tested(each, row)}
+    histories = {name: dict(_at_looks(comparisons, name)) for name, comparisons in claims.items()}
     needed: dict[int, set[Cell]] = {}
     for look in settings.looks:
         open_claims = [name for name in claims if not _closed_before(histories[name], look)]

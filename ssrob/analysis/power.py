@@ -17,10 +17,10 @@ MORE_IMAGES = 1000  # the step in test images that is weighed against one more s
 
 @dataclass(frozen=True)
 class Cost:
-    """What one model of a cell costs: seconds of training, and of its sweep per test image; NaN if unknown."""
+    """What one model of a cell costs: seconds of training, and of its test as it was run; NaN if unknown."""
 
     training: float = math.nan
-    per_image: float = math.nan
+    testing: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,11 @@ class _Study:
     alpha: float
     costs: Mapping[Cell, Cost]
 
+    @property
+    def measured(self) -> int:
+        """The test images of the finished seeds."""
+        return max(part.n for part in self.parts)
+
     def detectable(self, seeds: int, images: int) -> float:
         """Return what all comparisons could detect."""
         return max(self.of_part(part, seeds, images) for part in self.parts)
@@ -67,13 +72,18 @@ class _Study:
         return least_shown(error, part.alternative, self.alpha)
 
     def hours(self, seeds: int, images: int) -> float:
-        """Return the core-hours of all cells; NaN if some cost is unknown."""
+        """Return the core-hours of all cells, tests growing with their images; NaN if some cost is unknown."""
         costs = [self.costs.get(cell, Cost()) for cell in self.cells]
-        return seeds * sum(each.training + images * each.per_image for each in costs) / 3600
+        return seeds * sum(each.training + images / self.measured * each.testing for each in costs) / 3600
 
 
-def outlook(comparisons: Comparisons, seeds: int, images: int, costs: Mapping[Cell, Cost]) -> list[Outlook]:
-    """Return the outlook of every claim with two or more finished seeds; images: planned test images."""
+def outlook(
+    comparisons: Comparisons, seeds: int, images: Mapping[str, int], costs: Mapping[Cell, Cost]
+) -> list[Outlook]:
+    """Return the outlook of every claim with two or more finished seeds; images: planned test images, by claim.
+
+    For AUROC the images of the other sets grow with the test images.
+    """
     sweeps, settings, outlooks = comparisons.sweeps, comparisons.settings, list[Outlook]()
     for name, row in settings.all_claims.items():
         for ours in primary_cells(comparisons, row) if tested(comparisons, row) else []:
@@ -83,7 +93,7 @@ def outlook(comparisons: Comparisons, seeds: int, images: int, costs: Mapping[Ce
             cells = frozenset(cell for part in parts for cell in part.cells if cell in sweeps.cells)
             if known:
                 study = _Study(known, cells, settings.look_alpha, costs)
-                outlooks.append(_outlook(name, str(ours), study, seeds, images))
+                outlooks.append(_outlook(name, str(ours), study, seeds, images[name]))
     return outlooks
 
 

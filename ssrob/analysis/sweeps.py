@@ -46,7 +46,7 @@ class Sweep:
     """One model over eps. accuracy (1 + GROUPS, E) in per cent: row 0 over all images, row g without group g."""
 
     accuracy: FloatArray
-    n: int
+    n: IntArray  # (E,) images at each grid point
     images: IntArray | None = None  # (N,) rows of the test split, ascending
     survived: IntArray | None = None  # (N,) grid points survived by each: robust at grid point k iff survived > k
     passes: float = math.nan
@@ -82,9 +82,9 @@ class Sweeps:
             self._means[key] = {seed: mean for seed, mean in means if np.isfinite(mean[0])}
         return self._means[key]
 
-    def images(self, cell: Cell) -> int:
-        """Return the number of test images per seed, 0 for an unknown cell."""
-        return min((sweep.n for sweep in self.cells.get(cell, {}).values()), default=0)
+    def images(self, cell: Cell, at: IntArray) -> int:
+        """Return the number of test images per seed at grid points `at`, the least; 0 for an unknown cell."""
+        return min((int(sweep.n[at].min()) for sweep in self.cells.get(cell, {}).values()), default=0)
 
     def passes(self, cell: Cell) -> float:
         """Return the mean training cost of a cell in passes; NaN if unknown."""
@@ -94,7 +94,7 @@ class Sweeps:
 def make_sweep(images: IntArray, survived: IntArray, size: int, passes: float = math.nan) -> Sweep:
     """Make a sweep over a grid of `size` points from the number of grid points that each image survived, (N,)."""
     accuracy = np.vstack([_alive(survived, size) / len(survived), _left_out(images, survived, size)])
-    return Sweep(100 * accuracy, len(survived), images, survived, passes)
+    return Sweep(100 * accuracy, np.full(size, len(survived)), images, survived, passes)
 
 
 def from_tables(robustness: pd.DataFrame, examples: pd.DataFrame, arms: pd.DataFrame) -> Sweeps:
@@ -133,7 +133,7 @@ def _sweep(rows: pd.DataFrame, seen: pd.DataFrame | None, grid: FloatArray, pass
     """Take the accuracies from the rows of a sweep and, where the outcome of each image is known, leave out groups."""
     rows = rows.sort_values("eps_multiple")
     at = np.searchsorted(grid, rows["eps_multiple"].round(6))
-    n = int(rows["n"].min())
+    n = np.full(len(grid), rows["n"].min())
     accuracy = np.full((1 + GROUPS, len(grid)), np.nan)
     accuracy[0, at] = 100 * rows["accuracy"].to_numpy(dtype=np.float64)
     if seen is None or len(rows) < len(grid) or seen["first_failed"].isna().any():

@@ -14,6 +14,7 @@ from ssrob.config.findings import detection_claims
 from ssrob.config.plugins import find_plugins_beside, import_plugins
 from ssrob.config.study import ConfigError, Primary, Study
 from ssrob.config.yaml_text import PATHS, YamlError, read_yaml
+from ssrob.registry.ood import SCORES
 
 
 def parse_study(config: Mapping[str, Any], where: str = "config", overrides: Sequence[str] = ()) -> Study:
@@ -26,7 +27,7 @@ def parse_study(config: Mapping[str, Any], where: str = "config", overrides: Seq
         own = config.get(section) or {}
         merged[section] = {**family()[section], **own} if isinstance(own, Mapping) else own
     try:
-        return _with_detection_claims(_with_primary_cell(Study.model_validate(merged), where))
+        return _with_detection_claims(_with_primary_cell(Study.model_validate(merged), where), where)
     except ValidationError as error:
         raise ConfigError("\n".join(explain(error, where, _text(where), overrides))) from None
 
@@ -39,10 +40,15 @@ def _text(where: str) -> str:
         return ""
 
 
-def _with_detection_claims(study: Study) -> Study:
+def _with_detection_claims(study: Study, where: str) -> Study:
     """Add the shipped claims on detection to a study that tests it; its own of the same name replace them."""
     if study.ood is None:
         return study
+    score = study.findings.primary.score
+    for name, claim in study.findings.claims.items():
+        if claim.measure == "auroc" and claim.where != (0, 0) and score not in study.ood.scores_under_attack:
+            message = f"is about attacked images, but {score} (findings.primary.score) is not attacked"
+            raise ConfigError(f"{where}: findings.claims.{name}.where: {message}; see ood.attacked_scores")
     claims = {**detection_claims(), **study.findings.claims}
     return study.model_copy(update={"findings": study.findings.model_copy(update={"claims": claims})})
 
@@ -86,6 +92,7 @@ def _offered(study: Study) -> dict[str, list[Any]]:
         "init": ["random", *study.pretraining],
         "pretrained": list(study.pretraining),
         "checkpoint": study.evaluate.checkpoints,
+        "score": study.ood.scores if study.ood else list(SCORES),
     }
 
 

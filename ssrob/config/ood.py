@@ -40,6 +40,11 @@ class OodTest(Strict):
     steps: Count = 5
     """PGD steps of the attack."""
 
+    @property
+    def scores_under_attack(self) -> list[str]:
+        """The scores of which there are attacked images."""
+        return self.attacked_scores if self.attacked_images and self.eps != 0 else []
+
     @model_validator(mode="after")
     def _sets_have_names_of_their_own(self) -> Self:
         distinct([name_of(each) for each in self.sets])

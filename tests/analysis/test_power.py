@@ -13,13 +13,14 @@ from tests.simulated import PLAIN, SSL_PLAIN, Size, Truth, World, draw, pretrain
 
 SETTINGS = Findings()
 PILOT = Size(seeds=6, images=1000, seed_sd=1.0)
-COSTS = dict.fromkeys(truths(0.0)["C5a"].truths, Cost(training=3600.0, per_image=1.8))
+CELLS = truths(0.0)["C5a"].truths
+COSTS = dict.fromkeys(CELLS, Cost(training=3600.0, testing=1.8 * PILOT.images))
 
 
 def found(size: Size, seeds: int, images: int, seed: int = 0) -> float:
     """Return what C5a could detect at a planned size, by a study of another size."""
     sweeps = sweeps_of(draw(truths(0.0)["C5a"], size, np.random.default_rng(seed)))
-    (row,) = outlook(Comparisons(sweeps, SETTINGS), seeds, images, {})
+    (row,) = outlook(Comparisons(sweeps, SETTINGS), seeds, {"C5a": images}, {})
     return row.detectable
 
 
@@ -31,23 +32,23 @@ def test_a_pilot_foresees_what_a_larger_study_detects() -> None:
 
 def test_the_numbers_of_seeds_and_images_are_the_least_that_do() -> None:
     sweeps = sweeps_of(draw(truths(0.0)["C5a"], PILOT, np.random.default_rng(0)))
-    (row,) = outlook(Comparisons(sweeps, SETTINGS), 20, 10_000, COSTS)
+    (row,) = outlook(Comparisons(sweeps, SETTINGS), 20, {"C5a": 10_000}, COSTS)
     seeds = row.seeds[2.0]
     assert seeds is not None
     for n, fits in ((seeds, True), (seeds - 1, False)):
-        (again,) = outlook(Comparisons(sweeps, SETTINGS), n, 10_000, COSTS)
+        (again,) = outlook(Comparisons(sweeps, SETTINGS), n, {"C5a": 10_000}, COSTS)
         assert (again.detectable <= 2.0) is fits
     images = row.images[2.0]
     assert images is not None
-    (again,) = outlook(Comparisons(sweeps, SETTINGS), 20, images, COSTS)
+    (again,) = outlook(Comparisons(sweeps, SETTINGS), 20, {"C5a": images}, COSTS)
     assert again.detectable == pytest.approx(2.0, rel=0.05)
 
 
 def test_core_hours_are_those_of_all_cells_that_the_claim_needs() -> None:
     sweeps = sweeps_of(draw(truths(0.0)["C5a"], PILOT, np.random.default_rng(0)))
-    (row,) = outlook(Comparisons(sweeps, SETTINGS), 10, 2000, COSTS)
+    (row,) = outlook(Comparisons(sweeps, SETTINGS), 10, {"C5a": 2000}, COSTS)
     assert row.hours == pytest.approx(10 * 6 * (1 + 2000 * 1.8 / 3600))  # AT at four scales, pre-trained, longer
-    (unknown,) = outlook(Comparisons(sweeps, SETTINGS), 10, 2000, {})
+    (unknown,) = outlook(Comparisons(sweeps, SETTINGS), 10, {"C5a": 2000}, {})
     assert math.isnan(unknown.hours)
     assert unknown.advice == ""
 
@@ -59,7 +60,8 @@ def test_images_pay_where_they_are_the_larger_part_and_seeds_where_they_are() ->
         (Size(seeds=5, images=10_000, seed_sd=3.0), "a seed more"),
     ):
         sweeps = sweeps_of(draw(world, size, np.random.default_rng(0)))
-        (row,) = outlook(Comparisons(sweeps, SETTINGS), size.seeds, size.images, COSTS)
+        costs = dict.fromkeys(CELLS, Cost(training=3600.0, testing=1.8 * size.images))
+        (row,) = outlook(Comparisons(sweeps, SETTINGS), size.seeds, {"C5a": size.images}, costs)
         assert row.advice == advice
 
 
