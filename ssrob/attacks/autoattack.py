@@ -61,7 +61,7 @@ def autoattack_sweep(
     device = device_of_model(model, images) if device is None else as_device(device)
     total, outcomes = len(images), []
     with exact_float32(device), borrowed(model, images[:LOOK].to(device)) as lent, _generators_kept():
-        if not lent.face.gradient:
+        if not lent.interface.gradient:
             attacks = BLACK_BOX
         classes = count_classes(lent, images[:1].to(device))
         if classes < 4 and "apgd-t" in attacks:

@@ -120,7 +120,7 @@ def _attack(
     data = {"x": images, "towards": targets, "eps": budgets, "keys": seeding.example_keys(index, seed, config.name)}
     adversarial = []
     with exact_float32(device), borrowed(model, images[:LOOK].to(device)) as lent:
-        if config.row.uses_gradient and not lent.face.gradient:
+        if config.row.uses_gradient and not lent.interface.gradient:
             raise ValueError(f"{NO_GRADIENT}: {config.kind} needs one; square does not")
         for first in range(0, len(images), BATCH):
             part = {name: value.to(device) for name, value in take(data, slice(first, first + BATCH)).items()}

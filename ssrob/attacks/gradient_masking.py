@@ -31,7 +31,7 @@ def model_flags(model: nn.Module, images: Tensor, labels: Tensor) -> Iterator[Fl
         yield Flag("train_mode", f"{len(training)} modules stay in train mode after eval(), such as {training[0]}")
     yield from _outputs(model, images)
     yield from _dynamic(model, images[:1])
-    if not isinstance(model, Adapted) or model.face.gradient:
+    if not isinstance(model, Adapted) or model.interface.gradient:
         yield from _gradients(model, images, labels)
 
 

@@ -58,6 +58,14 @@ class Geometry(ABC):
         """
         return (x + self.shrink(adv - x, eps)).clamp(0.0, 1.0)
 
+    def contains(self, x: Tensor, adv: Tensor, eps: Tensor) -> Tensor:
+        """Return whether each adv lies in the ball of radius eps (B,) about x and in the box, (B,) bool; NaN does not.
+
+        Rounding x + delta to float32 can lengthen a perturbation by one unit in the last place per pixel.
+        """
+        near = self.norm(adv - x) <= eps * (1 + 1e-5) + 1e-6
+        return near & ((adv >= 0) & (adv <= 1)).flatten(1).all(1)
+
 
 @dataclass(frozen=True)
 class Linf(Geometry):

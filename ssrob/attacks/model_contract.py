@@ -1,6 +1,6 @@
 """What a model must be to be attacked: images (B, C, H, W) float32 in [0, 1] -> logits (B, K) float32.
 
-Models of other people come with other faces. `adapt` looks at one once, and returns it behind this contract with
+Models of other people come with other interfaces. `adapt` looks at one once, and returns it behind this contract with
 notes on what was found, or refuses it with a remedy. Every way into an attack goes through it: `attack_sweep`, the
 reference's code, the checks, studies and `ssrob evaluate`.
 """
@@ -25,7 +25,7 @@ NO_GRADIENT = "no gradient reaches the images (quantised, exported without one, 
 
 
 @dataclass(frozen=True)
-class Face:
+class Interface:
     """How a model differs from the contract.
 
     dtype: what its images must be; batch: the one number of images that it takes; single: its one output is
@@ -48,9 +48,11 @@ class Adapted(nn.Module):
     their mode is part of them.
     """
 
-    def __init__(self, model: Callable[..., Any], face: Face | None = None, notes: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, model: Callable[..., Any], interface: Interface | None = None, notes: tuple[str, ...] = ()
+    ) -> None:
         super().__init__()
-        self.face, self.notes = face or Face(), notes
+        self.interface, self.notes = interface or Interface(), notes
         self._hidden = [model]  # a list: nn.Module registers no modules that lie in one
         if isinstance(model, nn.Module) and not _has_fixed_mode(model):
             self.model = model
@@ -58,10 +60,10 @@ class Adapted(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) in [0, 1] -> logits (B, K) float32."""
-        handed = x.clone() if x.dtype == self.face.dtype else x.to(self.face.dtype)
-        if self.face.batch is None:
+        handed = x.clone() if x.dtype == self.interface.dtype else x.to(self.interface.dtype)
+        if self.interface.batch is None:
             return self._logits(self._hidden[0](handed), len(x)).float()
-        parts = [self._padded(part) for part in torch.split(handed, self.face.batch)]
+        parts = [self._padded(part) for part in torch.split(handed, self.interface.batch)]
         return torch.cat(parts).float()
 
     @property
@@ -71,19 +73,19 @@ class Adapted(nn.Module):
 
     def _padded(self, part: Tensor) -> Tensor:
         """Ask for fewer images than the model takes by repeating the last."""
-        assert self.face.batch is not None
-        missing = self.face.batch - len(part)
+        assert self.interface.batch is not None
+        missing = self.interface.batch - len(part)
         full = torch.cat([part, part[-1:].expand(missing, *part.shape[1:])]) if missing else part
-        return self._logits(self._hidden[0](full), self.face.batch)[: len(part)]
+        return self._logits(self._hidden[0](full), self.interface.batch)[: len(part)]
 
     def _logits(self, output: Any, rows: int) -> Tensor:
         logits = logits_in(output, rows)
-        if self.face.single is not None:
-            one = torch.logit(logits, eps=1e-7) if self.face.single == "probability" else logits
+        if self.interface.single is not None:
+            one = torch.logit(logits, eps=1e-7) if self.interface.single == "probability" else logits
             logits = torch.cat([torch.zeros_like(one), one], dim=1)
-        if self.face.outputs is not None:
-            logits = logits[:, self.face.outputs]
-        return with_no_answer(logits) if self.face.no_answer else logits
+        if self.interface.outputs is not None:
+            logits = logits[:, self.interface.outputs]
+        return with_no_answer(logits) if self.interface.no_answer else logits
 
     def named_parameters(self, *args: Any, **settings: Any) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield those of the model, also where it is out of sight."""
@@ -114,19 +116,19 @@ def adapt(model: Callable[..., Any], images: Tensor) -> Adapted:
         raise ValueError(f"the model must be callable{exported}, found {type(model).__name__}")
     plain = Adapted(model)
     with frozen(plain), torch.no_grad():
-        face = _face(model, images)
-        seen = Adapted(model, face).eval()
-        notes = list(_notes(model, face, images))
+        interface = _find_interface(model, images)
+        seen = Adapted(model, interface).eval()
+        notes = list(_notes(model, interface, images))
         if seen(images[:1]).shape[1] == 1:
             outputs = seen(images)
             kind = "probability" if bool(((outputs >= 0) & (outputs <= 1)).all()) else "logit"
-            face = Face(face.dtype, face.batch, kind)
+            interface = Interface(interface.dtype, interface.batch, kind)
             notes.append(f"the model has one output, taken for the {kind} of class 1 of two")
     with frozen(plain):
-        gradient = _has_gradient(Adapted(model, face).eval(), images[:1])
+        gradient = _has_gradient(Adapted(model, interface).eval(), images[:1])
     if not gradient:
         notes.append(NO_GRADIENT)
-    return Adapted(model, Face(face.dtype, face.batch, face.single, gradient), tuple(notes))
+    return Adapted(model, Interface(interface.dtype, interface.batch, interface.single, gradient), tuple(notes))
 
 
 @contextmanager
@@ -170,7 +172,7 @@ def _has_fixed_mode(model: nn.Module) -> bool:
     return any("train" in vars(module) or not hasattr(module, "training") for module in model.modules())
 
 
-def _face(model: Callable[..., Any], images: Tensor) -> Face:
+def _find_interface(model: Callable[..., Any], images: Tensor) -> Interface:
     """Find the precision and the numbers of images that a model takes."""
     parameters = model.parameters() if isinstance(model, nn.Module) else iter(())
     own = next((each.dtype for each in parameters if each.is_floating_point()), torch.float32)
@@ -185,7 +187,7 @@ def _face(model: Callable[..., Any], images: Tensor) -> Face:
             if takes == [1, 2] or (takes and batch > 1):
                 break
         if takes:
-            return Face(dtype, None if takes == [1, 2] else takes[0])
+            return Interface(dtype, None if takes == [1, 2] else takes[0])
     raise ValueError(
         f"the model cannot classify images of shape {tuple(images.shape[1:])} (C, H, W) on {images.device}: {reason}"
         f"{_remedy(model, images, own)}"
@@ -226,22 +228,22 @@ def _has_gradient(model: Adapted, image: Tensor) -> bool:
         return False
 
 
-def _notes(model: Callable[..., Any], face: Face, images: Tensor) -> Iterator[str]:
+def _notes(model: Callable[..., Any], interface: Interface, images: Tensor) -> Iterator[str]:
     """Say what is unusual about a model."""
-    x = images[: face.batch or 1].to(face.dtype, copy=True)
-    if len(x) < (face.batch or 1):
-        x = x[:1].expand(face.batch or 1, *x.shape[1:]).clone()
+    x = images[: interface.batch or 1].to(interface.dtype, copy=True)
+    if len(x) < (interface.batch or 1):
+        x = x[:1].expand(interface.batch or 1, *x.shape[1:]).clone()
     before = x.clone()
     output = model(x)
     if not torch.equal(x, before):
         yield "the model writes into the images that it is handed: it is handed copies"
-    if face.dtype != torch.float32:
-        yield f"the model computes in {str(face.dtype).removeprefix('torch.')}"
-    if face.batch is not None:
-        yield f"the model takes {face.batch} images at a time, no other number"
+    if interface.dtype != torch.float32:
+        yield f"the model computes in {str(interface.dtype).removeprefix('torch.')}"
+    if interface.batch is not None:
+        yield f"the model takes {interface.batch} images at a time, no other number"
     if not isinstance(output, Tensor):
         yield f"the model returns a {type(output).__name__}, of which its logits are taken{several(output, len(x))}"
-    if face.batch is None and _depends_on_others(model, images[:2].to(face.dtype)):
+    if interface.batch is None and _depends_on_others(model, images[:2].to(interface.dtype)):
         yield "the logits of an image depend on the other images of its batch: numbers change with the batch size"
 
 

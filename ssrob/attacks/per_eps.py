@@ -9,7 +9,7 @@ from ssrob.attacks.engine import Block, Data
 from ssrob.attacks.input_checks import check_eps, find_plan, float32_below
 from ssrob.attacks.lp_ball import GEOMETRIES
 from ssrob.attacks.model_contract import LOOK, borrowed
-from ssrob.attacks.run_order import Setting
+from ssrob.attacks.run_order import SweepSettings
 from ssrob.attacks.sweep import count_classes, laid_out, possible
 from ssrob.registry.presets import AttackPlan
 
@@ -36,16 +36,16 @@ def attack_apart(
     budgets = float32_below(check_eps(eps, norm))
     with borrowed(model, data[0][:LOOK]) as lent, laid_out(lent, "channels_last", data[0][:1]):
         plan = possible(find_plan(preset), lent).for_classes(count_classes(lent, data[0][:1]))
-        setting = Setting(GEOMETRIES[norm], budgets, plan.attacks, seed, batch_size, torch.float32, "ascending")
+        settings = SweepSettings(GEOMETRIES[norm], budgets, plan.attacks, seed, batch_size, torch.float32, "ascending")
         per_block = max(1, ROWS // len(budgets))
         parts = zip(*(torch.split(part, per_block) for part in data), strict=True)
-        return torch.cat([_robust(lent, setting, (x, labels, index)) for x, labels, index in parts], dim=1)
+        return torch.cat([_robust(lent, settings, (x, labels, index)) for x, labels, index in parts], dim=1)
 
 
-def _robust(model: nn.Module, setting: Setting, data: Data) -> Tensor:
-    count = len(setting.eps)
+def _robust(model: nn.Module, settings: SweepSettings, data: Data) -> Tensor:
+    count = len(settings.eps)
     x, labels, index = (part.repeat(count, *[1] * (part.ndim - 1)) for part in data)
-    bound_to = [eps for eps in setting.eps for _ in range(len(data[0]))]
-    block = Block(model, setting, (x, labels, index), bound_to)
+    only_eps = [eps for eps in settings.eps for _ in range(len(data[0]))]
+    block = Block(model, settings, (x, labels, index), only_eps)
     block.attack(lambda _: None)
-    return (block.distance > torch.tensor(bound_to)).reshape(count, -1)
+    return (block.distance > torch.tensor(only_eps)).reshape(count, -1)

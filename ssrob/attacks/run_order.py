@@ -17,7 +17,7 @@ NEAR = 0.07  # share of the clean margin: an image that the attacks left less of
 
 
 @dataclass(frozen=True)
-class Setting:
+class SweepSettings:
     """What a sweep does to every block."""
 
     geometry: Geometry
@@ -61,17 +61,21 @@ class RunOrder:
     "ascending" it is attacked at every eps from the smallest on, until one breaks it.
     """
 
-    def __init__(self, setting: Setting, guesses: Sequence[float], bound_to: Sequence[float] | None = None) -> None:
-        """Take a guess of each image's distance (N,); `bound_to` (N,) names the one eps at which each is attacked."""
-        self.attacks, self.eps = setting.attacks, [eps for eps in setting.eps if eps > 0]
-        self.bracketing = setting.search == "bracket" and bound_to is None
+    def __init__(
+        self, settings: SweepSettings, guesses: Sequence[float], only_eps: Sequence[float] | None = None
+    ) -> None:
+        """Take a guess of each image's distance (N,); only_eps: the one eps (N) at which each is attacked."""
+        self.attacks, self.eps = settings.attacks, [eps for eps in settings.eps if eps > 0]
+        self.bracketing = settings.search == "bracket" and only_eps is None
         last = len(self.eps) - 1
         self.first = [min(bisect_left(self.eps, guess), last) for guess in guesses]
-        places = [None] * len(guesses) if bound_to is None else [bisect_left(self.eps, eps) for eps in bound_to]
-        self.brackets = [_Bracket(-1, last + 1) if at is None else _Bracket(at - 1, at + 1) for at in places]
-        for bracket, eps in zip(self.brackets, bound_to or (), strict=False):
-            if eps == 0:
-                bracket.low, bracket.high = -1, 0
+        if only_eps is None:
+            self.brackets = [_Bracket(-1, last + 1) for _ in guesses]
+        else:
+            places = [bisect_left(self.eps, eps) for eps in only_eps]
+            self.brackets = [
+                _Bracket(at - 1, at + 1) if eps else _Bracket(-1, 0) for at, eps in zip(places, only_eps, strict=True)
+            ]
         self.waiting: list[deque[Run]] = [deque() for _ in guesses]
         self.attempts: Counter[tuple[int, int]] = Counter()  # by image and place
 

@@ -77,7 +77,7 @@ def check(
         flags = [
             *model_flags(lent, x, y),
             *_recorded(subset),
-            *(_by_gradient(subset, queries) if lent.face.gradient else [Flag("zero_gradient", NO_GRADIENT)]),
+            *(_by_gradient(subset, queries) if lent.interface.gradient else [Flag("zero_gradient", NO_GRADIENT)]),
         ]
         if _state(lent) != before:
             flags.insert(0, Flag("changed", "forward passes changed the model's parameters or buffers"))

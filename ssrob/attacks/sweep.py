@@ -31,7 +31,7 @@ from ssrob.attacks.input_checks import (
 from ssrob.attacks.lp_ball import GEOMETRIES
 from ssrob.attacks.model_contract import LOOK, Adapted, borrowed, device_of_model
 from ssrob.attacks.result import SweepResult
-from ssrob.attacks.run_order import Setting
+from ssrob.attacks.run_order import SweepSettings
 from ssrob.attacks.verify import confirmed
 from ssrob.hardware.device import exact_float32
 from ssrob.progress import Report, shown
@@ -90,9 +90,10 @@ def attack_sweep(
     look = images[:LOOK].to(device)
     with exact_float32(device), borrowed(model, look) as lent, laid_out(lent, layout, look[:1]):
         plan = possible(plan, lent).for_classes(count_classes(lent, look[:1]))
-        batch_size = batch_size or (batch_for(lent, look[:1]) if lent.face.gradient else CPU_BATCH)
-        setting = Setting(GEOMETRIES[norm], float32_below(budgets), plan.attacks, seed, batch_size, dtype, search)
-        job = _Job(lent, setting, device, keep_adversarial, store)
+        batch_size = batch_size or (batch_for(lent, look[:1]) if lent.interface.gradient else CPU_BATCH)
+        eps_below = float32_below(budgets)
+        settings = SweepSettings(GEOMETRIES[norm], eps_below, plan.attacks, seed, batch_size, dtype, search)
+        job = _Job(lent, settings, device, keep_adversarial, store)
         outcomes = []
         with shown(progress, len(images), "image", "attacks") as report:
             for first in range(0, len(images), block):
@@ -107,7 +108,7 @@ class _Job:
     """What all blocks of a sweep have in common."""
 
     model: nn.Module
-    setting: Setting
+    settings: SweepSettings
     device: torch.device
     keep_adversarial: bool
     store: Store | None
@@ -117,7 +118,7 @@ class _Job:
         if self.store is None:
             return self.attack(data, tell)
         weights = self.model.state_dict().values()
-        key = digest(f"{self.setting} {memory_format(self.model)} {self.keep_adversarial}", *weights, *data)
+        key = digest(f"{self.settings} {memory_format(self.model)} {self.keep_adversarial}", *weights, *data)
         if key not in self.store:
             self.store[key] = self.attack(data, tell)
         tell(len(data[0]))
@@ -126,15 +127,15 @@ class _Job:
     def attack(self, data: Data, tell: Callable[[int], None]) -> Outcome:
         """Attack one block."""
         images, labels, index = (tensor.to(self.device) for tensor in data)
-        block = Block(self.model, self.setting, (images, labels, index))
+        block = Block(self.model, self.settings, (images, labels, index))
         block.attack(tell)
         judged = (block.x, block.adversarial, labels, block.distance.to(self.device))
         outcome = {
             "distance": block.distance,
             "attack": block.found_by,
             "clean_correct": block.clean_correct,
-            "confirmed": confirmed(self.model, self.setting.geometry, judged, block.parts.size).cpu(),
-            "spent": torch.tensor([block.gradients, block.forwards]),
+            "confirmed": confirmed(self.model, self.settings.geometry, judged, block.model.batch_size).cpu(),
+            "spent": torch.tensor([block.model.gradients, block.model.forwards]),
         }
         if self.keep_adversarial:
             outcome["adversarial"] = _within(block).cpu().contiguous()
@@ -143,7 +144,7 @@ class _Job:
 
 def _within(block: Block) -> Tensor:
     """Return the images found within the largest eps, and the clean image where there is none."""
-    inside = (block.distance <= block.setting.eps[-1]).to(block.x.device)
+    inside = (block.distance <= block.settings.eps[-1]).to(block.x.device)
     return select(inside, block.adversarial, block.x)
 
 
@@ -167,7 +168,7 @@ def merged(norm: str, eps: list[float], attacks: Sequence[str], outcomes: list[O
 
 def possible(plan: AttackPlan, model: Adapted) -> AttackPlan:
     """Return the attacks of a plan that the model allows: all, or the black-box ones where it has no gradient."""
-    return plan if model.face.gradient else plan.black_box()
+    return plan if model.interface.gradient else plan.black_box()
 
 
 def laid_out(model: nn.Module, layout: str, image: Tensor) -> AbstractContextManager[None]:

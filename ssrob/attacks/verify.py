@@ -18,9 +18,8 @@ def confirmed(model: nn.Module, geometry: Geometry, found: Found, batch_size: in
     agreed = torch.ones_like(labels, dtype=torch.bool)
     rows = ((distance > 0) & distance.isfinite()).nonzero().squeeze(1)
     for part in torch.split(rows, batch_size) if len(rows) else ():
-        adv, claimed = adversarial[part], distance[part]
-        near = geometry.norm(adv - x[part]) <= claimed * (1 + 1e-5) + 1e-6  # float32 rounding of x + delta
-        inside = ((adv >= 0) & (adv <= 1)).flatten(1).all(1)  # False for NaN
+        adv = adversarial[part]
         with torch.autocast(adv.device.type, enabled=False):
-            agreed[part] = near & inside & (model(adv).argmax(1) != labels[part])
+            fooled = model(adv).argmax(1) != labels[part]
+        agreed[part] = fooled & geometry.contains(x[part], adv, distance[part])
     return agreed

@@ -55,14 +55,14 @@ def make_ready(request: Request, out: Path, device: torch.device) -> Ready:
     kept, left_out = _without_nan(logits, test, request)
     test, logits = TestImages(*(part[kept] for part in test)), logits[kept]
     if request.skip_nan:
-        model = Adapted(model.plain, replace(model.face, no_answer=True), model.notes).eval()
+        model = Adapted(model.plain, replace(model.interface, no_answer=True), model.notes).eval()
     clean = _accuracy(logits, test)
     noted = [*images.notes, *left_out, *matched]
     assumed = [note for note in noted if not note.startswith(WARNING)]
     assumed += assumptions(about, request.preprocess, crop=crop_text(data), weights=request.weights)
     assumed += [f"assumed: {note}" for note in (*model.notes, over) if note and note != NO_GRADIENT]
     warned = [note.removeprefix(WARNING) for note in noted if note.startswith(WARNING)]
-    if not model.face.gradient:
+    if not model.interface.gradient:
         warned.append(
             f"{NO_GRADIENT}: attacks that need one are skipped, black-box attacks run; robustness is overstated"
         )
@@ -102,7 +102,7 @@ def _fitted(
     if request.over == "all":
         return model, test._replace(y=torch.tensor(outputs)[test.y]), f"accuracy is over all {count} outputs"
     over = f"accuracy is over the {len(outputs)} outputs of the data's classes, of {count}"
-    return Adapted(model.plain, replace(model.face, outputs=outputs), model.notes).eval(), test, over
+    return Adapted(model.plain, replace(model.interface, outputs=outputs), model.notes).eval(), test, over
 
 
 def _without_nan(logits: Tensor, test: TestImages, request: Request) -> tuple[Tensor, list[str]]:

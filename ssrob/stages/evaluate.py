@@ -136,7 +136,7 @@ def check_rows(
         plan = "standard" if preset == REFERENCE else preset
         found = check(model, test.x, test.y, result, preset=plan, seed=seed, audit=images, queries=queries)
         flags = {flag.name: flag.message for flag in found}
-    gradient = not isinstance(model, Adapted) or model.face.gradient
+    gradient = not isinstance(model, Adapted) or model.interface.gradient
     names = [name for name in CHECKS if gradient or name not in OF_GRADIENTS] if images else []
     rows = [(result.norm, name, name not in flags, flags.get(name, "")) for name in names]
     return pd.DataFrame(rows, columns=list(CHECKED))

@@ -6,7 +6,7 @@ from math import inf
 import pytest
 import torch
 from ssrob.attacks.lp_ball import GEOMETRIES
-from ssrob.attacks.run_order import NEAR, RunOrder, Setting
+from ssrob.attacks.run_order import NEAR, RunOrder, SweepSettings
 from ssrob.attacks.sanity_checks import check
 from ssrob.attacks.sweep import attack_sweep
 from ssrob.registry.attacks import SEARCHES
@@ -18,8 +18,8 @@ EPS = (0.0, 0.1, 0.2, 0.3, 0.4)
 FAST = PRESETS["fast"].attacks  # a random start, then a warm one
 
 
-def setting(search: str = "bracket", attacks: tuple[AttackConfig, ...] = FAST) -> Setting:
-    return Setting(GEOMETRIES["linf"], EPS, attacks, 0, 8, torch.float32, search)
+def settings(search: str = "bracket", attacks: tuple[AttackConfig, ...] = FAST) -> SweepSettings:
+    return SweepSettings(GEOMETRIES["linf"], EPS, attacks, 0, 8, torch.float32, search)
 
 
 def walk(order: RunOrder, distance: float, left: float = 1.0) -> list[tuple[float, str]]:
@@ -38,7 +38,7 @@ def walk(order: RunOrder, distance: float, left: float = 1.0) -> list[tuple[floa
 @pytest.mark.parametrize("search", SEARCHES)
 def test_both_ends_of_the_bracket_are_attacked(search: str, distance: float, guess: float):
     """Whatever the guess, the largest eps withstood and the smallest that breaks are attacked, the former by all."""
-    seen = walk(RunOrder(setting(search), [guess if search == "bracket" else 0.0]), distance)
+    seen = walk(RunOrder(settings(search), [guess if search == "bracket" else 0.0]), distance)
     withstood = [eps for eps in EPS[1:] if eps < distance]
     breaking = [eps for eps in EPS[1:] if eps >= distance]
     if withstood:
@@ -51,14 +51,14 @@ def test_both_ends_of_the_bracket_are_attacked(search: str, distance: float, gue
 
 
 def test_it_walks_up_while_the_image_withstands_and_down_while_it_breaks():
-    up = walk(RunOrder(setting(), [0.15]), 0.35)
+    up = walk(RunOrder(settings(), [0.15]), 0.35)
     assert up == [(0.2, "random"), (0.2, "warm"), (0.3, "random"), (0.3, "warm"), (0.4, "random")]
-    down = walk(RunOrder(setting(), [9.0]), 0.15)  # the perturbation that was found is where warm starts begin
+    down = walk(RunOrder(settings(), [9.0]), 0.15)  # the perturbation that was found is where warm starts begin
     assert down == [(0.4, "random"), (0.3, "warm"), (0.2, "warm"), (0.1, "warm"), (0.1, "random")]
 
 
 def test_a_margin_that_is_nearly_gone_is_attacked_again_by_new_draws():
-    order = RunOrder(setting(), [9.0])
+    order = RunOrder(settings(), [9.0])
     first, codes, run = [], [], order.begin(0)
     while run is not None:
         first.append((run.eps, run.attack))
@@ -66,12 +66,12 @@ def test_a_margin_that_is_nearly_gone_is_attacked_again_by_new_draws():
         run = order.after(0, inf, 0.9 * NEAR)
     assert first == [(0.4, 0), (0.4, 1)] * 2
     assert len(set(codes)) == 4
-    assert len(walk(RunOrder(setting(), [9.0]), 9.0, left=1.1 * NEAR)) == 2
-    assert len(walk(RunOrder(setting("ascending"), [0.0]), 9.0, left=0.0)) == 8
+    assert len(walk(RunOrder(settings(), [9.0]), 9.0, left=1.1 * NEAR)) == 2
+    assert len(walk(RunOrder(settings("ascending"), [0.0]), 9.0, left=0.0)) == 8
 
 
 def test_what_breaks_the_second_time_opens_what_lies_below():
-    order, run, seen = RunOrder(setting(), [9.0]), None, []
+    order, run, seen = RunOrder(settings(), [9.0]), None, []
     run = order.begin(0)
     for distance, left in [(inf, 0.0), (inf, 0.0), (0.4, 1.0), (0.3, 1.0)] + [(0.3, 1.0)] * 2:
         seen.append(run.eps)
@@ -82,7 +82,7 @@ def test_what_breaks_the_second_time_opens_what_lies_below():
 
 def test_a_nearest_point_is_looked_for_first_and_the_search_begins_below_it():
     fmn = AttackConfig("fmn", "margin", 10, start="clean")
-    seen = walk(RunOrder(setting(attacks=(fmn, *FAST)), [inf]), 0.25)
+    seen = walk(RunOrder(settings(attacks=(fmn, *FAST)), [inf]), 0.25)
     assert seen == [(inf, "clean"), (0.2, "warm"), (0.2, "random")]
 
 
