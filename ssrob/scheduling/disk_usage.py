@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from ssrob.config.study import ConfigError
-from ssrob.data.sources import count_images, image_shape
-from ssrob.data.storage import stays_in_files
 from ssrob.formatting import file_size
 from ssrob.planning.plan import Plan
 from ssrob.planning.specs import CalibrateSpec, CorruptSpec, DiagnoseSpec, EvaluateSpec, OodSpec, TrainSpec
-from ssrob.planning.stage import Stage, canonical, data_of
+from ssrob.planning.stage import canonical
 from ssrob.registry.lookup import load
 from ssrob.registry.losses import LOSSES
 from ssrob.registry.stages import STAGES
+from ssrob.scheduling.images import Images, images_of
 from ssrob.scheduling.parameter_count import network_numbers
-from ssrob.storage.store import Store, prepared_facts
+from ssrob.storage.store import Store
 
 SMALL = 20_000  # bytes: spec, provenance, log and manifest of a stage
 FLOAT = 4
@@ -28,17 +27,6 @@ PER_IMAGE = 24  # bytes: label and row of an image; a row of an evaluation's tab
 SAMPLES = 8  # images that an evaluation keeps, clean and attacked in each norm
 RECORD, LIVE, POINT = 9, 80, 310  # bytes of one recorded value: in the table, while it runs, in MLflow's database
 REPORT = 8_000_000  # bytes: tables, figures and the page of a study
-
-
-@dataclass(frozen=True)
-class Images:
-    """What is known of a data set before it is prepared."""
-
-    train: int
-    test: int
-    all: int
-    shape: tuple[int, int, int]  # H, W, C
-    in_files: int = 0  # that stay in their files
 
 
 @dataclass(frozen=True)
@@ -74,7 +62,7 @@ class Estimate:
 
 def estimate(plan: Plan, store: Store) -> Estimate:
     """Estimate what the unfinished stages of a study will take."""
-    images = {f"data/{key}": _images(stage, store) for key, stage in plan.of_kind("data").items()}
+    images = {f"data/{key}": images_of(stage, store) for key, stage in plan.of_kind("data").items()}
     by_kind: dict[str, int] = {}
     running, tracked, unknown = 0, 0, dict[str, None]()
     for stage in plan.stages.values():
@@ -180,20 +168,3 @@ def diagnosis_size(spec: dict[str, Any], images: Images) -> DiskUsage:
     parsed = DiagnoseSpec.model_validate(spec)
     sets, heads = 4, 1 + parsed.own_head
     return DiskUsage(parsed.images * sets * heads * DIAGNOSED + SMALL)
-
-
-def _images(stage: Stage, store: Store) -> Images | None:
-    """Ask the prepared data, before that its source; None where neither tells."""
-    if store.done(stage.path):
-        about = prepared_facts(store, stage.path)
-        channels, height, width = about["shape"]
-        counts = about["counts"]
-        in_files = counts["train"] if about.get("storage") == "files" else 0
-        return Images(counts["train"], counts["test"], sum(counts.values()), (height, width, channels), in_files)
-    data = data_of(stage)
-    counts, shape = count_images(data), image_shape(data)
-    if counts is None or shape is None:
-        return None
-    train, test = counts
-    in_files = train if stays_in_files(data, train, shape) else 0
-    return Images(train, test, round(train / (1 - data.validation)) + test, shape, in_files)

@@ -10,11 +10,10 @@ from ssrob.planning.plan import Plan
 from ssrob.planning.stage import Stage, digest
 from ssrob.registry.stages import STAGES
 from ssrob.scheduling.staleness import outdated
-from ssrob.storage.store import Store, StoreError
+from ssrob.storage.store import Store, StoreError, find_path
 
 Identity = Mapping[str, str]  # what decides a result: setting, of the stage or of one that it is made from -> value
 NOT_SET = "not set"  # not there at all, or left at its default, which is no part of a key
-LISTED = 10  # stages, in a message
 FIELDS = ("kind", "key", "spec", "parents", "settings")  # of a stage, in its manifest
 
 
@@ -30,27 +29,16 @@ class Neighbour:
 def known_stages(plan: Plan | None, store: Store) -> dict[str, Stage]:
     """Return by path the stages of a study and the finished ones of a results folder."""
     stages = dict(plan.stages) if plan else {}
-    for kind in STAGES:
-        for folder in sorted((store.root / "stages" / kind).glob("*")):
-            path = f"{kind}/{folder.name}"
-            if path not in stages and store.done(path):
-                manifest = store.manifest(path)
-                stages[path] = Stage(**{name: manifest[name] for name in FIELDS if name in manifest})
+    for path in store.paths():
+        if path not in stages and store.done(path):
+            manifest = store.manifest(path)
+            stages[path] = Stage(**{name: manifest[name] for name in FIELDS if name in manifest})
     return stages
 
 
 def find_stage(text: str, stages: Mapping[str, Stage]) -> Stage:
-    """Return the stage that a path ``kind/key``, a key, or the beginning or digest of one means; else a StoreError."""
-    for means in (_is, _begins, _has):
-        matches = [path for path in stages if means(text, path)]
-        if len(matches) == 1:
-            return stages[matches[0]]
-        if matches:
-            break
-    if not stages:
-        raise StoreError(f"{text!r}: no stage is there yet")
-    shown = "\n  ".join([*(matches or stages)][:LISTED])
-    raise StoreError(f"{text!r} means {len(matches) or 'no'} stage{'s' * bool(matches)}; there are\n  {shown}")
+    """Return the stage that a path, a key, or a part of one means; else a StoreError."""
+    return stages[find_path(text, stages)]
 
 
 def identity(stage: Stage, stages: Mapping[str, Stage]) -> dict[str, str]:
@@ -100,18 +88,6 @@ def _damage(stage: Stage, store: Store) -> Iterator[str]:
         store.check_parents(stage.path)
     except StoreError as error:
         yield str(error)
-
-
-def _is(text: str, path: str) -> bool:
-    return text in (path, path.partition("/")[2])
-
-
-def _begins(text: str, path: str) -> bool:
-    return path.startswith(text) or path.partition("/")[2].startswith(text)
-
-
-def _has(text: str, path: str) -> bool:
-    return path.rpartition("-")[2].startswith(text)
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -1,15 +1,13 @@
 """What lies in a results folder that no config asks for, and how to be rid of it. Imports no torch."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.table import Table
 
 from ssrob.formatting import file_size
 from ssrob.planning.plan import Plan
-from ssrob.registry.stages import STAGES
 from ssrob.scheduling.disk_usage import folder_size
 from ssrob.scheduling.workload import as_text
 from ssrob.storage import heartbeat
@@ -29,7 +27,7 @@ class Unused:
 def unused(plans: Iterable[Plan], store: Store) -> list[Unused]:
     """Find the stages of a results folder that none of the plans has, finished or not."""
     wanted = {path for plan in plans for path in plan.stages}
-    paths = dict.fromkeys(path for area in ("stages", "work") for path in _stages_in(store.root / area))
+    paths = dict.fromkeys([*store.paths("stages"), *store.paths("work")])
     now = time.time()
     return [
         Unused(
@@ -40,6 +38,7 @@ def unused(plans: Iterable[Plan], store: Store) -> list[Unused]:
         )
         for path in paths
         if path not in wanted
+        and not (store.folder(path).is_symlink() or store.work(path).is_symlink())  # someone's own arrangement
     ]
 
 
@@ -63,14 +62,3 @@ def unused_text(unused: list[Unused], store: Store, *, deleted: bool) -> str:
     foot = f"Deleted {total}." if deleted else f"{total} that no config given here asks for; --delete removes them."
     kept = " A running stage is kept." if len(gone) < len(unused) else ""
     return f"{as_text(table)}\n\n{store.root}: {foot}{kept}"
-
-
-def _stages_in(area: Path) -> Iterator[str]:
-    """List the stage folders below ``stages/`` or ``work/``; a link is someone's own arrangement and stays."""
-    for kind in STAGES:
-        if (area / kind).is_dir():
-            yield from (
-                f"{kind}/{folder.name}"
-                for folder in sorted((area / kind).iterdir())
-                if folder.is_dir() and not folder.is_symlink()
-            )

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from ssrob.config.study import ConfigError
-from ssrob.data.sources import image_shape
 from ssrob.planning.plan import Plan
-from ssrob.planning.stage import Stage, canonical, data_stage
+from ssrob.planning.stage import canonical, data_stage
 from ssrob.registry.architectures import check_installed
 from ssrob.registry.backbones import BACKBONES
 from ssrob.registry.lookup import load
-from ssrob.storage.store import Store, prepared_facts
+from ssrob.scheduling.images import shape_of
+from ssrob.storage.store import Store
 
 
 def check_networks(plan: Plan, store: Store, *, starts: bool) -> None:
@@ -26,24 +26,12 @@ def check_networks(plan: Plan, store: Store, *, starts: bool) -> None:
     weights = sorted({stage.settings["weights"] for stage in todo if "weights" in stage.settings})
     if not (starts and todo and (library or weights)):
         return
+    shape = shape_of(data_stage(plan.study.data), store)
+    branches = {branch for stage in todo for branch in stage.spec["objective"].get("batchnorm", {}).values()}
     load("ssrob.models.dry_run:look")(
         model.name,
         canonical(model.arguments),
-        _shape(plan, store),
-        branches=_branches(todo),
+        shape and (shape[2], shape[0], shape[1]),
+        branches=tuple(sorted(branches)),
         weights=tuple(map(Path, weights)),
     )
-
-
-def _branches(todo: list[Stage]) -> tuple[str, ...]:
-    return tuple(sorted({branch for stage in todo for branch in stage.spec["objective"].get("batchnorm", {}).values()}))
-
-
-def _shape(plan: Plan, store: Store) -> tuple[int, int, int] | None:
-    """Return (C, H, W) of the study's images, as they are prepared or as the source says; None where it does not."""
-    prepared = data_stage(plan.study.data).path
-    if store.done(prepared):
-        channels, height, width = prepared_facts(store, prepared)["shape"]
-        return channels, height, width
-    found = image_shape(plan.study.data)
-    return None if found is None else (found[2], found[0], found[1])

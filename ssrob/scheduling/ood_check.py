@@ -2,11 +2,12 @@
 
 from ssrob.config.study import ConfigError
 from ssrob.data.leakage import check_unseen
-from ssrob.data.sources import check_source, count_images
+from ssrob.data.sources import check_source
 from ssrob.planning.ood_specs import image_sets
 from ssrob.planning.plan import Plan
 from ssrob.planning.stage import data_stage
-from ssrob.storage.store import Store, prepared_facts
+from ssrob.scheduling.images import counts_of
+from ssrob.storage.store import Store
 
 
 def check_ood(plan: Plan, store: Store) -> None:
@@ -21,7 +22,7 @@ def check_ood(plan: Plan, store: Store) -> None:
         check_source(data)
         for trained in filter(None, (study.data, study.pretrain_data)):
             check_unseen(data, trained)
-    counts = _counts(plan, store)
+    counts = counts_of(data_stage(study.data), store)
     if counts is None:
         return
     if study.ood and study.ood.neighbours > counts[0]:
@@ -29,12 +30,3 @@ def check_ood(plan: Plan, store: Store) -> None:
     if study.calibrate and study.calibrate.bins > min(counts[1], study.calibrate.images):
         most = min(counts[1], study.calibrate.images)
         raise ConfigError(f"calibrate.bins: must be 1..{most} (test images), found {study.calibrate.bins}")
-
-
-def _counts(plan: Plan, store: Store) -> tuple[int, int] | None:
-    """Count the images to train and to test on, of the prepared data if it is there."""
-    prepared = data_stage(plan.study.data).path
-    if store.done(prepared):
-        counts = prepared_facts(store, prepared)["counts"]
-        return int(counts["train"]), int(counts["test"])
-    return count_images(plan.study.data)

@@ -10,18 +10,19 @@ from ssrob.config.loader import parse_study
 from ssrob.config.study import ConfigError, Study
 from ssrob.corruptions.fingerprint import fingerprint
 from ssrob.data.leakage import check_apart
-from ssrob.data.sources import check_source, count_images
+from ssrob.data.sources import check_source
 from ssrob.planning.plan import Plan, make_plan
 from ssrob.planning.stage import data_stage
 from ssrob.registry.attacks import REFERENCE
 from ssrob.registry.optional import missing
 from ssrob.scheduling.disk_usage import check_disk
 from ssrob.scheduling.due import due_part
+from ssrob.scheduling.images import counts_of
 from ssrob.scheduling.network_check import check_networks
 from ssrob.scheduling.ood_check import check_ood
 from ssrob.scheduling.staleness import check_plugins, check_sources
 from ssrob.storage.files import check_writable
-from ssrob.storage.store import Store, prepared_facts
+from ssrob.storage.store import Store
 
 
 def open_study(config: Mapping[str, Any], where: str = "config", *, starts: bool = True) -> Plan:
@@ -84,23 +85,14 @@ def _check_images(study: Study, store: Store) -> None:
     """Refuse tests on more images than there are, and pre-training on images that the study tests on."""
     if study.pretrain_data is not None:
         check_apart(study.data, study.pretrain_data)
-    most = _test_images(study, store)
+    counts = counts_of(data_stage(study.data), store)
     for section in ("evaluate", "corrupt"):
         images = getattr(study, section).images
         by_norm = images.items() if isinstance(images, dict) else [("", images)]
         for norm, count in by_norm:
-            if most is not None and count is not None and count > most:
+            if counts is not None and count is not None and count > counts[1]:
                 field = f"{section}.images.{norm}".rstrip(".")
-                raise ConfigError(f"{field}: must be 1..{most} (the test images there are), found {count}")
-
-
-def _test_images(study: Study, store: Store) -> int | None:
-    """Count the test images, of the prepared data if it is there: every job asks, and a source may be large or gone."""
-    prepared = data_stage(study.data).path
-    if store.done(prepared):
-        return int(prepared_facts(store, prepared)["counts"]["test"])
-    counted = count_images(study.data)
-    return None if counted is None else counted[1]
+                raise ConfigError(f"{field}: must be 1..{counts[1]} (the test images there are), found {count}")
 
 
 def _check_unchanged(plan: Plan, store: Store, where: str, folder: Path) -> None:

@@ -5,7 +5,6 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 
-from ssrob.data.sources import count_images
 from ssrob.planning.cost import training_passes
 from ssrob.planning.plan import Plan
 from ssrob.planning.specs import (
@@ -17,20 +16,21 @@ from ssrob.planning.specs import (
     ProbeSpec,
     TrainSpec,
 )
-from ssrob.planning.stage import Stage, data_of
+from ssrob.planning.stage import Stage
 from ssrob.registry.lookup import load
 from ssrob.registry.losses import loss_row
 from ssrob.registry.ood import SCORES
 from ssrob.registry.presets import PRESETS
 from ssrob.registry.stages import STAGES
-from ssrob.storage.store import Store, prepared_facts
+from ssrob.scheduling.images import counts_of
+from ssrob.storage.store import Store
 
 WIDTH = 140
 
 
 def image_counts(plan: Plan, store: Store) -> dict[str, tuple[int, int] | None]:
     """Return by data stage how many images there are to train on and to test on; None where that is not known."""
-    return {f"data/{key}": _counted(stage, store) for key, stage in plan.of_kind("data").items()}
+    return {f"data/{key}": counts_of(stage, store) for key, stage in plan.of_kind("data").items()}
 
 
 def passes(stage: Stage, counts: tuple[int, int] | None) -> float | None:
@@ -94,14 +94,6 @@ def diagnosis_work(spec: dict[str, Any], train: int, _: int) -> float:
     per_image = (2 * diagnosis.steps + 4 * 3) * (1 + views)
     head = diagnosis.head_epochs * min(diagnosis.head_images, train) * views
     return head + (1 + diagnosis.own_head) * min(diagnosis.images, train) * per_image
-
-
-def _counted(stage: Stage, store: Store) -> tuple[int, int] | None:
-    """Ask the prepared data, which may have outlived its source; before that the source."""
-    if store.done(stage.path):
-        counts = prepared_facts(store, stage.path)["counts"]
-        return counts["train"], counts["test"]
-    return count_images(data_of(stage))
 
 
 def as_text(*shown: RenderableType) -> str:

@@ -10,7 +10,7 @@ from ssrob.registry.stages import STAGES
 from ssrob.storage import bundle, heartbeat
 from ssrob.storage.lock import LOCK
 from ssrob.storage.model_card import Tested, card
-from ssrob.storage.store import MANIFEST, Store, StoreError, prepared_facts, sha256
+from ssrob.storage.store import MANIFEST, Store, find_path, prepared_facts, sha256
 
 ABOUT = "export.json"  # what an exported study holds, and the checksums of its unfinished work
 WEIGHTS, IMAGES = ".safetensors", "samples.npz"  # ends of the names of what may be left out
@@ -22,7 +22,8 @@ def export_model(key: str, store: Store, to: Path | None = None) -> Path:
 
     key: of the stage that trained it, or any part of the key that no other has. Every file is verified.
     """
-    path = find_model(key, store)
+    models = [path for path in store.paths() if STAGES[path.partition("/")[0]].weights and store.done(path)]
+    path = find_path(key, models[::-1], "finished model")  # fine-tuned ones first
     to = to or Path(path.partition("/")[2])
     bundle.check_place(to)  # before gigabytes are hashed
     files: dict[str, Path | str] = {name: store.output(path, name) for name in store.manifest(path)["outputs"]}
@@ -40,33 +41,11 @@ def export_model(key: str, store: Store, to: Path | None = None) -> Path:
     return to
 
 
-def find_model(key: str, store: Store) -> str:
-    """Return the path of the finished training that a key, or a part of one, means."""
-    paths = [
-        f"{kind}/{folder.name}"
-        for kind in reversed(STAGES)  # fine-tuned models first
-        if STAGES[kind].weights
-        for folder in sorted((store.root / "stages" / kind).glob("*"))
-        if store.done(f"{kind}/{folder.name}")
-    ]
-    exact = [path for path in paths if key in (path, path.partition("/")[2])]
-    matches = exact or [path for path in paths if key in path]
-    if len(matches) == 1:
-        return matches[0]
-    several = "no finished model" if not matches else f"{len(matches)} finished models"
-    shown = "\n  ".join((matches or paths)[:10])
-    raise StoreError(
-        f"{key!r} means {several} in {store.root}; " + (f"there are\n  {shown}" if shown else "it has none")
-    )
-
-
 def tests_of(path: str, store: Store) -> Iterator[Tested]:
     """Find the finished stages that tested a model, of whatever kind."""
-    for kind in STAGES:
-        for path_of in (f"{kind}/{folder.name}" for folder in sorted((store.root / "stages" / kind).glob("*"))):
-            manifest = store.manifest(path_of) if store.done(path_of) else {}
-            if manifest.get("parents", {}).get("model") == path:
-                yield Tested(kind, manifest["key"], manifest["spec"])
+    for manifest in map(store.manifest, filter(store.done, store.paths())):
+        if manifest.get("parents", {}).get("model") == path:
+            yield Tested(manifest["kind"], manifest["key"], manifest["spec"])
 
 
 def export_study(

@@ -13,7 +13,6 @@ from typing import Any
 
 from ssrob.config.study import ConfigError
 from ssrob.planning.stage import Stage
-from ssrob.registry.stages import STAGES
 from ssrob.storage import bundle
 from ssrob.storage.bundle import UNPACKED
 from ssrob.storage.export import ABOUT, IMAGES, WEIGHTS, kept
@@ -75,11 +74,11 @@ class _Import:
         self.outcome = Outcome()
 
     def run(self, *, work: bool) -> Outcome:
-        for path in _paths(self.other.root / "stages"):
+        for path in self.other.paths("stages"):
             if self.other.done(path):
                 self._each(path, self._stage)
         if work:
-            for path in _paths(self.other.root / "work"):
+            for path in self.other.paths("work"):
                 if not (self.here.done(path) or self.other.done(path)):
                     self._each(path, self._work)
         for path in self.about.get("stages", []):
@@ -206,12 +205,6 @@ def _root(folder: Path, source: Path) -> Path:
         if (root / "stages").is_dir() or (root / ABOUT).is_file():
             return root
     raise StoreError(f"{source}: no results folder and no exported study (it has no stages/); `ssrob export` makes one")
-
-
-def _paths(area: Path) -> list[str]:
-    """List the stages below ``stages/`` or ``work/``, those that others read first."""
-    folders = [folder for kind in STAGES if (area / kind).is_dir() for folder in sorted((area / kind).iterdir())]
-    return [f"{folder.parent.name}/{folder.name}" for folder in folders if folder.is_dir()]
 
 
 def _checked(path: str, manifest: dict[str, Any]) -> Stage:

@@ -10,15 +10,18 @@ Imports no torch.
 import hashlib
 import json
 import shutil
+from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ssrob.planning.stage import Stage
+from ssrob.registry.stages import STAGES
 from ssrob.storage.files import replacing, sync
 
 TOKEN = "stage.json"  # the manifest under the name that the workflow declares, and deletes before it starts a job
 MANIFEST = "manifest.json"  # the same, which stays: what is finished is not run again
+LISTED = 10  # stages, in a message
 FORMAT = 1  # of the manifest; raised when an older version could not read it
 
 
@@ -39,6 +42,13 @@ class Store:
     def work(self, path: str) -> Path:
         """Return where a stage keeps what it needs to go on after a kill. No workflow rule declares it."""
         return self.root / "work" / path
+
+    def paths(self, area: str = "stages") -> Iterator[str]:
+        """List what lies below ``stages/`` or ``work/``, finished or not; what others read comes first."""
+        for kind in STAGES:
+            for folder in sorted((self.root / area / kind).glob("*")):
+                if folder.is_dir():
+                    yield f"{kind}/{folder.name}"
 
     def done(self, path: str) -> bool:
         """Return whether a stage is finished."""
@@ -127,6 +137,35 @@ class Store:
         for folder in (self.folder(path), self.work(path)):
             if folder.is_dir():
                 shutil.rmtree(folder)
+
+
+def find_path(text: str, paths: Collection[str], what: str = "stage") -> str:
+    """Return the one path ``kind/key`` that is meant by it, its key, its digest, or any part that no other path has.
+
+    What is equal comes before what begins so, that before a digest that does, and that before what contains it.
+    """
+    for means in (_equals, _begins, _has_digest, str.__contains__):
+        matches = [path for path in paths if means(path, text)]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            break
+    if not paths:
+        raise StoreError(f"{text!r}: no {what} is there yet")
+    shown = "\n  ".join([*(matches or paths)][:LISTED])
+    raise StoreError(f"{text!r} means {len(matches) or 'no'} {what}{'s' * bool(matches)}; there are\n  {shown}")
+
+
+def _equals(path: str, text: str) -> bool:
+    return text in (path, path.partition("/")[2])
+
+
+def _begins(path: str, text: str) -> bool:
+    return path.startswith(text) or path.partition("/")[2].startswith(text)
+
+
+def _has_digest(path: str, text: str) -> bool:
+    return path.rpartition("-")[2].startswith(text)
 
 
 def prepared_facts(store: Store, path: str) -> dict[str, Any]:

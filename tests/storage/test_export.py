@@ -95,7 +95,7 @@ def test_the_card_has_the_numbers_of_the_tables(finished: Finished, tmp_path: Pa
 
 
 def test_a_key_that_means_nothing_or_several_is_named(finished: Finished, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"'nothing' means no finished model .* there are\s+finetune/digits-at"):
+    with pytest.raises(StoreError, match=r"'nothing' means no finished model; there are\s+finetune/digits-at"):
         export_model("nothing", finished[1], tmp_path / "x")
     with pytest.raises(StoreError, match="already exists"):
         export_model("digits-at", finished[1], tmp_path)
