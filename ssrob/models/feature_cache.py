@@ -22,20 +22,20 @@ class FeatureCache:
     During an attack the clean images stay as they are. Their features are computed once, without a gradient, and every
     step begins with these alone:
 
-    >>> before = FeatureCache(network)
-    >>> before.precompute(x, "clean")
-    >>> model = before.fork()  # knows the features of x
+    >>> start = FeatureCache(network)
+    >>> start.precompute(x, "clean")
+    >>> model = start.fork("adv")  # knows the features of x
     >>> gap = model(x + d) - model(x)  # one pass, of x + d: a new tensor
 
     branches: image set -> branch of BatchNorm, where it is not the main one. Images go through the branch of the set
-    that `for_image_set` names, but those of which `assign_image_set` has said whose they are.
+    that `for_image_set` or `fork` names, but for the `clean` ones and those that were precomputed for another.
     """
 
-    def __init__(self, network: nn.Module, branches: Mapping[str, str] | None = None):
+    def __init__(self, network: nn.Module, branches: Mapping[str, str] | None = None, clean: Tensor | None = None):
         self._network, self._branches = network, dict(branches or {})
         self.image_set = "clean"
         # A tensor as a key is compared by identity, and kept alive.
-        self._assigned: dict[Tensor, str] = {}  # images -> their image set
+        self._image_sets: dict[Tensor, str] = {} if clean is None else {clean: "clean"}
         self._features: dict[Tensor, Tensor] = {}
         self._outputs: dict[tuple[Tensor, str], Tensor] = {}
 
@@ -53,20 +53,16 @@ class FeatureCache:
         other.image_set = name
         return other
 
-    def assign_image_set(self, x: Tensor, name: str) -> None:
-        """Let images belong to a set, whichever set asks for their outputs."""
-        self._assigned[x] = name
-
     def precompute(self, x: Tensor, image_set: str) -> None:
-        """Compute the features of images (B, C, H, W) that stay as they are, without a gradient."""
-        self._assigned[x] = image_set
+        """Compute the features of images (B, C, H, W) of a set that stay as they are, without a gradient."""
+        self._image_sets[x] = image_set
         with torch.no_grad(), self._in_branch(x):
             self._features_of(x)
 
-    def fork(self) -> "FeatureCache":
-        """Return a new computation that knows the features known so far, and whose images are whose."""
-        other = copy.copy(self)
-        other._assigned, other._features, other._outputs = dict(self._assigned), dict(self._features), {}
+    def fork(self, image_set: str) -> "FeatureCache":
+        """Return a new computation for the images of a set, which knows the features known so far."""
+        other = self.for_image_set(image_set)
+        other._features, other._outputs = dict(self._features), {}
         return other
 
     def _features_of(self, x: Tensor) -> Tensor:
@@ -77,6 +73,6 @@ class FeatureCache:
     def _in_branch(self, x: Tensor) -> contextlib.AbstractContextManager[None]:
         if not self._branches:
             return contextlib.nullcontext()
-        branch = self._branches.get(self._assigned.get(x, self.image_set), MAIN)
+        branch = self._branches.get(self._image_sets.get(x, self.image_set), MAIN)
         inside: contextlib.AbstractContextManager[None] = self._network.in_branch(branch)  # type: ignore[operator]
         return inside

@@ -29,7 +29,7 @@ def _copies(objective: Objective, name: str, perturbation: Perturbation) -> Pert
     """Every tensor has its own d: what is trained must be maximised, and what is not trained need not be."""
     for loss in {**objective.train[name], **perturbation.maximise}:
         row = objective.row(loss)
-        if row.own_forwards and (row.views_of is None or "x" in row.forwards):
+        if row.view_names and (row.views_of is None or "x" in row.forwards):
             raise ConfigError(
                 f"perturbation {name!r}: layout copies: {loss!r} must name its views, and look at them alone"
             )
@@ -55,8 +55,8 @@ def _single(objective: Objective, name: str, perturbation: Perturbation) -> Pert
     """The image is a view: there must be just one, and no clean image of which it is not the view."""
     assert perturbation.view is not None
     row = objective.row(perturbation.view)
-    if row.views_of is None or len(row.own_forwards) != 1:
-        forwards = ", ".join(row.own_forwards) or "none"
+    if row.views_of is None or len(row.view_names) != 1:
+        forwards = ", ".join(row.view_names) or "none"
         raise ConfigError(
             f"perturbation {name!r}: layout single needs a task with one view; {perturbation.view!r} has {forwards}"
         )

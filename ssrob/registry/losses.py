@@ -48,7 +48,7 @@ class Loss:
         return self.views_of if self.views_of in self.arguments else None
 
     @property
-    def own_forwards(self) -> tuple[str, ...]:
+    def view_names(self) -> tuple[str, ...]:
         """The names of the views that it looks at."""
         return tuple(name for name in self.forwards if name not in ("x", "clean"))
 
@@ -183,7 +183,7 @@ def loss_row(name: str, arguments: Mapping[str, Arguments] | None = None) -> Los
     if raw.task_argument:
         own = {**raw.arguments, **given.get(name, {})}
         source = loss_row(str(own[raw.task_argument]), arguments)
-        return replace(raw, arguments=own, views_of=source.views_of, forwards=source.own_forwards)
+        return replace(raw, arguments=own, views_of=source.views_of, forwards=source.view_names)
     return replace(raw, arguments=loss_row(raw.views_of, arguments).arguments)
 
 

@@ -77,6 +77,11 @@ class Context:
         here = {"path": path} if (path := self.stage.settings.get("data_path")) else {}
         return data_of(Stage("data", made["key"], made["spec"], {}, made["settings"] | here))
 
+    def stop_if_asked(self, then: str = "run it again to start anew") -> None:
+        """Raise Interrupted if the stage was asked to stop; then: what to do, for people."""
+        if self.stopping():
+            raise Interrupted(f"stopped; {then}")
+
     def progress(self, *, total: int, unit: str, initial: int = 0) -> heartbeat.Bar:
         """Return a progress bar with ETA on a terminal; elsewhere it is silent, and `ssrob status` shows it."""
         return self.running.open(self.stage.kind, total=total, unit=unit, initial=initial)

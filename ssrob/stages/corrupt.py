@@ -19,7 +19,7 @@ from ssrob.corruptions.fingerprint import fingerprint
 from ssrob.data.test_split import open_test
 from ssrob.models.serialization import load_network
 from ssrob.planning.specs import CorruptSpec
-from ssrob.runtime.runner import Context, Interrupted
+from ssrob.runtime.runner import Context
 from ssrob.storage.tables import CORRUPTED, shares, write_table
 
 AHEAD = 8  # tests at most whose images are made while a GPU classifies those of another
@@ -82,8 +82,7 @@ def stage(context: Context) -> None:
 
         def after_test() -> None:
             bar.update()
-            if context.stopping():
-                raise Interrupted("stopped; run it again to start anew")
+            context.stop_if_asked()
 
         table = run_tests(model, source, labels, itertools.product(spec.names, spec.severities), after_test)
     write_table(table, CORRUPTED, context.out / "corruptions.parquet")

@@ -27,7 +27,7 @@ from ssrob.planning.specs import DiagnoseSpec, Objective, Perturbation
 from ssrob.registry.attacks import STEP_RATIO
 from ssrob.registry.lookup import load
 from ssrob.registry.losses import LOSSES, Widths, loss_row
-from ssrob.runtime.runner import Context, Interrupted
+from ssrob.runtime.runner import Context
 from ssrob.seeding import example_keys, generator
 from ssrob.storage.tables import DIAGNOSED, write_table
 from ssrob.training.perturbations import draw_views, image_sets
@@ -55,8 +55,7 @@ def stage(context: Context) -> None:
                 part = measure(each, spec, x[rows], y[rows], number)
                 parts.append(part.assign(example=part["example"] + int(rows[0])))
                 bar.update(len(rows))
-                if context.stopping():
-                    raise Interrupted("stopped; run it again to start anew")
+                context.stop_if_asked()
             tables.append(pd.concat(parts, ignore_index=True).assign(head=head))
     table = pd.concat(tables, ignore_index=True)[list(DIAGNOSED)]
     write_table(table, DIAGNOSED, context.out / "diagnosis.parquet")

@@ -21,10 +21,11 @@ from ssrob.models.serialization import load_network
 from ssrob.planning.specs import EvaluateSpec
 from ssrob.registry.attacks import CHECKS, OF_GRADIENTS, REFERENCE
 from ssrob.registry.presets import AttackPlan
-from ssrob.runtime.runner import Context, Interrupted
+from ssrob.runtime.runner import Context
 from ssrob.runtime.sweep_cache import BlockStore
 from ssrob.storage.tables import CHECKED, EXAMPLES, write_table
 
+GOES_ON = "finished blocks of images are kept, run it again to go on"
 SAMPLES = 8  # images kept for people to look at
 # Images that are lost to a kill at most: a few batches, so that these stay full.
 BLOCK, GPU_BLOCK = 1024, 8192
@@ -50,7 +51,7 @@ def stage(context: Context) -> None:
     tests = {norm: load_test(context.parent("data"), spec.images_of(norm)) for norm in spec.eps}
     shown = next(iter(tests.values())).first(SAMPLES)
     samples: dict[str, Any] = {"clean": shown.x.numpy(), "label": shown.y.numpy()}
-    blocks = BlockStore(context.work / "blocks", then=partial(_stop_if_asked, context))
+    blocks = BlockStore(context.work / "blocks", then=partial(context.stop_if_asked, GOES_ON))
     tables, checks, summaries = [], [], []
     for norm, eps in spec.eps.items():
         test = tests[norm]
@@ -174,9 +175,4 @@ def _samples(model: nn.Module, shown: TestImages, spec: EvaluateSpec, norm: Norm
 def _show(context: Context, bar: Any, done: int, total: int) -> None:
     bar.update(done - bar.n)
     if done % BLOCK and done < total:  # at the end of a block it must be stored first
-        _stop_if_asked(context)
-
-
-def _stop_if_asked(context: Context) -> None:
-    if context.stopping():
-        raise Interrupted("stopped; finished blocks of images are kept, run it again to go on")
+        context.stop_if_asked(GOES_ON)

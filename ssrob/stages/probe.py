@@ -20,7 +20,7 @@ from ssrob.models.network import Network, build
 from ssrob.models.serialization import load_network
 from ssrob.planning.specs import ProbeSpec
 from ssrob.registry.attacks import STEP_RATIO
-from ssrob.runtime.runner import Context, Interrupted
+from ssrob.runtime.runner import Context
 from ssrob.seeding import example_keys, generator
 from ssrob.storage.tables import PROBED, shares, write_table
 
@@ -89,8 +89,7 @@ def stage(context: Context) -> None:
 
         def report(images: int) -> None:
             bar.update(images)
-            if context.stopping():
-                raise Interrupted("stopped; run it again to start anew")
+            context.stop_if_asked()
 
         for name, each in networks.items():
             with frozen(each):

@@ -73,11 +73,11 @@ def training_step(state: TrainState, run: TrainingRun, graphed: GraphedStep) -> 
     x, y, _ = run.batches.at(step)
     batch = run.replicas.local_shard(sample_batch(spec, x, y, step))
     first = step % run.batches.steps_per_epoch == 0
-    found = compute_gradients(network, spec, batch, norms=True) if first else graphed(as_tensors(batch))
-    found = run.replicas.average(found, network)
+    outputs = compute_gradients(network, spec, batch, norms=True) if first else graphed(as_tensors(batch))
+    outputs = run.replicas.average(outputs, network)
     for name, parameter in network.named_parameters():
-        parameter.grad = found.get(GRADIENT + name)
+        parameter.grad = outputs.get(GRADIENT + name)
     state.optimizer.step()
     # A replay overwrites its outputs, and the metrics stay on the device for a while.
-    metrics: Metrics = {"loss/total": found["loss/total"].clone(), "lr": lr}
-    return metrics | {name: value.clone() for name, value in found.items() if not name.startswith(GRADIENT)}
+    metrics: Metrics = {"loss/total": outputs["loss/total"].clone(), "lr": lr}
+    return metrics | {name: value.clone() for name, value in outputs.items() if not name.startswith(GRADIENT)}

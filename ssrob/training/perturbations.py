@@ -97,9 +97,9 @@ def losses_at(
     x, rows = images.get(model.image_set, batch.x), {name: objective.row(name) for name in names}
     views: dict[str | None, tuple[Tensor, ...]] = {None: ()}
     for source in dict.fromkeys(row.views_of for row in rows.values() if row.views_of):
-        own = [f"{model.image_set}:{view}" for view in objective.row(source).own_forwards]
-        perturbed = own[0] in images
-        views[source] = tuple(images[name] for name in own) if perturbed else views_at(objective, source, x, batch)
+        perturbed = [f"{model.image_set}:{view}" for view in objective.row(source).view_names]
+        plain = perturbed[0] not in images
+        views[source] = views_at(objective, source, x, batch) if plain else tuple(images[name] for name in perturbed)
     tasks = {name: task_at(objective, name, x, batch, views[row.views_of]) for name, row in rows.items()}
     return {name: load(row.function)(model, x, tasks[name]) for name, row in rows.items()}
 
@@ -113,7 +113,7 @@ def perturbed_tensors(objective: Objective, name: str, batch: Batch) -> Iterator
         elif perturbation.layout == "single":
             assert perturbation.view is not None
             (view,) = views_at(objective, perturbation.view, batch.x, batch)
-            names = [name, *(f"{name}:{each}" for each in objective.row(perturbation.view).own_forwards)]
+            names = [name, *(f"{name}:{each}" for each in objective.row(perturbation.view).view_names)]
             yield PerturbedTensor(name, maximise, view, [names], {})
         else:
             yield PerturbedTensor(name, maximise, batch.x, [[name]], {})
@@ -121,7 +121,7 @@ def perturbed_tensors(objective: Objective, name: str, batch: Batch) -> Iterator
 
 def _copies(objective: Objective, name: str, source: str, maximise: Terms, batch: Batch) -> PerturbedTensor:
     """Return the views of one loss as a tensor of their own; those that do not move stay aside."""
-    views = dict(zip(objective.row(source).own_forwards, views_at(objective, source, batch.x, batch), strict=True))
+    views = dict(zip(objective.row(source).view_names, views_at(objective, source, batch.x, batch), strict=True))
     moving = objective.perturb[name].views or [*views]
     base = torch.cat([view for each, view in views.items() if each in moving])
     names = [[f"{name}:{each}"] for each in views if each in moving]
@@ -132,18 +132,16 @@ def _copies(objective: Objective, name: str, source: str, maximise: Terms, batch
 def _attack(network: Network, objective: Objective, name: str, tensor: PerturbedTensor, batch: Batch) -> Tensor:
     """Run PGD on one tensor; features of what does not move are computed once, outside the loop."""
     perturbation = objective.perturb[name]
-    seen = {each for loss in tensor.maximise for each in objective.row(loss).forwards}
-    before = FeatureCache(network, objective.batchnorm)
-    before.assign_image_set(batch.x, "clean")
-    if "clean" in seen:
-        before.precompute(batch.x, "clean")
+    forwards = {each for loss in tensor.maximise for each in objective.row(loss).forwards}
+    start = FeatureCache(network, objective.batchnorm, clean=batch.x)
+    if "clean" in forwards:
+        start.precompute(batch.x, "clean")
     for key, view in tensor.fixed.items():
-        if key.partition(":")[2] in seen:
-            before.precompute(view, name)
+        if key.partition(":")[2] in forwards:
+            start.precompute(view, name)
 
     def loss_at(moved: Tensor) -> Tensor:
-        model = before.fork().for_image_set(name)
-        losses = losses_at(model, objective, tensor.maximise, tensor.images(moved), batch)
+        losses = losses_at(start.fork(name), objective, tensor.maximise, tensor.images(moved), batch)
         return torch.stack([tensor.maximise[loss] * value for loss, value in losses.items()]).sum(dim=0)
 
     return pgd(

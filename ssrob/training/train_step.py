@@ -55,7 +55,7 @@ def compute_gradients(network: Network, spec: TrainSpec, batch: Batch, *, norms:
     with torch.compiler.set_stance("force_eager") if eager else contextlib.nullcontext():
         with precision(spec.training.precision, batch.x.device):
             images = perturb(network, objective, batch)
-            model = FeatureCache(network, objective.batchnorm)
+            model = FeatureCache(network, objective.batchnorm, clean=batch.x)
             terms = loss_terms(model, objective, images, batch)
         loss = weighted_sum(terms)
         metrics = {"loss/total": loss.detach()}
@@ -71,7 +71,6 @@ def compute_gradients(network: Network, spec: TrainSpec, batch: Batch, *, norms:
 
 def loss_terms(model: FeatureCache, objective: Objective, images: Images, batch: Batch) -> list[Term]:
     """Evaluate every term that the parameters minimise; what two terms share goes through the network once."""
-    model.assign_image_set(batch.x, "clean")
     return [
         Term(image_set, loss, terms[loss], value.mean())
         for image_set, terms in objective.train.items()

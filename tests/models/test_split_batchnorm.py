@@ -92,7 +92,7 @@ def test_clean_images_keep_their_branch_where_another_set_asks(tmp_path: Path) -
     network, batch = prepared(objective)
     images = image_sets(network, objective, batch, 0, 0)
     network.eval()
-    terms = loss_terms(FeatureCache(network, objective.batchnorm), objective, images, batch)
+    terms = loss_terms(FeatureCache(network, objective.batchnorm, clean=batch.x), objective, images, batch)
     p = network(batch.x).softmax(dim=1)
     with network.in_branch("aux"):
         q = network(images["adv"]).softmax(dim=1)

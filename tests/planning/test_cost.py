@@ -43,7 +43,8 @@ def made(objective: Objective) -> Passes:
 
     network.backbone.register_forward_hook(forward)
     images = image_sets(network, objective, batch, 0, 0)
-    weighted_sum(loss_terms(FeatureCache(network, objective.batchnorm), objective, images, batch)).backward()
+    model = FeatureCache(network, objective.batchnorm, clean=batch.x)
+    weighted_sum(loss_terms(model, objective, images, batch)).backward()
     return Passes(counted["forward"], counted["input"], counted["full"])
 
 
