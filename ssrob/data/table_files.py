@@ -1,8 +1,7 @@
 """Reading one file of a table, whichever format it has: Parquet, or Arrow as `datasets` saves it. Imports no torch."""
 
 import contextlib
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,72 +30,51 @@ def schema_of(file: Path) -> Any:
 def rows_of(file: Path) -> int:
     """Count the rows of a file."""
     with _opened(file) as table:
-        if isinstance(table, pq.ParquetFile):
-            return int(table.metadata.num_rows)
-        return sum(batch.num_rows for batch in _arrow_batches(table))
+        return int(table.metadata.num_rows if isinstance(table, pq.ParquetFile) else table.num_rows)
 
 
 def column_of(file: Path, column: str, kind: Any) -> Any:
     """Read a whole column as a type, such as `pa.int64()`."""
     with _opened(file) as table:
-        if isinstance(table, pq.ParquetFile):
-            return table.read(columns=[column]).column(0).cast(kind)
-        chunks = [batch.column(column) for batch in _arrow_batches(table)]
-        return pa.chunked_array(chunks, type=table.schema.field(column).type).cast(kind)
+        whole = table.read(columns=[column]) if isinstance(table, pq.ParquetFile) else table
+        return whole.column(column).cast(kind)
 
 
 def batches_of(file: Path, column: str, rows: Rows) -> Iterator[tuple[int, Any]]:
     """Yield a column in parts of at most `BATCH` rows, each with the number of its first row.
 
-    Row groups of a Parquet file that hold none of the ascending `rows` are not read.
+    Parts, and row groups of a Parquet file, that hold none of the ascending `rows` are not read.
     """
-    start = 0
+
+    def wanted(start: int, count: int) -> bool:
+        first, last = np.searchsorted(rows, [start, start + count])
+        return bool(first < last)
+
     with _opened(file) as table:
-        for count, parts in _parts(table, column):
-            if np.searchsorted(rows, start) < np.searchsorted(rows, start + count):
-                before = start
-                for part in parts():
-                    yield before, part
-                    before += len(part)
-            start += count
-
-
-def _parts(table: Any, column: str) -> Iterator[tuple[int, Callable[[], Iterator[Any]]]]:
-    """Yield the number of rows of each part that can be read alone, and what reads it."""
-    if isinstance(table, pq.ParquetFile):
+        if not isinstance(table, pq.ParquetFile):
+            starts = (start for start in range(0, table.num_rows, BATCH) if wanted(start, BATCH))
+            yield from ((start, table.column(column).slice(start, BATCH)) for start in starts)
+            return
+        start = 0
         for group in range(table.num_row_groups):
-            yield table.metadata.row_group(group).num_rows, functools.partial(_row_group, table, group, column)
-        return
-    for batch in _arrow_batches(table):
-        yield batch.num_rows, functools.partial(_slices, batch.column(column))
-
-
-def _row_group(table: pq.ParquetFile, group: int, column: str) -> Iterator[Any]:
-    for batch in table.iter_batches(BATCH, row_groups=[group], columns=[column]):
-        yield batch.column(0)
-
-
-def _slices(whole: Any) -> Iterator[Any]:
-    for start in range(0, len(whole), BATCH):  # they stay on the disk: the file is mapped into memory
-        yield whole.slice(start, BATCH)
-
-
-def _arrow_batches(reader: Any) -> Iterator[Any]:
-    if isinstance(reader, pa.ipc.RecordBatchFileReader):
-        yield from (reader.get_batch(number) for number in range(reader.num_record_batches))
-    else:
-        yield from reader
+            count = table.metadata.row_group(group).num_rows
+            before, start = start, start + count
+            batches = table.iter_batches(BATCH, [group], [column]) if wanted(before, count) else ()
+            for batch in batches:
+                yield before, batch.column(0)
+                before += len(batch)
 
 
 @contextlib.contextmanager
 def _opened(file: Path) -> Iterator[Any]:
+    """Open a Parquet file, or an Arrow file as a table whose values stay on the disk: it is mapped into memory."""
     try:
         if file.suffix.lower() == ".parquet":
             with pq.ParquetFile(file) as table:
                 yield table
         else:
-            with pa.memory_map(str(file)) as source, _arrow_reader(source) as table:
-                yield table
+            with pa.memory_map(str(file)) as source, _arrow_reader(source) as reader:
+                yield reader.read_all()
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())[:160]
         raise DataError(f"{file}: not a whole {file.suffix[1:]} file ({reason}); copy it again") from error

@@ -1,6 +1,6 @@
 """Kinds of stages: one row each, in an order in which they can run. Imports no torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 STUDY_REVISION = 2  # of the collected tables and the report
@@ -46,6 +46,14 @@ class StageKind:
     card: str = ""
 
 
+_TRAINING = StageKind(
+    "ssrob.training.train:stage",
+    revision=2,
+    spec="ssrob.planning.specs:TrainSpec",
+    work="ssrob.scheduling.workload:training_work",
+    disk="ssrob.scheduling.disk_usage:training_size",
+    pace="training",
+)
 STAGES: dict[str, StageKind] = {
     "data": StageKind(
         "ssrob.stages.data:stage",
@@ -55,16 +63,7 @@ STAGES: dict[str, StageKind] = {
         network=False,
         gpu=False,
     ),
-    "pretrain": StageKind(
-        "ssrob.training.train:stage",
-        revision=2,
-        spec="ssrob.planning.specs:TrainSpec",
-        work="ssrob.scheduling.workload:training_work",
-        disk="ssrob.scheduling.disk_usage:training_size",
-        pace="training",
-        less_memory=BATCH_SIZE.format("pretrain"),
-        weights="last.safetensors",  # pre-training hands over its last ones
-    ),
+    "pretrain": replace(_TRAINING, less_memory=BATCH_SIZE.format("pretrain"), weights="last.safetensors"),
     "probe": StageKind(
         "ssrob.stages.probe:stage",
         revision=1,
@@ -74,16 +73,7 @@ STAGES: dict[str, StageKind] = {
         role="explanation",
         points="ssrob.tracking.points:probe_points",
     ),
-    "finetune": StageKind(
-        "ssrob.training.train:stage",
-        revision=2,
-        spec="ssrob.planning.specs:TrainSpec",
-        work="ssrob.scheduling.workload:training_work",
-        disk="ssrob.scheduling.disk_usage:training_size",
-        pace="training",
-        less_memory=BATCH_SIZE.format("finetune"),
-        weights="best.safetensors",
-    ),
+    "finetune": replace(_TRAINING, less_memory=BATCH_SIZE.format("finetune"), weights="best.safetensors"),
     "diagnose": StageKind(
         "ssrob.stages.diagnose:stage",
         revision=1,

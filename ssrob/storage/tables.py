@@ -12,70 +12,65 @@ from ssrob.planning.names import ArmColumns
 from ssrob.storage.files import replacing
 
 Columns = dict[str, tuple[pa.DataType, str]]  # name -> type, what it holds and in which unit
+TEXT, WHOLE, REAL, FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 
 # Written by stages.
 RECORDS: Columns = {
-    "step": (pa.int64(), "optimiser steps done when this was recorded"),
-    "epoch": (pa.float64(), "the same in epochs"),
-    "metric": (pa.string(), "e.g. loss/adv/xent, lr, validation/robust_accuracy"),
-    "value": (pa.float64(), "accuracies 0..1, losses in nats"),
+    "step": (WHOLE, "optimiser steps done when this was recorded"),
+    "epoch": (REAL, "the same in epochs"),
+    "metric": (TEXT, "e.g. loss/adv/xent, lr, validation/robust_accuracy"),
+    "value": (REAL, "accuracies 0..1, losses in nats"),
 }
 EXAMPLES: Columns = {
-    "eval_norm": (pa.string(), "linf or l2: the norm of the sweep"),
-    "example": (pa.int64(), "row of the test split"),
-    "label": (pa.int64(), "class"),
-    "clean_correct": (pa.bool_(), "classified correctly without a perturbation"),
-    "distance": (
-        pa.float64(),
-        "smallest perturbation norm found, [0,1] pixel units; 0 misclassified, inf none found",
-    ),
-    "first_failed": (
-        pa.float64(),
-        "smallest eps of the grid at which it failed, [0,1] pixel units; inf: none",
-    ),
-    "attack": (pa.string(), "attack that found it"),
+    "eval_norm": (TEXT, "linf or l2: the norm of the sweep"),
+    "example": (WHOLE, "row of the test split"),
+    "label": (WHOLE, "class"),
+    "clean_correct": (FLAG, "classified correctly without a perturbation"),
+    "distance": (REAL, "smallest perturbation norm found, [0,1] pixel units; 0 misclassified, inf none found"),
+    "first_failed": (REAL, "smallest eps of the grid at which it failed, [0,1] pixel units; inf: none"),
+    "attack": (TEXT, "attack that found it"),
 }
 CORRUPTED: Columns = {
-    "corruption": (pa.string(), "name"),
-    "severity": (pa.int64(), "1..5"),
-    "n": (pa.int64(), "test images"),
+    "corruption": (TEXT, "name"),
+    "severity": (WHOLE, "1..5"),
+    "n": (WHOLE, "test images"),
     "correct": (pa.binary(), "bit-packed (numpy.packbits): image i classified correctly"),
 }
 PROBED: Columns = {
-    "features": (pa.string(), "pretrained, or untrained: the same network before any training"),
-    "probe": (pa.string(), "knn or linear"),
-    "eval_norm": (pa.string(), "norm of the attack, null for clean images"),
-    "eps": (pa.float64(), "of the attack, [0,1] pixel units; 0 for clean images"),
-    "n": (pa.int64(), "validation images"),
+    "features": (TEXT, "pretrained, or untrained: the same network before any training"),
+    "probe": (TEXT, "knn or linear"),
+    "eval_norm": (TEXT, "norm of the attack, null for clean images"),
+    "eps": (REAL, "of the attack, [0,1] pixel units; 0 for clean images"),
+    "n": (WHOLE, "validation images"),
     "correct": (pa.binary(), "bit-packed (numpy.packbits): image i classified correctly"),
 }
 DIAGNOSED: Columns = {
-    "head": (pa.string(), "SSL head: own (trained with the model) or fitted (afresh, on frozen features)"),
-    "images": (pa.string(), "where it was measured: clean, noise, or attacked on the supervised or the ssl loss"),
-    "example": (pa.int64(), "row of the validation split"),
-    "cosine": (pa.float64(), "of the input gradients of both losses, -1..1; null where one is zero"),
-    "supervised_gradient": (pa.float64(), "l2 norm of the input gradient of cross-entropy, nats per unit of pixel"),
-    "ssl_gradient": (pa.float64(), "the same of the SSL loss"),
-    "supervised_loss": (pa.float64(), "cross-entropy, nats"),
-    "ssl_loss": (pa.float64(), "the task's loss, in its own unit"),
-    "class_correct": (pa.bool_(), "classified correctly"),
-    "ssl_correct": (pa.bool_(), "SSL task solved; null where the task has no such answer"),
+    "head": (TEXT, "SSL head: own (trained with the model) or fitted (afresh, on frozen features)"),
+    "images": (TEXT, "where it was measured: clean, noise, or attacked on the supervised or the ssl loss"),
+    "example": (WHOLE, "row of the validation split"),
+    "cosine": (REAL, "of the input gradients of both losses, -1..1; null where one is zero"),
+    "supervised_gradient": (REAL, "l2 norm of the input gradient of cross-entropy, nats per unit of pixel"),
+    "ssl_gradient": (REAL, "the same of the SSL loss"),
+    "supervised_loss": (REAL, "cross-entropy, nats"),
+    "ssl_loss": (REAL, "the task's loss, in its own unit"),
+    "class_correct": (FLAG, "classified correctly"),
+    "ssl_correct": (FLAG, "SSL task solved; null where the task has no such answer"),
 }
 SCORED: Columns = {
-    "image_set": (pa.string(), "name of the image set; test: the model's own test images"),
-    "example": (pa.int64(), "row of the test split; in other sets the number of the image"),
-    "score": (pa.string(), "name of the score; higher for images of the training distribution"),
-    "eps": (pa.float64(), "of the l-inf attack on the score, [0,1] pixel units; 0 for clean images"),
+    "image_set": (TEXT, "name of the image set; test: the model's own test images"),
+    "example": (WHOLE, "row of the test split; in other sets the number of the image"),
+    "score": (TEXT, "name of the score; higher for images of the training distribution"),
+    "eps": (REAL, "of the l-inf attack on the score, [0,1] pixel units; 0 for clean images"),
     "value": (pa.float32(), "the score, in its own unit"),
 }
 DETECTED: Columns = {
-    "image_set": (pa.string(), "images of no known class that test images are compared with"),
+    "image_set": (TEXT, "images of no known class that test images are compared with"),
     "score": SCORED["score"],
     "eps": SCORED["eps"],
-    "inside": (pa.int64(), "test images"),
-    "outside": (pa.int64(), "images of the set"),
+    "inside": (WHOLE, "test images"),
+    "outside": (WHOLE, "images of the set"),
 } | {
-    f"{name}{end}": (pa.float64(), words + what)
+    f"{name}{end}": (REAL, words + what)
     for name, words in {
         "auroc": "chance that a test image scores above one of the set, 0..1",
         "aupr": "average precision, test images as positives, 0..1",
@@ -84,156 +79,153 @@ DETECTED: Columns = {
     for end, what in {"": "", "_low": "; lower end of the 95 % bootstrap interval", "_high": "; upper end"}.items()
 }
 CONFIDENCES: Columns = {
-    "images": (pa.string(), "clean, a corruption, or the norm of an attack"),
-    "scaled": (pa.bool_(), "by the temperature that was fitted on validation images"),
-    "temperature": (pa.float64(), "that logits were divided by"),
-    "example": (pa.int64(), "row of the test split"),
-    "label": (pa.int64(), "class"),
-    "correct": (pa.bool_(), "classified correctly"),
-    "confidence": (pa.float64(), "largest class probability, 0..1"),
-    "nll": (pa.float64(), "negative log-likelihood of the label, nats"),
-    "brier": (pa.float64(), "squared distance of the probabilities from the label's, 0..2"),
+    "images": (TEXT, "clean, a corruption, or the norm of an attack"),
+    "scaled": (FLAG, "by the temperature that was fitted on validation images"),
+    "temperature": (REAL, "that logits were divided by"),
+    "example": (WHOLE, "row of the test split"),
+    "label": (WHOLE, "class"),
+    "correct": (FLAG, "classified correctly"),
+    "confidence": (REAL, "largest class probability, 0..1"),
+    "nll": (REAL, "negative log-likelihood of the label, nats"),
+    "brier": (REAL, "squared distance of the probabilities from the label's, 0..2"),
 }
 CALIBRATED: Columns = {name: CONFIDENCES[name] for name in ("images", "scaled", "temperature")} | {
-    "ece": (pa.float64(), "expected calibration error, 0..1"),
-    "nll": (pa.float64(), "mean negative log-likelihood of the label, nats"),
-    "brier": (pa.float64(), "mean Brier score, 0..2"),
-    "bins": (pa.int64(), "bins of equal mass of the expected calibration error"),
-    "accuracy": (pa.float64(), "0..1"),
-    "n": (pa.int64(), "test images"),
+    "ece": (REAL, "expected calibration error, 0..1"),
+    "nll": (REAL, "mean negative log-likelihood of the label, nats"),
+    "brier": (REAL, "mean Brier score, 0..2"),
+    "bins": (WHOLE, "bins of equal mass of the expected calibration error"),
+    "accuracy": (REAL, "0..1"),
+    "n": (WHOLE, "test images"),
 }
 CHECKED: Columns = {
-    "eval_norm": (pa.string(), "linf or l2"),
-    "check": (pa.string(), "name of the check"),
-    "passed": (pa.bool_(), "whether it passed"),
-    "detail": (pa.string(), "what was measured"),
+    "eval_norm": (TEXT, "linf or l2"),
+    "check": (TEXT, "name of the check"),
+    "passed": (FLAG, "whether it passed"),
+    "detail": (TEXT, "what was measured"),
 }
 
 
 # Collected for a study; each carries the columns of its arm.
 def _arm_columns() -> Columns:
     """Return the columns of `ArmColumns`, with the init's task after the init."""
-    kinds: dict[Any, pa.DataType] = {float: pa.float64(), float | None: pa.float64(), int: pa.int64()}
-    columns: Columns = {"arm": (pa.string(), "key of the trained model")}
+    kinds: dict[Any, pa.DataType] = {float: REAL, float | None: REAL, int: WHOLE}
+    columns: Columns = {"arm": (TEXT, "key of the trained model")}
     for name, field in ArmColumns.model_fields.items():
-        columns[name] = (kinds.get(field.annotation, pa.string()), field.description or "")
+        columns[name] = (kinds.get(field.annotation, TEXT), field.description or "")
         if name == "init":
-            columns["init_task"] = (pa.string(), "SSL task that the init was pre-trained on, null if there is none")
+            columns["init_task"] = (TEXT, "SSL task that the init was pre-trained on, null if there is none")
     return columns
 
 
 ARM: Columns = _arm_columns()
 ARMS: Columns = ARM | {
-    "label": (pa.string(), "short name for figures, without the seed"),
+    "label": (TEXT, "short name for figures, without the seed"),
     "passes": (
-        pa.float64(),
+        REAL,
         "training cost, forward-pass equivalents per training image, pre-training included; null if it had other data",
     ),
-    "passes_finetune": (pa.float64(), "the same for fine-tuning alone"),
-    "seconds": (pa.float64(), "training time, pre-training included"),
-    "device": (pa.string(), "where it was trained"),
-    "best_epoch": (pa.float64(), "epoch of the best checkpoint on validation"),
+    "passes_finetune": (REAL, "the same for fine-tuning alone"),
+    "seconds": (REAL, "training time, pre-training included"),
+    "device": (TEXT, "where it was trained"),
+    "best_epoch": (REAL, "epoch of the best checkpoint on validation"),
     "overfitting": (
-        pa.float64(),
+        REAL,
         "robust validation accuracy of the best epoch less that of the last, 0..1; null if never attacked",
     ),
 }
-TRAINING: Columns = ARM | {"stage": (pa.string(), "pretrain or finetune")} | RECORDS
+TRAINING: Columns = ARM | {"stage": (TEXT, "pretrain or finetune")} | RECORDS
 ROBUSTNESS: Columns = ARM | {
-    "checkpoint": (pa.string(), "best (on validation) or last"),
-    "eval_norm": (pa.string(), "norm of the sweep"),
-    "eps": (pa.float64(), "[0,1] pixel units"),
-    "eps_multiple": (pa.float64(), "eps in multiples of the reference eps of eval_norm"),
-    "accuracy": (pa.float64(), "share of test images that no attack broke at this eps, 0..1"),
-    "n": (pa.int64(), "test images"),
-    "low": (pa.float64(), "lower end of the 95 % binomial (Wilson) interval"),
-    "high": (pa.float64(), "upper end"),
+    "checkpoint": (TEXT, "best (on validation) or last"),
+    "eval_norm": (TEXT, "norm of the sweep"),
+    "eps": (REAL, "[0,1] pixel units"),
+    "eps_multiple": (REAL, "eps in multiples of the reference eps of eval_norm"),
+    "accuracy": (REAL, "share of test images that no attack broke at this eps, 0..1"),
+    "n": (WHOLE, "test images"),
+    "low": (REAL, "lower end of the 95 % binomial (Wilson) interval"),
+    "high": (REAL, "upper end"),
 }
 ALL_EXAMPLES: Columns = {"arm": ARM["arm"], "checkpoint": ROBUSTNESS["checkpoint"]} | EXAMPLES
 ALL_CHECKS: Columns = {"arm": ARM["arm"], "checkpoint": ROBUSTNESS["checkpoint"]} | CHECKED
 CORRUPTIONS: Columns = ARM | {
-    "checkpoint": (pa.string(), "best or last"),
-    "corruption": (pa.string(), "name"),
-    "family": (pa.string(), "noise, blur, weather or digital"),
-    "severity": (pa.int64(), "1..5"),
-    "accuracy": (pa.float64(), "0..1"),
-    "n": (pa.int64(), "test images"),
+    "checkpoint": (TEXT, "best or last"),
+    "corruption": (TEXT, "name"),
+    "family": (TEXT, "noise, blur, weather or digital"),
+    "severity": (WHOLE, "1..5"),
+    "accuracy": (REAL, "0..1"),
+    "n": (WHOLE, "test images"),
 }
 DETECTION: Columns = ARM | {"checkpoint": CORRUPTIONS["checkpoint"]} | DETECTED
 OOD_SCORES: Columns = {"arm": ARM["arm"], "checkpoint": CORRUPTIONS["checkpoint"]} | SCORED
 CALIBRATION: Columns = ARM | {"checkpoint": CORRUPTIONS["checkpoint"]} | CALIBRATED
 PROBES: Columns = {
-    "pretrain": (pa.string(), "key of the pre-trained model"),
+    "pretrain": (TEXT, "key of the pre-trained model"),
     "init": ARM["init"],
     "init_task": ARM["init_task"],
-    "norm": (pa.string(), "norm of the pre-training's perturbation, null without one"),
+    "norm": (TEXT, "norm of the pre-training's perturbation, null without one"),
     "eps_train": ARM["eps_train"],
     "seed": ARM["seed"],
     "features": PROBED["features"],
     "probe": PROBED["probe"],
     "eval_norm": PROBED["eval_norm"],
     "eps": PROBED["eps"],
-    "accuracy": (pa.float64(), "0..1, on validation images"),
+    "accuracy": (REAL, "0..1, on validation images"),
     "n": PROBED["n"],
 }
 DIAGNOSTICS: Columns = ARM | {
-    "checkpoint": (pa.string(), "best or last"),
-    "ssl_task": (pa.string(), "task whose loss is held against cross-entropy"),
+    "checkpoint": (TEXT, "best or last"),
+    "ssl_task": (TEXT, "task whose loss is held against cross-entropy"),
     "head": DIAGNOSED["head"],
     "images": DIAGNOSED["images"],
-    "eval_norm": (pa.string(), "norm of the perturbations"),
-    "eps": (pa.float64(), "of the perturbations, [0,1] pixel units"),
-    "n": (pa.int64(), "validation images"),
-    "cosine": (pa.float64(), "of the input gradients of both losses, mean over images"),
-    "cosine_q05": (pa.float64(), "5 % quantile over images"),
-    "cosine_q25": (pa.float64(), "25 % quantile"),
-    "cosine_q50": (pa.float64(), "median"),
-    "cosine_q75": (pa.float64(), "75 % quantile"),
-    "cosine_q95": (pa.float64(), "95 % quantile"),
-    "gradient_ratio": (pa.float64(), "norm of the SSL loss's input gradient over cross-entropy's, median over images"),
-    "class_accuracy": (pa.float64(), "0..1"),
-    "ssl_accuracy": (pa.float64(), "0..1, null where the task has none"),
-    "supervised_loss": (pa.float64(), "cross-entropy, nats, mean"),
-    "ssl_loss": (pa.float64(), "the task's loss, mean"),
+    "eval_norm": (TEXT, "norm of the perturbations"),
+    "eps": (REAL, "of the perturbations, [0,1] pixel units"),
+    "n": (WHOLE, "validation images"),
+    "cosine": (REAL, "of the input gradients of both losses, mean over images"),
+    "cosine_q05": (REAL, "5 % quantile over images"),
+    "cosine_q25": (REAL, "25 % quantile"),
+    "cosine_q50": (REAL, "median"),
+    "cosine_q75": (REAL, "75 % quantile"),
+    "cosine_q95": (REAL, "95 % quantile"),
+    "gradient_ratio": (REAL, "norm of the SSL loss's input gradient over cross-entropy's, median over images"),
+    "class_accuracy": (REAL, "0..1"),
+    "ssl_accuracy": (REAL, "0..1, null where the task has none"),
+    "supervised_loss": (REAL, "cross-entropy, nats, mean"),
+    "ssl_loss": (REAL, "the task's loss, mean"),
 }
 NOT_RUN: Columns = ARM | {
     "label": ARMS["label"],
-    "part": (pa.string(), "part of the study"),
-    "finished": (pa.int64(), "stages of this model that are finished"),
-    "stages": (pa.int64(), "stages of this model: what it starts from, its training, its tests"),
+    "part": (TEXT, "part of the study"),
+    "finished": (WHOLE, "stages of this model that are finished"),
+    "stages": (WHOLE, "stages of this model: what it starts from, its training, its tests"),
 }
 FINDINGS: Columns = {
-    "claim": (pa.string(), "C2, C3, C4, C5a, C5b"),
-    "question": (pa.string(), "what was compared, in words"),
-    "cell": (pa.string(), "which arms, norm, checkpoint, metric, eps interval"),
-    "primary": (pa.bool_(), "fixed in the config before anything ran; otherwise exploratory"),
-    "effect": (pa.float64(), "percentage points"),
-    "low": (pa.float64(), "lower end of the interval at level 1 - findings.alpha (95 % by default), points"),
-    "high": (pa.float64(), "upper end"),
+    "claim": (TEXT, "C2, C3, C4, C5a, C5b"),
+    "question": (TEXT, "what was compared, in words"),
+    "cell": (TEXT, "which arms, norm, checkpoint, metric, eps interval"),
+    "primary": (FLAG, "fixed in the config before anything ran; otherwise exploratory"),
+    "effect": (REAL, "percentage points"),
+    "low": (REAL, "lower end of the interval at level 1 - findings.alpha (95 % by default), points"),
+    "high": (REAL, "upper end"),
     "p": (
-        pa.float64(),
+        REAL,
         "p value of what the claim or control asks for (one seed: McNemar's, two-sided); in primary rows corrected for"
         " the claim's primary cells (Holm), in all others not",
     ),
-    "seeds": (pa.int64(), "paired seeds"),
-    "n": (pa.int64(), "test images per seed"),
-    "detectable": (
-        pa.float64(),
-        "smallest effect found with 80 % power, points; of an equivalence the margin",
-    ),
-    "test": (pa.string(), "statistical test"),
-    "verdict": (pa.string(), "supported, contradicted, inconclusive or underpowered; empty for exploratory cells"),
-    "note": (pa.string(), "why, in one sentence"),
+    "seeds": (WHOLE, "paired seeds"),
+    "n": (WHOLE, "test images per seed"),
+    "detectable": (REAL, "smallest effect found with 80 % power, points; of an equivalence the margin"),
+    "test": (TEXT, "statistical test"),
+    "verdict": (TEXT, "supported, contradicted, inconclusive or underpowered; empty for exploratory cells"),
+    "note": (TEXT, "why, in one sentence"),
 }
 STAGES: Columns = {
-    "kind": (pa.string(), "kind of stage"),
-    "key": (pa.string(), "its key"),
-    "seconds": (pa.float64(), "wall time"),
-    "started": (pa.string(), "ISO 8601, UTC"),
-    "device": (pa.string(), "cpu or the GPU's name"),
-    "peak_memory_mb": (pa.float64(), "largest resident set, MB"),
-    "versions": (pa.string(), "JSON: package -> version"),
-    "commit": (pa.string(), "git commit of the code, with -dirty if changed since; empty outside a checkout"),
+    "kind": (TEXT, "kind of stage"),
+    "key": (TEXT, "its key"),
+    "seconds": (REAL, "wall time"),
+    "started": (TEXT, "ISO 8601, UTC"),
+    "device": (TEXT, "cpu or the GPU's name"),
+    "peak_memory_mb": (REAL, "largest resident set, MB"),
+    "versions": (TEXT, "JSON: package -> version"),
+    "commit": (TEXT, "git commit of the code, with -dirty if changed since; empty outside a checkout"),
 }
 
 
