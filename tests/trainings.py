@@ -8,16 +8,21 @@ import pytest
 import torch
 from ssrob.config.loader import parse_study
 from ssrob.config.variants import Variant
+from ssrob.data.loader import Batches
+from ssrob.data.prepared import Prepared
 from ssrob.losses.batch import Batch
 from ssrob.models.network import Architecture, Network, build
 from ssrob.planning.objectives import resolve_objective
 from ssrob.planning.plan import Plan, make_plan
-from ssrob.planning.specs import Objective
+from ssrob.planning.specs import Objective, TrainSpec
 from ssrob.planning.stage import Stage
 from ssrob.runtime import runner
 from ssrob.seeding import generator
 from ssrob.storage.store import Store
+from ssrob.training.fit import TrainingRun
 from ssrob.training.perturbations import draw_views
+from ssrob.training.state import TrainState, start
+from ssrob.training.train import _validation
 from ssrob.training.train import stage as train
 from tests.conftest import tiny_config
 
@@ -49,6 +54,15 @@ def only(plan: Plan, kind: str, **told: Any) -> Stage:
     """Return the one stage of a kind with these settings."""
     (found,) = (s for s in plan.of_kind(kind).values() if all(s.spec.get(key) == told[key] for key in told))
     return found
+
+
+def set_up(stage: Stage, store: Store) -> tuple[TrainState, TrainingRun]:
+    """Make what `fit` works on, as a training stage whose parents are finished does."""
+    spec, data = TrainSpec.model_validate(stage.spec), Prepared(store.folder(stage.parents["data"]))
+    init = store.folder(stage.parents["init"]) / "last.safetensors" if "init" in stage.parents else None
+    state = start(spec, data, init, torch.device("cpu"), logging.getLogger("test"))
+    batches = Batches(*data.train(), spec.training.batch_size, spec.seed)
+    return state, TrainingRun(spec, batches, _validation(data, spec, torch.device("cpu")))
 
 
 class _StopAfter:

@@ -141,4 +141,8 @@ def test_neither_search_depends_on_the_batch_or_the_block():
         for size, block in itertools.product((7, 64), (16, 1024)):
             other = attack_sweep(model, x, y, eps=eps, preset="fast", search=search, batch_size=size, block=block)
             assert other.distance.equal(whole.distance)
+            assert other.attack == whole.attack
             assert other.gradients == whole.gradients
+        rows = torch.tensor([50, 3, 20])
+        part = attack_sweep(model, x[rows], y[rows], eps=eps, preset="fast", search=search, index=rows)
+        assert part.distance.equal(whole.distance[rows])

@@ -199,16 +199,6 @@ def test_hugging_face_class_names_as_a_mapping(tmp_path):
     assert Prepared(found.folder).classes == tuple(f"c{i}" for i in range(11))
 
 
-def test_usual_files_of_hugging_face_make_a_study(tmp_path):
-    (tmp_path / "data").mkdir()
-    for name, seed in (("train-00000-of-00001", 0), ("validation-00000-of-00001", 1)):
-        images = [encoded(image) for image in pixels(9, seed)]
-        write_parquet(tmp_path / f"data/{name}.parquet", images, [0, 1, 2] * 3)
-    opened = open_source(Data(name="x", source="parquet", path=tmp_path))
-    assert opened.test is not None
-    assert [content for _, content in opened.test.read(np.arange(9))] == [encoded(image) for image in pixels(9, 1)]
-
-
 def overwrite(path: Path) -> None:
     file = path / "test/ant/000.png"
     before = file.stat()

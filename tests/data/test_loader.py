@@ -105,11 +105,6 @@ def test_augmenting_a_batch_is_augmenting_each_image(shape, names):
     assert found.is_contiguous()
 
 
-def test_nothing_to_augment_changes_nothing():
-    x = torch.rand(4, 3, 8, 8, generator=generator(0, "x"))
-    assert torch.equal(augment(x, [], 4, generator(0)), x)
-
-
 def test_flips_and_shifts_are_uniform():
     """3,600 images that are zero but for one pixel: its place tells shift and flip."""
     x = torch.zeros(3600, 1, 7, 7)

@@ -1,6 +1,5 @@
 """Fine-tuning the head alone, on clean (SLF) or adversarial images (ALF), beside full fine-tuning in one study."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,6 @@ from ssrob.analysis.collect import arm_columns, labels, read_tables
 from ssrob.analysis.sweeps import from_tables
 from ssrob.config.loader import parse_study
 from ssrob.config.study import ConfigError
-from ssrob.data.loader import Batches
-from ssrob.data.prepared import Prepared
 from ssrob.planning.cost import Passes, step_passes, training_passes
 from ssrob.planning.plan import Plan, make_plan
 from ssrob.planning.specs import TrainSpec
@@ -26,14 +23,11 @@ from ssrob.runtime import runner
 from ssrob.storage import tables
 from ssrob.storage.store import Store, sha256
 from ssrob.storage.tables import read_table
-from ssrob.training import train
-from ssrob.training.fit import TrainingRun
 from ssrob.training.perturbations import perturb
-from ssrob.training.state import TrainState, start
 from ssrob.training.train_step import GRADIENT, compute_gradients, sample_batch
 from tests import synthetic
 from tests.conftest import tiny_config
-from tests.trainings import plan_of, run_training, run_until
+from tests.trainings import plan_of, run_training, run_until, set_up
 
 VARIANTS = {"variant": ["standard", "at"], "norm": "linf", "init": "ssl"}
 
@@ -67,14 +61,6 @@ def test_the_head_is_trained_and_the_backbone_stays_to_the_bit(variant: str, tun
         assert torch.equal(head[name], before[name]), name
     assert not all(torch.equal(full[name], before[name]) for name in backbone)
     assert not torch.equal(head["heads.class.weight"], full["heads.class.weight"])
-
-
-def set_up(stage: Stage, store: Store) -> tuple[TrainState, TrainingRun]:
-    spec, data = TrainSpec.model_validate(stage.spec), Prepared(store.folder(stage.parents["data"]))
-    init = store.folder(stage.parents["init"]) / "last.safetensors"
-    state = start(spec, data, init, torch.device("cpu"), logging.getLogger("test"))
-    batches = Batches(*data.train(), spec.training.batch_size, spec.seed)
-    return state, TrainingRun(spec, batches, train._validation(data, spec, torch.device("cpu")))
 
 
 @pytest.mark.parametrize("variant", ["standard", "at"])

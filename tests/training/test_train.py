@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,16 +53,6 @@ def test_the_records_tell_losses_rates_passes_and_accuracies(family: tuple[dict[
     assert table["value"].between(0, 1).loc[table["metric"].str.contains("accuracy")].all()
 
 
-def test_pretraining_is_carried_into_finetuning(tmp_path: Path) -> None:
-    plan, store = plan_of(tmp_path, arms=[{"variant": "at_ssl_joint", "norm": "linf", "init": "ssl"}])
-    trained = run_training(plan, store)["at_ssl_joint"]
-    log = (store.folder(trained.path) / "log.txt").read_text()
-    assert "init: backbone taken from" in log
-    pretrain = next(iter(plan.of_kind("pretrain").values()))
-    records = read_table(store.output(pretrain.path, "training.parquet"))
-    assert "validation/clean_rotation_accuracy" in set(records["metric"])
-
-
 def test_a_backbone_starts_from_the_user_s_own_weights(tmp_path: Path) -> None:
     first, store = plan_of(tmp_path / "a", arms=[{"variant": "standard"}])
     source = store.output(run_training(first, store)["standard"].path, "last.safetensors")
@@ -91,17 +82,9 @@ def test_pretraining_on_unlabelled_data_of_its_own(tmp_path: Path) -> None:
     assert read_table(store.output(pretrain.path, "training.parquet"))["metric"].eq("loss/clean/rotation").any()
 
 
-def test_adversarial_pretraining_attacks_the_ssl_loss(tmp_path: Path) -> None:
-    plan, store = plan_of(tmp_path, arms=[{"variant": "at", "norm": "linf", "init": "adversarial_ssl"}])
-    run_training(plan, store)
-    pretrain = next(iter(plan.of_kind("pretrain").values()))
-    given = set(read_table(store.output(pretrain.path, "training.parquet"))["metric"])
-    assert {"loss/adv/rotation", "validation/robust_rotation_accuracy"} <= given
-
-
-@pytest.mark.parametrize("augment", [[], ["crop", "flip"]])
-def test_a_training_that_stops_and_goes_on_ends_with_the_same_bits(augment: list[str], tmp_path: Path) -> None:
-    training = tiny_config(tmp_path)["finetune"] | {"epochs": 3, "augment": augment}
+@pytest.mark.parametrize("options", [{}, {"augment": ["crop", "flip"], "ema": 0.9}])
+def test_a_training_that_stops_and_goes_on_ends_with_the_same_bits(options: dict[str, Any], tmp_path: Path) -> None:
+    training = tiny_config(tmp_path)["finetune"] | {"epochs": 3} | options
     arms = [{"variant": "at_ssl_joint", "norm": "linf"}]
     through, store_through = plan_of(tmp_path / "a", finetune=training, arms=arms)
     stopped, store_stopped = plan_of(tmp_path / "b", finetune=training, arms=arms)

@@ -1,7 +1,6 @@
 """Options of training: weight averaging, what was removed. Exact values, and the same bits resumed."""
 
 import itertools
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +9,17 @@ import torch
 from safetensors.torch import load_file
 from ssrob.config.loader import parse_study
 from ssrob.config.study import ConfigError, Study
-from ssrob.data.loader import Batches
-from ssrob.data.prepared import Prepared
 from ssrob.models.network import Architecture, Network, build
 from ssrob.planning.plan import make_plan
-from ssrob.planning.specs import TrainSpec
 from ssrob.planning.stage import Stage
 from ssrob.runtime import checkpoint, runner
-from ssrob.storage.store import Store, sha256
+from ssrob.storage.store import Store
 from ssrob.storage.tables import read_table
-from ssrob.training import train
 from ssrob.training.ema import WeightAverage
-from ssrob.training.fit import TrainingRun, fit
-from ssrob.training.state import TrainState, start
+from ssrob.training.fit import fit
 from ssrob.training.validate import validate
 from tests.conftest import tiny_config
-from tests.trainings import plan_of, run_until
+from tests.trainings import plan_of, set_up
 
 AT = [{"variant": "at", "norm": "linf"}]
 
@@ -35,14 +29,6 @@ def finetuning(folder: Path, **training: Any) -> tuple[Stage, Store]:
     plan, store = plan_of(folder, finetune=tiny_config(folder)["finetune"] | training, arms=AT)
     runner.run(next(iter(plan.of_kind("data").values())), store, device="cpu")
     return next(iter(plan.of_kind("finetune").values())), store
-
-
-def set_up(stage: Stage, store: Store) -> tuple[TrainState, TrainingRun]:
-    """Make what `fit` works on, as the stage does."""
-    spec, data = TrainSpec.model_validate(stage.spec), Prepared(store.folder(stage.parents["data"]))
-    state = start(spec, data, None, torch.device("cpu"), logging.getLogger("test"))
-    batches = Batches(*data.train(), spec.training.batch_size, spec.seed)
-    return state, TrainingRun(spec, batches, train._validation(data, spec, torch.device("cpu")))
 
 
 def small_network() -> Network:
@@ -94,25 +80,6 @@ def test_the_average_is_what_is_validated_and_saved(tmp_path: Path) -> None:
     assert all(torch.equal(value, state.best["weights"][name]) for name, value in best.items())
     records = read_table(store.output(stage.path, "training.parquet")).query("step == 6")
     assert told.items() <= dict(zip(records["metric"], records["value"], strict=True)).items()
-
-
-OPTIONS: list[dict[str, Any]] = [
-    {"ema": 0.9},
-    {"ema": 0.9, "augment": ["crop", "flip"]},
-]
-
-
-@pytest.mark.parametrize("options", OPTIONS, ids="+".join)
-def test_a_training_with_options_goes_on_to_the_same_bits(options: dict[str, Any], tmp_path: Path) -> None:
-    options = {"epochs": 3} | options
-    stage, through = finetuning(tmp_path / "a", **options)
-    runner.run(stage, through, device="cpu")
-    _, stopped = finetuning(tmp_path / "b", **options)
-    for steps in (1, 3, 0):  # in the first epoch, over a validation, at once
-        run_until(stage, stopped, steps)
-    runner.run(stage, stopped, device="cpu")
-    for name in ("last.safetensors", "best.safetensors", "training.parquet"):
-        assert sha256(stopped.output(stage.path, name)) == sha256(through.output(stage.path, name)), name
 
 
 def test_options_change_the_key_and_their_defaults_do_not(tmp_path: Path) -> None:
