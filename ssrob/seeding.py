@@ -30,9 +30,9 @@ def fold_in(seed: int, *names: object) -> int:
 
 def generator(seed: int, *names: object, device: torch.device | str = "cpu") -> torch.Generator:
     """Return a generator for one purpose; two calls with the same arguments draw the same numbers."""
-    made = torch.Generator(device=device)
-    made.manual_seed(fold_in(seed, *names))
-    return made
+    draws = torch.Generator(device=device)
+    draws.manual_seed(fold_in(seed, *names))
+    return draws
 
 
 def example_keys(index: Tensor, seed: int, *names: object) -> Tensor:

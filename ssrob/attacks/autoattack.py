@@ -205,10 +205,10 @@ def _begin(model: _Counted, reference: _Reference, x: Tensor, labels: Tensor) ->
 
 
 def _judge(
-    model: nn.Module, reference: _Reference, eps: float, found: tuple[Tensor, Tensor, Tensor]
+    model: nn.Module, reference: _Reference, eps: float, attacked: tuple[Tensor, Tensor, Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Project what was found onto the budget; return it, its distances (B,) and whether it is misclassified (B,)."""
-    x, labels, adversarial = found
+    x, labels, adversarial = attacked
     geometry = GEOMETRIES[reference.norm]
     inside = geometry.project(x, torch.nan_to_num(adversarial), eps)
     length = geometry.norm(inside - x).clamp(torch.finfo(torch.float32).tiny, eps)

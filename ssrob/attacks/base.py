@@ -55,8 +55,8 @@ class Stepper(ABC):
 
 def build(config: AttackConfig, geometry: Geometry) -> Stepper:
     """Return the attack of a plan's row, in one geometry."""
-    made: Stepper = load(config.row.function)(geometry, config)
-    return made
+    stepper: Stepper = load(config.row.function)(geometry, config)
+    return stepper
 
 
 def loss_and_gradient(loss_at: LossAt, adv: Tensor, with_gradient: bool = True) -> tuple[Tensor, Tensor]:

@@ -18,9 +18,9 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the best other logit minus the label's, (B,). Carlini & Wagner 2017, f6 negated."""
-    own = _pick(logits, labels)
+    label_logit = _pick(logits, labels)
     others = logits.scatter(1, labels[:, None], -torch.inf)
-    return others.amax(1) - own
+    return others.amax(1) - label_logit
 
 
 def dlr(logits: Tensor, labels: Tensor) -> Tensor:

@@ -175,9 +175,9 @@ def _has_fixed_mode(model: nn.Module) -> bool:
 def _find_interface(model: Callable[..., Any], images: Tensor) -> Interface:
     """Find the precision and the numbers of images that a model takes."""
     parameters = model.parameters() if isinstance(model, nn.Module) else iter(())
-    own = next((each.dtype for each in parameters if each.is_floating_point()), torch.float32)
+    weights_dtype = next((each.dtype for each in parameters if each.is_floating_point()), torch.float32)
     reason = ""
-    for dtype in dict.fromkeys((torch.float32, own)):
+    for dtype in dict.fromkeys((torch.float32, weights_dtype)):
         first = images[:1].to(dtype)
         takes = []
         for batch in _BATCHES:
@@ -190,7 +190,7 @@ def _find_interface(model: Callable[..., Any], images: Tensor) -> Interface:
             return Interface(dtype, None if takes == [1, 2] else takes[0])
     raise ValueError(
         f"the model cannot classify images of shape {tuple(images.shape[1:])} (C, H, W) on {images.device}: {reason}"
-        f"{_remedy(model, images, own)}"
+        f"{_remedy(model, images, weights_dtype)}"
     )
 
 

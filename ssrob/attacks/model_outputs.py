@@ -25,20 +25,20 @@ def logits_in(output: Any, rows: int) -> Tensor:
         return logits_in(output.logits, rows)
     if isinstance(output, Mapping) and (key := next((key for key in _KEYS if key in output), None)):
         return logits_in(output[key], rows)
-    found = _candidates(output, rows)
-    if not found:
+    candidates = _candidates(output, rows)
+    if not candidates:
         allowed = "logits, or a tuple, a dict or an object with .logits that holds them"
         raise ValueError(f"the model must return {allowed}; found {type(output).__name__}")
-    if isinstance(output, Mapping) and len({logits.shape[1] for logits in found.values()}) > 1:
-        widths = ", ".join(f"{name!r} of {logits.shape[1]}" for name, logits in found.items())
+    if isinstance(output, Mapping) and len({logits.shape[1] for logits in candidates.values()}) > 1:
+        widths = ", ".join(f"{name!r} of {logits.shape[1]}" for name, logits in candidates.items())
         raise ValueError(f"the model must say which of its outputs are logits, by the key 'logits'; found {widths}")
-    return next(iter(found.values()))
+    return next(iter(candidates.values()))
 
 
 def several(output: Any, rows: int) -> str:
     """Say which of a tuple's outputs could be logits, where they differ in width; the first is taken."""
-    found = {} if isinstance(output, Mapping) or hasattr(output, "logits") else _candidates(output, rows)
-    widths = [str(logits.shape[1]) for logits in found.values()]
+    candidates = {} if isinstance(output, Mapping) or hasattr(output, "logits") else _candidates(output, rows)
+    widths = [str(logits.shape[1]) for logits in candidates.values()]
     return f" (the first, of {' and '.join(widths)} outputs)" if len(set(widths)) > 1 else ""
 
 
@@ -47,14 +47,14 @@ def _candidates(output: Any, rows: int) -> dict[Any, Tensor]:
     items: dict[Any, Any] = dict(output) if isinstance(output, Mapping) else {}
     if isinstance(output, tuple | list):
         items = dict(enumerate(output))
-    found = {}
+    candidates = {}
     for name, value in items.items():
         if isinstance(value, Tensor | np.ndarray) and value.ndim > 0:
             try:
-                found[name] = logits_in(value, rows)
+                candidates[name] = logits_in(value, rows)
             except ValueError:
                 continue
-    return found
+    return candidates
 
 
 def _two_dimensional(logits: Tensor, rows: int) -> Tensor:

@@ -109,10 +109,10 @@ def _as_shown(image: Image.Image, where: str) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     """Return the EXIF orientation; 1, upright, where the metadata are damaged, as viewers do."""
     try:
-        found = image.getexif().get(ExifTags.Base.Orientation)
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
     except _DAMAGED:
-        found = None
-    return found if isinstance(found, int) else 1
+        orientation = None
+    return orientation if isinstance(orientation, int) else 1
 
 
 def _eight_bits(image: Image.Image, where: str, clear: object) -> Image.Image:

@@ -44,10 +44,10 @@ def check_apart(data: Data, extra: Data) -> None:
     if has_test_split(data):
         return
     for field in CUTS:
-        mine, found = getattr(data, field), getattr(extra, field)
-        if mine != found:
+        mine, theirs = getattr(data, field), getattr(extra, field)
+        if mine != theirs:
             problem = f"it has images of {data.name!r}, which sets its test images aside by {field} {mine!r}"
-            raise refusal(extra, field, f"{problem}; expected the same, found {found!r}")
+            raise refusal(extra, field, f"{problem}; expected the same, found {theirs!r}")
 
 
 def check_unseen(outside: Data, trained: Data) -> None:

@@ -48,27 +48,27 @@ def find_metadata(data: Data) -> dict[str | None, Listed]:
     return {split: _listed(data, [row[1:] for row in rows if row[0] == split]) for split in splits}
 
 
-def open_metadata(data: Data, found: Mapping[str | None, Listed]) -> Opened:
+def open_metadata(data: Data, listed: Mapping[str | None, Listed]) -> Opened:
     """Open the training images, and test or else validation images where there are any."""
-    classes = _classes(data, found)
-    tested = next((split for split in TESTED if split in found), None) if data.test else None
-    train = found.get("train") or found.get(None)
+    classes = _classes(data, listed)
+    tested = next((split for split in TESTED if split in listed), None) if data.test else None
+    train = listed.get("train") or listed.get(None)
     if train is None:
         raise refusal(
-            data, "path", f"metadata of {data.path} lists no training images, only {', '.join(map(str, found))}"
+            data, "path", f"metadata of {data.path} lists no training images, only {', '.join(map(str, listed))}"
         )
-    return Opened(classes, _split(data, train, classes), _split(data, found[tested], classes) if tested else None)
+    return Opened(classes, _split(data, train, classes), _split(data, listed[tested], classes) if tested else None)
 
 
-def open_metadata_for_testing(data: Data, found: Mapping[str | None, Listed]) -> OpenedTest:
+def open_metadata_for_testing(data: Data, listed: Mapping[str | None, Listed]) -> OpenedTest:
     """Open the split that a model is tested on: test, else validation, else all there is."""
-    classes = _classes(data, found)
-    chosen = next(split for split in (*TESTED, None, "train") if split in found)
-    split = _split(data, found[chosen], classes)
-    notes = [f"test images: {len(split):,} that {found[chosen].source} lists"]
+    classes = _classes(data, listed)
+    chosen = next(split for split in (*TESTED, None, "train") if split in listed)
+    split = _split(data, listed[chosen], classes)
+    notes = [f"test images: {len(split):,} that {listed[chosen].source} lists"]
     if chosen == "train":
         notes.append(f"warning: {data.path} holds no split but train: was the model trained on these images?")
-    notes += [f"left out: {name} ({len(each.files):,} images)" for name, each in found.items() if name != chosen]
+    notes += [f"left out: {name} ({len(each.files):,} images)" for name, each in listed.items() if name != chosen]
     return OpenedTest(classes, split, tuple(notes))
 
 
@@ -98,11 +98,11 @@ def _listed(data: Data, rows: list[tuple[Path, Path, Any]]) -> Listed:
     return Listed(rows[0][0], [image for _, image, _ in rows], np.array(labels, dtype=np.int64 if whole else object))
 
 
-def _classes(data: Data, found: Mapping[str | None, Listed]) -> tuple[str, ...]:
-    kinds = {each.labels.dtype == np.int64: each.source for each in found.values()}
+def _classes(data: Data, listed: Mapping[str | None, Listed]) -> tuple[str, ...]:
+    kinds = {each.labels.dtype == np.int64: each.source for each in listed.values()}
     if len(kinds) > 1:
         raise refusal(data, "label_column", f"{kinds[True]} holds integers and {kinds[False]} names; expected one kind")
-    everywhere = [each.labels for each in found.values()]
+    everywhere = [each.labels for each in listed.values()]
     return tuple(data.classes or ()) or names_of_labels(data, np.concatenate(everywhere), everywhere)
 
 

@@ -28,11 +28,11 @@ class Columns:
 
 def columns_of(data: Data, schemas: Mapping[Path, Any]) -> dict[Path, Columns]:
     """Find the columns of every file and check their types; a column not named goes by common names."""
-    found = {file: _columns(data, file, schema) for file, schema in schemas.items()}
-    kinds = {each.named: file for file, each in found.items()}
+    columns = {file: _columns(data, file, schema) for file, schema in schemas.items()}
+    kinds = {each.named: file for file, each in columns.items()}
     if len(kinds) > 1:
         raise refusal(data, "label_column", f"{kinds[False]} holds integers and {kinds[True]} names; expected one kind")
-    return found
+    return columns
 
 
 def _columns(data: Data, file: Path, schema: Any) -> Columns:
@@ -68,14 +68,14 @@ def stated_names(data: Data, stated: Mapping[Path, tuple[str, ...]]) -> tuple[st
     """Return the config's class names, else those that the files state, which must agree; else none."""
     if data.label_column is None:
         return ()
-    found = {file: names for file, names in stated.items() if names}
-    one = next(iter(found), None)
-    for other, names in found.items():
-        if one is not None and names != found[one] and (data.classes is None or set(names) == set(found[one])):
-            raise refusal(data, "classes", _difference(one, other, found))
+    named = {file: names for file, names in stated.items() if names}
+    one = next(iter(named), None)
+    for other, names in named.items():
+        if one is not None and names != named[one] and (data.classes is None or set(names) == set(named[one])):
+            raise refusal(data, "classes", _difference(one, other, named))
     if data.classes is not None:
         return tuple(data.classes)
-    return next(iter(found.values()), ())
+    return next(iter(named.values()), ())
 
 
 def _difference(one: Path, other: Path, stated: Mapping[Path, tuple[str, ...]]) -> str:

@@ -85,7 +85,7 @@ def _files(data: Data, field: Literal["train", "test"]) -> list[Path]:
         raise refusal(data, "path", f"expected a folder, found no folder at {data.path}")
     if not patterns:
         raise refusal(data, field, "expected at least one file pattern, found none")
-    found: set[Path] = set()
+    files: set[Path] = set()
     for pattern in patterns:
         try:
             matched = {file for file in data.path.glob(pattern) if file.is_file()}
@@ -98,15 +98,15 @@ def _files(data: Data, field: Literal["train", "test"]) -> list[Path]:
             shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
             hint = "; write 'test: []' to take test_share of train" if field == "test" else ""
             raise refusal(data, field, f"no file matches {pattern!r} in {data.path}, which holds: {shown}{hint}")
-        found |= matched
-    return sorted(found)
+        files |= matched
+    return sorted(files)
 
 
 def _usual(data: Data, path: Path, field: Literal["train", "test"]) -> list[Path]:
     """Return the files of a split by Hugging Face's names: in folders, and validation where there is no test."""
     named = [(split_of_file(file, path) or split_in(path.name), file) for file in tables_below(path)]
     for split in TESTED if field == "test" else ("train",):
-        if files := [file for found, file in named if found == split]:
+        if files := [file for each, file in named if each == split]:
             _check_one_folder(data, files, field)
             return files
     return []

@@ -157,6 +157,6 @@ def _check_sizes(data: Data, train: int, test: int | None, classes: int) -> None
     if available.used < least:
         raise refusal(data, "train", f"expected at least {least} images, found {available.used}")
     for field, most in (("train_images", available.used), ("test_images", available.test)):
-        found = getattr(data, field)
-        if found is not None and not least <= found <= most:
-            raise refusal(data, field, f"must be {least}..{most} (the images there are), found {found}")
+        asked = getattr(data, field)
+        if asked is not None and not least <= asked <= most:
+            raise refusal(data, field, f"must be {least}..{most} (the images there are), found {asked}")

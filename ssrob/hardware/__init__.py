@@ -1,4 +1,4 @@
 """Devices: which one, how it computes, which job holds it.
 
-May import: `config`.
+May import: `config`, `storage`.
 """

@@ -54,32 +54,18 @@ def numerics(device: torch.device, *, deterministic: bool = True, strict: bool =
         return
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", WORKSPACE)  # read when cuBLAS starts
-    before = [getattr(owner, name) for owner, name in _SETTINGS]
     algorithms = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    try:
-        _set(["ieee", "ieee", not deterministic, False])
-        torch.use_deterministic_algorithms(deterministic, warn_only=not strict)
-        yield
-    finally:
-        _set(before)
-        torch.use_deterministic_algorithms(algorithms[0], warn_only=algorithms[1])
+    with _set("ieee", "ieee", not deterministic, False):
+        try:
+            torch.use_deterministic_algorithms(deterministic, warn_only=not strict)
+            yield
+        finally:
+            torch.use_deterministic_algorithms(algorithms[0], warn_only=algorithms[1])
 
 
-@contextlib.contextmanager
-def exact_float32(device: torch.device) -> Iterator[None]:
-    """Let float32 mean float32 on a GPU, as `numerics` does, and change nothing else."""
-    if device.type != "cuda":
-        yield
-        return
-    owners = [owner for owner, name in _SETTINGS if name == "fp32_precision"]
-    before = [owner.fp32_precision for owner in owners]
-    try:
-        for owner in owners:
-            owner.fp32_precision = "ieee"
-        yield
-    finally:
-        for owner, value in zip(owners, before, strict=True):
-            owner.fp32_precision = value
+def exact_float32(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """Return the context in which float32 means float32 on a GPU, as `numerics` does, and nothing else is changed."""
+    return _set("ieee", "ieee") if device.type == "cuda" else contextlib.nullcontext()
 
 
 def kernel_settings() -> tuple[object, ...]:
@@ -114,6 +100,14 @@ def to_memory_format(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cuda" else x
 
 
-def _set(values: list[Any]) -> None:
-    for (owner, name), value in zip(_SETTINGS, values, strict=True):
-        setattr(owner, name, value)
+@contextlib.contextmanager
+def _set(*values: object) -> Iterator[None]:
+    """Give the first of `_SETTINGS` these values, and give the old ones back."""
+    before = [getattr(owner, name) for owner, name in _SETTINGS]
+    try:
+        for (owner, name), value in zip(_SETTINGS, values, strict=False):
+            setattr(owner, name, value)
+        yield
+    finally:
+        for (owner, name), value in zip(_SETTINGS, before[: len(values)], strict=False):
+            setattr(owner, name, value)

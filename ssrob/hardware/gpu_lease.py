@@ -18,6 +18,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ssrob.storage.lock import only_process
+
 WAIT_SECONDS = 0.5
 JOBS_PER_GPU = "SSROB_JOBS_PER_GPU"
 
@@ -71,9 +73,7 @@ def lease(count: int = 1, jobs: int = 1, folder: Path | None = None) -> Iterator
 
 def _wait(folder: Path, indices: list[str], count: int, jobs: int, held: contextlib.ExitStack) -> list[str]:
     """Wait for our turn, then until `count` GPUs are free at once; no GPU is held while waiting."""
-    queue = os.open(folder / f"queue-{'-'.join(indices).replace('/', '_')}.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(queue, fcntl.LOCK_EX)
+    with only_process(folder / f"queue-{'-'.join(indices).replace('/', '_')}.lock"):
         while True:
             with contextlib.ExitStack() as tried:
                 taken: list[str] = []
@@ -84,8 +84,6 @@ def _wait(folder: Path, indices: list[str], count: int, jobs: int, held: context
                     held.push(tried.pop_all())
                     return taken
             time.sleep(WAIT_SECONDS)
-    finally:
-        os.close(queue)
 
 
 def _take(folder: Path, index: str, jobs: int, held: contextlib.ExitStack) -> bool:

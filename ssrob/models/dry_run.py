@@ -43,12 +43,13 @@ def check_features(network: Network) -> None:
     expected = (2, network.backbone.features)
     try:
         with torch.no_grad():
-            found = network.train().features(torch.full((2, *network.architecture.shape), GREY))
+            features = network.train().features(torch.full((2, *network.architecture.shape), GREY))
     except (AssertionError, RuntimeError, ValueError, IndexError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"model: {name} does not take images of {height} x {width} pixels: {reason}") from error
-    if not isinstance(found, torch.Tensor) or found.shape != expected:
-        what = f"shape {tuple(found.shape)}" if isinstance(found, torch.Tensor) else f"a {type(found).__name__}"
+    if not isinstance(features, torch.Tensor) or features.shape != expected:
+        shape = getattr(features, "shape", None)
+        what = f"a {type(features).__name__}" if shape is None else f"shape {tuple(shape)}"
         raise ValueError(
             f"model: {name} has no features for heads: expected a tensor of shape {expected}, found {what}"
         )
@@ -57,9 +58,9 @@ def check_features(network: Network) -> None:
 @functools.cache
 def size(backbone: str, arguments: str, channels: int) -> tuple[int, int]:
     """Return how many numbers a backbone's weights file holds, counters left out, and its features."""
-    made = _made(backbone, arguments, (channels, *UNKNOWN[1:]), ()).backbone
-    state = {name: value for name, value in made.state_dict().items() if not name.endswith(COUNTER)}
-    return sum(value.numel() for name, value in state.items() if main_name(name) == name), made.features
+    backbone_ = _made(backbone, arguments, (channels, *UNKNOWN[1:]), ()).backbone
+    state = {name: value for name, value in backbone_.state_dict().items() if not name.endswith(COUNTER)}
+    return sum(value.numel() for name, value in state.items() if main_name(name) == name), backbone_.features
 
 
 def _made(backbone: str, arguments: str, shape: tuple[int, int, int], branches: tuple[str, ...]) -> Network:

@@ -65,10 +65,10 @@ def load_backbone(network: Network, weights: Mapping[str, Tensor]) -> list[str]:
 
 def _fitting_heads(target: Mapping[str, Tensor], weights: Mapping[str, Tensor], prefix: str) -> dict[str, str]:
     """Return tensors of heads that the weights have in the same shape: name in the network -> name in the file."""
-    found = {}
+    fitting = {}
     for before in (prefix, prefix.removesuffix("backbone.")):
         for theirs, value in weights.items():
             name = theirs.removeprefix(before)
             if name.startswith("heads.") and name in target and value.shape == target[name].shape:
-                found[name] = theirs
-    return found
+                fitting[name] = theirs
+    return fitting

@@ -107,26 +107,26 @@ def _flat(value: Mapping[Any, Any], before: str) -> Iterator[tuple[str, Tensor]]
 
 
 def match_weights(
-    expected: Mapping[str, Tensor], found: Mapping[str, Tensor], prefix: str | None = None, *, whole: bool = True
+    expected: Mapping[str, Tensor], file: Mapping[str, Tensor], prefix: str | None = None, *, whole: bool = True
 ) -> Match:
     """Match a file's tensors to a model's (`expected`, its state dict), every one of them or raise ValueError.
 
     prefix: what to take off the file's names, where the user says it. whole: the file must have nothing more under it.
     """
     asked = None if prefix is None else prefix.rstrip(".") + "." if prefix else ""
-    if asked is not None and not any(name.startswith(asked) for name in found):
-        shown = ", ".join(list(found)[:3])
+    if asked is not None and not any(name.startswith(asked) for name in file):
+        shown = ", ".join(list(file)[:3])
         raise ValueError(f"no name begins with {asked!r}; the file has {shown}, ...")
     fits: dict[str, Match] = {}
-    starts = _beginnings(found) if asked is None else [asked]
+    starts = _beginnings(file) if asked is None else [asked]
     for mine, theirs in itertools.product(_common_beginnings(expected), starts):
         if not (_is_wrapping(mine) or _is_wrapping(theirs)):
             continue  # `linear.` and `head.` are other layers, not other wrappings of one
-        fitting = _matched(expected, found, (mine, theirs), whole=whole)
+        fitting = _matched(expected, file, (mine, theirs), whole=whole)
         if fitting is not None and not any(_same(fitting, each) for each in fits.values()):
             fits[theirs] = fitting
     if not fits:
-        raise ValueError(_mismatch(expected, found, asked or "", whole=whole))
+        raise ValueError(_mismatch(expected, file, asked or "", whole=whole))
     if len(fits) == 1:
         return next(iter(fits.values()))
     plain = sorted((each for each in fits if _is_wrapping(each)), key=len)
@@ -177,11 +177,11 @@ def _stripped(names: Mapping[str, Tensor], beginning: str) -> dict[str, str]:
 
 def _beginnings(names: Mapping[str, Tensor]) -> list[str]:
     """Return every dotted beginning of a name, the empty one first."""
-    found = {"": None}
+    beginnings = {"": None}
     for name in names:
         parts = name.split(".")
-        found |= dict.fromkeys(".".join(parts[:i]) + "." for i in range(1, len(parts)))
-    return list(found)
+        beginnings |= dict.fromkeys(".".join(parts[:i]) + "." for i in range(1, len(parts)))
+    return list(beginnings)
 
 
 def _common_beginnings(names: Mapping[str, Tensor]) -> list[str]:

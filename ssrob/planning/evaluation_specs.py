@@ -45,13 +45,13 @@ def diagnose_specs(study: Study, diagnosis: Diagnosis, trained: TrainSpec) -> li
 
     The tasks are those it was trained on; of a model without any, such as plain AT, all that the study trains with.
     """
-    own = own_tasks(trained.objective)
-    tasks = own or ([trained.task] if trained.task else study_tasks(study))
+    trained_tasks = own_tasks(trained.objective)
+    tasks = trained_tasks or ([trained.task] if trained.task else study_tasks(study))
     norm = trained.norm or _usual_norm(study)
     return [
         DiagnoseSpec(
             task=task,
-            own_head=task in own,
+            own_head=task in trained_tasks,
             arguments=changed_arguments(study, [task]),
             norm=norm,
             eps=study.threat[norm].eps,

@@ -64,10 +64,10 @@ NAMES = BENCHMARK + EXTRA
 
 def families() -> dict[str, tuple[str, ...]]:
     """Return the corruptions of each family, those of plugins included."""
-    found: dict[str, tuple[str, ...]] = {}
+    by_family: dict[str, tuple[str, ...]] = {}
     for name, row in CORRUPTIONS.items():
-        found[row.family] = (*found.get(row.family, ()), name)
-    return found
+        by_family[row.family] = (*by_family.get(row.family, ()), name)
+    return by_family
 
 
 def check_name(name: str) -> None:

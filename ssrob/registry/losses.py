@@ -81,8 +81,20 @@ def _temperature(arguments: Arguments) -> str | None:
     return None if float(arguments["temperature"]) > 0 else "temperature must be > 0, found 0"
 
 
+_JIGSAW = Loss(
+    "ssrob.losses.jigsaw:jigsaw",
+    forwards=("shuffled",),
+    heads={"jigsaw": "permutations"},
+    draw="ssrob.losses.jigsaw:draw",
+    views="ssrob.losses.jigsaw:views",
+    correct="ssrob.losses.jigsaw:correct",
+    self_supervised=True,
+    arguments={"grid": 2, "permutations": 12},  # any two orders differ in at least three places, 24 would in two
+    check=_puzzle,
+)
+
 LOSSES: dict[str, Loss] = {
-    "xent": Loss("ssrob.losses.supervised:xent", heads={}, correct="ssrob.losses.supervised:correct"),
+    "xent": Loss("ssrob.losses.supervised:xent", correct="ssrob.losses.supervised:correct"),
     "kl_to_clean": Loss("ssrob.losses.supervised:kl_to_clean", forwards=("x", "clean")),
     # Cross-entropy of the classes at the views of the study's SSL task: the views as plain augmentation.
     "views_xent": Loss(
@@ -105,27 +117,12 @@ LOSSES: dict[str, Loss] = {
         correct="ssrob.losses.rotation:correct_all",
         self_supervised=True,
     ),
-    "jigsaw": Loss(
-        "ssrob.losses.jigsaw:jigsaw",
-        forwards=("shuffled",),
-        heads={"jigsaw": "permutations"},
-        draw="ssrob.losses.jigsaw:draw",
-        views="ssrob.losses.jigsaw:views",
-        correct="ssrob.losses.jigsaw:correct",
-        self_supervised=True,
-        arguments={"grid": 2, "permutations": 12},  # any two orders differ in at least three places, 24 would in two
-        check=_puzzle,
-    ),
-    "jigsaw_3x3": Loss(
-        "ssrob.losses.jigsaw:jigsaw",
+    "jigsaw": _JIGSAW,
+    "jigsaw_3x3": replace(
+        _JIGSAW,
         forwards=("shuffled_3x3",),
         heads={"jigsaw_3x3": "permutations"},
-        draw="ssrob.losses.jigsaw:draw",
-        views="ssrob.losses.jigsaw:views",
-        correct="ssrob.losses.jigsaw:correct",
-        self_supervised=True,
         arguments={"grid": 3, "permutations": 30},  # as many as Carlucci et al.; at least seven places
-        check=_puzzle,
     ),
     "contrastive": Loss(
         "ssrob.losses.contrastive:contrastive",
@@ -178,12 +175,12 @@ def loss_row(name: str, arguments: Mapping[str, Arguments] | None = None) -> Los
     """
     raw, given = LOSSES[name], dict(arguments or {})
     if raw.views_of is None:
-        own = {**raw.arguments, **given.get(name, {})}
-        return replace(raw, arguments=own, views_of=name if raw.views else None)
+        merged = {**raw.arguments, **given.get(name, {})}
+        return replace(raw, arguments=merged, views_of=name if raw.views else None)
     if raw.task_argument:
-        own = {**raw.arguments, **given.get(name, {})}
-        source = loss_row(str(own[raw.task_argument]), arguments)
-        return replace(raw, arguments=own, views_of=source.views_of, forwards=source.view_names)
+        merged = {**raw.arguments, **given.get(name, {})}
+        source = loss_row(str(merged[raw.task_argument]), arguments)
+        return replace(raw, arguments=merged, views_of=source.views_of, forwards=source.view_names)
     return replace(raw, arguments=loss_row(raw.views_of, arguments).arguments)
 
 

@@ -48,11 +48,11 @@ def check_alike(plan: Plan, store: Store) -> None:
 
 def changed_plugins(plan: Plan, store: Store, now: Mapping[str, Source]) -> dict[str, list[str]]:
     """Return the modules that were others when finished stages were made, with these stages."""
-    found: dict[str, list[str]] = {}
+    changed: dict[str, list[str]] = {}
     for path in plan.stages if now else ():
         for module in outdated(store, path, now):
-            found.setdefault(module, []).append(path)
-    return found
+            changed.setdefault(module, []).append(path)
+    return changed
 
 
 def outdated(store: Store, path: str, now: Mapping[str, Source]) -> list[str]:

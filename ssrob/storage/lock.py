@@ -32,7 +32,7 @@ def claimed(work: Path, say: Callable[[str], object]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def only_process(file: Path, busy: Callable[[], object]) -> Iterator[None]:
+def only_process(file: Path, busy: Callable[[], object] = lambda: None) -> Iterator[None]:
     """Hold a lock file, or a folder that is there, which the kernel frees when its holder ends in any way.
 
     While another process holds it, `busy` is called first: it raises, or says that this one waits.

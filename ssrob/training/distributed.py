@@ -43,12 +43,12 @@ class ReplicaGroup:
         }
         return Batch(batch.x[mine], batch.y[mine], {name: each[mine] for name, each in batch.drawn.items()}, starts)
 
-    def average(self, found: Tensors, network: Network) -> Tensors:
+    def average(self, outputs: Tensors, network: Network) -> Tensors:
         """Return the means over replicas of gradients and metrics; running BatchNorm statistics become theirs, too."""
         if self.size == 1:
-            return found
+            return outputs
         statistics = _statistics(network)
-        tensors = [*found.values(), *statistics]
+        tensors = [*outputs.values(), *statistics]
         flat = torch.cat([tensor.float().flatten() for tensor in tensors])
         try:
             dist.all_reduce(flat)
@@ -56,9 +56,9 @@ class ReplicaGroup:
             raise LostReplica(LOST) from error
         parts = torch.split(flat / self.size, [tensor.numel() for tensor in tensors])
         means = [torch.empty_like(t).copy_(part.view(t.shape)) for t, part in zip(tensors, parts, strict=True)]
-        for tensor, mean in zip(statistics, means[len(found) :], strict=True):
+        for tensor, mean in zip(statistics, means[len(outputs) :], strict=True):
             tensor.copy_(mean)
-        return dict(zip(found, means, strict=False))
+        return dict(zip(outputs, means, strict=False))
 
     def all_gather(self, mine: dict[int, Any]) -> dict[int, Any]:
         """Return what all replicas have measured, by number in ascending order."""

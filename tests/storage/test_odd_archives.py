@@ -65,6 +65,8 @@ def test_an_archive_that_was_cut_short_is_refused(archive: Any, tmp_path: Path, 
     here = Store(tmp_path / "here")
     with pytest.raises(StoreError, match=f"{name}: not an archive that can be unpacked|no exported study"):
         import_stages(file, here)
+    with pytest.raises(StoreError, match="no such folder or archive"):
+        import_stages(tmp_path / "absent", here)
     assert nothing_left(here)
 
 
