@@ -158,34 +158,29 @@ def _attack(
     """Run every attack at every eps on what is still robust; `keep` is given what is known after each run."""
     x, labels = (tensor.to(reference.device) for tensor in data)
     model = _Counted(reference.model).eval()
-    if begun is None:
-        begun = _begin(model, reference, x, labels)
-    distance, found_by, correct, kept, withstood = (
-        begun[name].to(x.device) for name in ("distance", "attack", "clean_correct", "kept", "withstood")
-    )
-    model.gradients, model.forwards = begun["spent"].tolist()
+    known = _begin(model, reference, x, labels) if begun is None else begun
+    known = {name: value.to(x.device) for name, value in known.items()}
+    model.gradients, model.forwards = known["spent"].tolist()
     runs = reference.order(budgets)
-
-    def known() -> Outcome:
-        spent = torch.tensor([model.gradients, model.forwards])
-        outcome = {"distance": distance, "attack": found_by, "clean_correct": correct}
-        return {name: tensor.cpu() for name, tensor in outcome.items()} | {"spent": spent}
-
     for done, (eps, number) in enumerate(runs):
-        if done < int(begun["runs"]):
+        if done < int(known["runs"]):
             continue
-        rows = ((distance > eps) & ~withstood).nonzero().squeeze(1)
+        rows = ((known["distance"] > eps) & ~known["withstood"]).nonzero().squeeze(1)
         if len(rows):
             adversarial = reference.run(model, reference.attacks[number], eps, x[rows], labels[rows])
             inside, length, broken = _judge(model, reference, eps, (x[rows], labels[rows], adversarial))
-            kept[rows[broken]], distance[rows[broken]] = inside[broken], length[broken]
-            found_by[rows[broken]] = 2 + number
+            rows = rows[broken]
+            known["kept"][rows], known["distance"][rows] = inside[broken], length[broken]
+            known["attack"][rows] = 2 + number
         if reference.search == "bracket" and number == len(reference.attacks) - 1:
-            withstood |= distance > eps
+            known["withstood"] |= known["distance"] > eps
         tell((done + 1) / len(runs))
-        keep(known() | {"kept": kept.cpu(), "withstood": withstood.cpu(), "runs": torch.tensor(done + 1)})
-    sound = confirmed(model, GEOMETRIES[reference.norm], (x, kept, labels, distance), reference.batch_size)
-    return known() | {"confirmed": sound.cpu()}
+        known |= {"runs": torch.tensor(done + 1), "spent": torch.tensor([model.gradients, model.forwards])}
+        keep({name: value.cpu() for name, value in known.items()})
+    judged = (x, known["kept"], labels, known["distance"])
+    known["confirmed"] = confirmed(model, GEOMETRIES[reference.norm], judged, reference.batch_size)
+    known["spent"] = torch.tensor([model.gradients, model.forwards])
+    return {name: known[name].cpu() for name in ("distance", "attack", "clean_correct", "spent", "confirmed")}
 
 
 def _begin(model: _Counted, reference: _Reference, x: Tensor, labels: Tensor) -> Outcome:
