@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ssrob.config.fields import parse_number
-from ssrob.registry.attacks import GRADIENT_DTYPES, NORMS, REFERENCE
+from ssrob.registry.attacks import NORMS, REFERENCE
 from ssrob.registry.lookup import check_choice
 from ssrob.registry.presets import PRESETS, AttackPlan
 
@@ -89,12 +89,6 @@ def find_plan(preset: str | AttackPlan) -> AttackPlan:
     if preset == REFERENCE:
         raise ValueError(f"preset {preset!r} is other code: call ssrob.attacks.autoattack.autoattack_sweep")
     return PRESETS[check_choice("preset", preset, PRESETS)]
-
-
-def gradient_dtype(name: str) -> torch.dtype:
-    """Return the precision that gradients are taken in."""
-    dtype: torch.dtype = getattr(torch, check_choice("gradients_in", name, GRADIENT_DTYPES))
-    return dtype
 
 
 def check_data(images: Tensor, labels: Tensor, index: Tensor | None, batch_size: int, block: int) -> Tensor:

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from ssrob.attacks.engine import Block, Data
+from ssrob.attacks.frozen import channels_last
 from ssrob.attacks.input_checks import check_eps, find_plan, float32_below
 from ssrob.attacks.lp_ball import GEOMETRIES
 from ssrob.attacks.model_contract import LOOK, borrowed
 from ssrob.attacks.run_order import SweepSettings
-from ssrob.attacks.sweep import count_classes, laid_out, possible
+from ssrob.attacks.sweep import plan_for
 from ssrob.registry.presets import AttackPlan
 
 ROWS = 1024  # (image, eps) pairs held at once, as the images of a sweep's block
@@ -34,8 +35,8 @@ def attack_apart(
     if not len(data[0]):
         return torch.ones((len(eps), 0), dtype=torch.bool)
     budgets = float32_below(check_eps(eps, norm))
-    with borrowed(model, data[0][:LOOK]) as lent, laid_out(lent, "channels_last", data[0][:1]):
-        plan = possible(find_plan(preset), lent).for_classes(count_classes(lent, data[0][:1]))
+    with borrowed(model, data[0][:LOOK]) as lent, channels_last(lent, data[0][:1]):
+        plan = plan_for(find_plan(preset), lent, data[0][:1])
         settings = SweepSettings(GEOMETRIES[norm], budgets, plan.attacks, seed, batch_size, torch.float32, "ascending")
         per_block = max(1, ROWS // len(budgets))
         parts = zip(*(torch.split(part, per_block) for part in data), strict=True)

@@ -73,25 +73,21 @@ def check(
     lent = adapt(model, images[:LOOK].to(device))
     with frozen(lent):
         x, y = images[rows].to(device), labels[rows].to(device)
-        subset, before = _Audit(lent, x, y, rows, result, find_plan(preset), seed), _state(lent)
+        subset, before = (
+            _Audit(lent, x, y, rows, result, find_plan(preset), seed),
+            digest("", *lent.parameters(), *lent.buffers()),
+        )
         flags = [
             *model_flags(lent, x, y),
             *_recorded(subset),
-            *(_by_gradient(subset, queries) if lent.interface.gradient else [Flag("zero_gradient", NO_GRADIENT)]),
         ]
-        if _state(lent) != before:
+        if lent.interface.gradient:
+            flags += [*_stronger(subset, queries), *_independent(subset)]
+        else:
+            flags.append(Flag("zero_gradient", NO_GRADIENT))
+        if digest("", *lent.parameters(), *lent.buffers()) != before:
             flags.insert(0, Flag("changed", "forward passes changed the model's parameters or buffers"))
     return flags
-
-
-def _by_gradient(audit: _Audit, queries: int) -> Iterator[Flag]:
-    """What attacks by gradient say about each other, and a black-box attack about them."""
-    yield from _stronger(audit, queries)
-    yield from _independent(audit)
-
-
-def _state(model: nn.Module) -> str:
-    return digest("", *model.parameters(), *model.buffers())
 
 
 def _recorded(audit: _Audit) -> Iterator[Flag]:

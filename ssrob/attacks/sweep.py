@@ -6,9 +6,8 @@ its norm; so only the smallest norm found is kept per example, and the curve is 
 
 import hashlib
 from collections.abc import Callable, MutableMapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -26,7 +25,6 @@ from ssrob.attacks.input_checks import (
     check_logits,
     find_plan,
     float32_below,
-    gradient_dtype,
 )
 from ssrob.attacks.lp_ball import GEOMETRIES
 from ssrob.attacks.model_contract import LOOK, Adapted, borrowed, device_of_model
@@ -34,8 +32,8 @@ from ssrob.attacks.result import SweepResult
 from ssrob.attacks.run_order import SweepSettings
 from ssrob.attacks.verify import confirmed
 from ssrob.hardware.device import exact_float32
-from ssrob.progress import Report, shown
-from ssrob.registry.attacks import LAYOUTS, SEARCHES
+from ssrob.progress import shown
+from ssrob.registry.attacks import GRADIENT_DTYPES, LAYOUTS, SEARCHES
 from ssrob.registry.lookup import check_choice
 from ssrob.registry.presets import AttackPlan
 
@@ -84,12 +82,17 @@ def attack_sweep(
     budgets, plan = check_eps(eps, norm), find_plan(preset)
     images, labels = as_tensor("images", images), as_tensor("labels", labels)
     index = None if index is None else as_tensor("index", index)
-    dtype, search = gradient_dtype(gradients_in), check_choice("search", search, SEARCHES)
+    dtype: torch.dtype = getattr(torch, check_choice("gradients_in", gradients_in, GRADIENT_DTYPES))
+    search, layout = check_choice("search", search, SEARCHES), check_choice("layout", layout, LAYOUTS)
     index = check_data(images, labels, index, 1 if batch_size is None else batch_size, block)
     device = device_of_model(model, images) if device is None else as_device(device)
     look = images[:LOOK].to(device)
-    with exact_float32(device), borrowed(model, look) as lent, laid_out(lent, layout, look[:1]):
-        plan = possible(plan, lent).for_classes(count_classes(lent, look[:1]))
+    with (
+        exact_float32(device),
+        borrowed(model, look) as lent,
+        channels_last(lent, look[:1]) if layout == "channels_last" else nullcontext(),
+    ):
+        plan = plan_for(plan, lent, look[:1])
         batch_size = batch_size or (batch_for(lent, look[:1]) if lent.interface.gradient else CPU_BATCH)
         eps_below = float32_below(budgets)
         settings = SweepSettings(GEOMETRIES[norm], eps_below, plan.attacks, seed, batch_size, dtype, search)
@@ -98,7 +101,10 @@ def attack_sweep(
         with shown(progress, len(images), "image", "attacks") as report:
             for first in range(0, len(images), block):
                 part = slice(first, first + block)
-                tell = partial(_report, report, first, len(images))
+
+                def tell(done: int, first: int = first) -> None:
+                    report(first + done, len(images))
+
                 outcomes.append(job.outcome((images[part], labels[part], index[part]), tell))
     return merged(norm, budgets, [attack.name for attack in plan.attacks], outcomes)
 
@@ -166,14 +172,9 @@ def merged(norm: str, eps: list[float], attacks: Sequence[str], outcomes: list[O
     )
 
 
-def possible(plan: AttackPlan, model: Adapted) -> AttackPlan:
-    """Return the attacks of a plan that the model allows: all, or the black-box ones where it has no gradient."""
-    return plan if model.interface.gradient else plan.black_box()
-
-
-def laid_out(model: nn.Module, layout: str, image: Tensor) -> AbstractContextManager[None]:
-    """Hold the model in a layout of `LAYOUTS`."""
-    return channels_last(model, image) if check_choice("layout", layout, LAYOUTS) == "channels_last" else nullcontext()
+def plan_for(plan: AttackPlan, model: Adapted, image: Tensor) -> AttackPlan:
+    """Return the attacks of a plan for a model's number of classes, the black-box ones where it has no gradient."""
+    return (plan if model.interface.gradient else plan.black_box()).for_classes(count_classes(model, image))
 
 
 def count_classes(model: nn.Module, image: Tensor) -> int:
@@ -182,10 +183,6 @@ def count_classes(model: nn.Module, image: Tensor) -> int:
         logits = model(image)
     check_logits(logits, image.new_zeros(1, dtype=torch.int64))
     return int(logits.shape[1])
-
-
-def _report(report: Report, before: int, total: int, done: int) -> None:
-    report(before + done, total)
 
 
 def digest(text: str, *tensors: Tensor) -> str:

@@ -54,8 +54,9 @@ def stages_of(plan: Plan, arm: Arm, tests: dict[str, list[str]] | None = None) -
     """
     tests = _tests(plan) if tests is None else tests
     trainings = [*_ancestors(plan, arm.finetune), arm.finetune]
-    order = [each for path in trainings for test in [path, *tests[path]] for each in [*_parents(plan, test), test]]
-    return list(dict.fromkeys(order))
+    order = [path for training in trainings for path in (training, *tests[training])]
+    # A test's model stands before it anyway, but data sets may be its own.
+    return list(dict.fromkeys(each for path in order for each in (*plan.stages[path].parents.values(), path)))
 
 
 def complete(plan: Plan, store: Store, arms: Iterable[Arm]) -> list[Arm]:
@@ -93,11 +94,6 @@ def _tests(plan: Plan) -> dict[str, list[str]]:
         if STAGES[stage.kind].role == "test":
             tests[stage.parents["model"]].append(path)
     return tests
-
-
-def _parents(plan: Plan, path: str) -> Iterable[str]:
-    """Return what a stage reads: its model stands before it anyway, but data sets may be a test's own."""
-    return plan.stages[path].parents.values()
 
 
 def _ancestors(plan: Plan, path: str) -> Iterable[str]:

@@ -26,8 +26,9 @@ def check_plugins(plan: Plan, store: Store) -> None:
     if plan.study.changed_plugins == "use":
         return
     for module, stages in changed_plugins(plan, store, plugin_sources(plan.study.plugins)).items():
+        more = f" (and {len(stages) - 1} more stages)" if len(stages) > 1 else ""
         raise ConfigError(
-            f"plugins: {module} has changed since {stages[0]} was made{_more(stages)}. Put it back; or give what "
+            f"plugins: {module} has changed since {stages[0]} was made{more}. Put it back; or give what "
             f"computes something else a module and a name of its own; or remove {store.folder(stages[0])}"
             f"{' and the others' if len(stages) > 1 else ''} to have them made anew; or write `changed_plugins: use` "
             "into the config if the change cannot matter"
@@ -95,7 +96,3 @@ def _record(store: Store, path: str, now: Any) -> None:
     """Note the files as they are now, so that their content is not read again next time."""
     with contextlib.suppress(OSError):  # of a folder that is read-only, it is
         write_json(store.folder(path) / "provenance.json", store.provenance(path) | {FILES: now})
-
-
-def _more(stages: list[str]) -> str:
-    return f" (and {len(stages) - 1} more stages)" if len(stages) > 1 else ""

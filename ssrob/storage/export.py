@@ -81,14 +81,16 @@ def export_study(
         for name in ("spec.json", "provenance.json", "log.txt"):
             if (store.folder(path) / name).is_file():
                 files[f"stages/{path}/{name}"] = store.folder(path) / name
-    started = _started(plan, store) if work else {}
-    files |= {f"work/{path}/{name}": file for path, rows in started.items() for name, file in rows.items()}
+    unfinished = [path for path in plan.stages if work and not store.done(path)]
+    started = {path: begun for path in unfinished if (begun := kept(store.work(path)))}
+    files |= {f"work/{path}/{name}": file for path, begun in started.items() for name, file in begun.items()}
+    prepared = [f"data/{key}" for key in plan.of_kind("data")]
     about = {
         "study": plan.study.study,
         "stages": done,
         "left_out": left_out,
-        "fingerprints": _fingerprints(plan, store),
-        "work": {path: _told(rows) for path, rows in started.items()},
+        "fingerprints": {path: prepared_facts(store, path)["fingerprint"] for path in prepared if store.done(path)},
+        "work": {path: _about(files) for path, files in started.items()},
     }
     bundle.write({ABOUT: as_json(about)} | files, to)  # first, also if the rest is cut off
     return about
@@ -101,21 +103,11 @@ def kept(work: Path) -> dict[str, Path]:
     return {name: file for name, file in named.items() if name not in OF_A_RUN and not name.startswith("out/")}
 
 
-def _started(plan: Plan, store: Store) -> dict[str, dict[str, Path]]:
-    unfinished = {path: kept(store.work(path)) for path in plan.stages if not store.done(path)}
-    return {path: files for path, files in unfinished.items() if files}
-
-
 def as_json(value: object) -> str:
     """Write JSON for people."""
     return json.dumps(value, indent=2, sort_keys=True) + "\n"
 
 
-def _told(rows: dict[str, Path]) -> dict[str, Any]:
-    newest = max(file.stat().st_mtime for file in rows.values())  # an archive may lose it
-    return {"newest": newest, "files": {name: sha256(file) for name, file in rows.items()}}
-
-
-def _fingerprints(plan: Plan, store: Store) -> dict[str, str]:
-    stages = (f"data/{key}" for key in plan.of_kind("data"))
-    return {path: prepared_facts(store, path)["fingerprint"] for path in stages if store.done(path)}
+def _about(files: dict[str, Path]) -> dict[str, Any]:
+    newest = max(file.stat().st_mtime for file in files.values())  # an archive may lose it
+    return {"newest": newest, "files": {name: sha256(file) for name, file in files.items()}}

@@ -124,14 +124,14 @@ class _Import:
             if parent in self.outcome.refused:
                 raise Refused(f"it reads {parent}, which was not taken over")
             known = self.about.get("fingerprints", {}).get(parent)
-            if known and self.here.done(parent) and _fingerprint(self.here, parent) != known:
+            if known and self.here.done(parent) and prepared_facts(self.here, parent)["fingerprint"] != known:
                 raise Refused(f"it was made from other data than {parent} here")
 
     def _compare(self, path: str, theirs: dict[str, Any]) -> None:
         """Refuse other content under the same key. The sample images are a zip, which has the time in it."""
         ours = self.here.manifest(path)["outputs"]
         names = sorted(name for name in ours.keys() | theirs.keys() if not name.endswith(".npz"))
-        if other := [name for name in names if _sum(ours, name) != _sum(theirs, name)]:
+        if other := [name for name in names if ours.get(name, {}).get("sha256") != theirs.get(name, {}).get("sha256")]:
             raise Refused(f"a stage of this key is here with other content ({', '.join(other)}); it stays")
 
     def _verified_copy(self, path: str, outputs: dict[str, Any]) -> list[str]:
@@ -232,14 +232,6 @@ def _copy(file: Path, to: Path, checksum: str | None) -> None:
     shutil.copy2(file, to)
     if checksum is not None and sha256(to) != checksum:
         raise Refused(f"{file.name} does not have its checksum: truncated or altered")
-
-
-def _fingerprint(store: Store, path: str) -> str:
-    return str(prepared_facts(store, path)["fingerprint"])
-
-
-def _sum(outputs: dict[str, Any], name: str) -> str | None:
-    return outputs[name]["sha256"] if name in outputs else None
 
 
 def _newest(work: Path) -> float:
