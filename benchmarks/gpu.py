@@ -26,7 +26,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from ssrob.attacks.frozen import frozen
-from ssrob.config.study import Model, Training
+from ssrob.config.training import Model, Training
 from ssrob.data.loader import Batches
 from ssrob.hardware.cuda_graphs import CudaGraphs, GraphedStep, Tensors
 from ssrob.hardware.device import memory_format, numerics, precision, to_memory_format

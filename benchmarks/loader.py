@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from ssrob.config.study import Data
+from ssrob.config.data import Data
 from ssrob.data.decoding_loader import DecodedBatches
 from ssrob.data.loader import augment
 from ssrob.data.sources import open_source

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
-from ssrob.config.study import Data
+from ssrob.config.data import Data
 
 CLASSES = ("ant", "bee", "cow")
 

@@ -10,7 +10,7 @@ import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
 from ssrob.analysis import findings
-from ssrob.config.study import Norm
+from ssrob.config.fields import Norm
 from ssrob.planning.cost import training_passes
 from ssrob.planning.names import arm_label
 from ssrob.planning.plan import Arm, Plan

@@ -73,10 +73,8 @@ def check(
     lent = adapt(model, images[:LOOK].to(device))
     with frozen(lent):
         x, y = images[rows].to(device), labels[rows].to(device)
-        subset, before = (
-            _Audit(lent, x, y, rows, result, find_plan(preset), seed),
-            digest("", *lent.parameters(), *lent.buffers()),
-        )
+        before = digest("", *lent.parameters(), *lent.buffers())
+        subset = _Audit(lent, x, y, rows, result, find_plan(preset), seed)
         flags = [
             *model_flags(lent, x, y),
             *_recorded(subset),

@@ -38,7 +38,7 @@ for part in (workflow, study, stage, power, results, evaluate, compare, models):
 
 def main() -> None:
     """Run the command line; every expected mistake ends in one message and exit code 2."""
-    from ssrob.config.study import ConfigError
+    from ssrob.config.fields import ConfigError
     from ssrob.storage.store import StoreError
     from ssrob.tracking import TrackingError
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from ssrob.config.study import ConfigError, Study
+from ssrob.config.fields import ConfigError
+from ssrob.config.study import Study
 from ssrob.formatting import duration
 from ssrob.planning.cost import training_passes
 from ssrob.planning.names import arm_label

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ssrob.cli.common import Device, Overrides, path_option, plan_and_store, say
-from ssrob.config.study import ConfigError
+from ssrob.config.fields import ConfigError
 
 if TYPE_CHECKING:
     from ssrob.planning.stage import Stage

@@ -9,61 +9,27 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from ssrob.config.arms import Arms, EqualPasses
+from ssrob.config.arms import Arms
 from ssrob.config.data import Data
 from ssrob.config.evaluation import CorruptionTest, Diagnosis, Evaluation, Probing
 from ssrob.config.fields import (
-    WEIGHT,
     AnyPath,
-    Checkpoint,
-    ConfigError,
     Count,
     LossArgument,
     LossName,
     Name,
     Norm,
-    Precision,
     Seeds,
     Strict,
-    Tune,
     Uri,
-    parse_number,
 )
-from ssrob.config.findings import Findings, Primary
+from ssrob.config.findings import Findings
 from ssrob.config.ood import CalibrationTest, OodTest
 from ssrob.config.training import Model, Threat, Training
 from ssrob.config.variants import Pretraining, Ssl, Variant
 from ssrob.registry.lookup import check_choice
 from ssrob.registry.losses import checked_arguments
 from ssrob.registry.ood import HELD_OUT
-
-# What other modules take from here, wherever it is written.
-__all__ = [
-    "WEIGHT",
-    "Arms",
-    "CalibrationTest",
-    "Checkpoint",
-    "ConfigError",
-    "CorruptionTest",
-    "Data",
-    "Diagnosis",
-    "EqualPasses",
-    "Evaluation",
-    "Findings",
-    "Model",
-    "Norm",
-    "OodTest",
-    "Precision",
-    "Primary",
-    "Probing",
-    "Strict",
-    "Study",
-    "Threat",
-    "Training",
-    "Tune",
-    "Variant",
-    "parse_number",
-]
 
 
 def _off(value: object) -> object:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ssrob.config.study import Data
+from ssrob.config.data import Data
 from ssrob.data.types import DataError, Opened, refusal, split_of_arrays
 from ssrob.storage.files import user_cache
 

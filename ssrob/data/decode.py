@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
-from ssrob.config.study import Data
+from ssrob.config.data import Data
 from ssrob.data.types import DataError, Pixels
 
 # What Pillow raises for files that are cut short or damaged, by format.

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import PIL
 
-from ssrob.config.study import Data
+from ssrob.config.data import Data
 from ssrob.data.arrays import keep_one_channel, write_images
 from ssrob.data.content import content_hash, digest_of
 from ssrob.data.decode import crop_of

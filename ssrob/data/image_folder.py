@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ssrob.config.study import Data
+from ssrob.config.data import Data
 from ssrob.data.metadata_files import find_metadata, open_metadata, open_metadata_for_testing
 from ssrob.data.split_names import TESTED, split_of
 from ssrob.data.types import UNLABELLED, Opened, OpenedTest, Split, refusal, split_of_files

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssrob.config.study import Data
+from ssrob.config.data import Data
 from ssrob.data.image_folder import find_splits, tested_of
 from ssrob.data.sources import class_names
 from ssrob.data.types import refusal

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ssrob.config.study import Data
+from ssrob.config.data import Data
 from ssrob.data.parquet_columns import USUAL, names_of_labels, numbered
 from ssrob.data.split_names import TESTED, split_of
 from ssrob.data.types import DataError, Opened, OpenedTest, Split, refusal, split_of_files

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ssrob.config.study import Data
+from ssrob.config.data import Data
 from ssrob.data.saved_datasets import class_names, stated_in_folder
 from ssrob.data.types import DataError, Rows, refusal
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from ssrob.config.study import Data
+from ssrob.config.data import Data
 from ssrob.data.parquet_columns import Columns, columns_of, names_of_labels, numbered, stated_names
 from ssrob.data.saved_datasets import check_complete, split_of_file, tables_below
 from ssrob.data.split_names import TESTED, split_in

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ssrob.config.study import Data
+from ssrob.config.data import Data
 from ssrob.data.arrays import count_levels, keep_one_channel, moments, write_images
 from ssrob.data.content import digest_of, source_fingerprint
 from ssrob.data.decode import crop_of, decode

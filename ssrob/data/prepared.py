@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssrob.config.study import Data
+from ssrob.config.data import Data
 from ssrob.data.decode import crop_of
 from ssrob.data.held_out import kept_labels
 from ssrob.data.sources import open_source

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ssrob.config.study import Data
+from ssrob.config.data import Data
 from ssrob.data.split_names import split_in
 from ssrob.data.table_files import is_table
 from ssrob.data.types import DataError, refusal

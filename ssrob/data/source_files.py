@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypedDict
 
-from ssrob.config.study import Data
+from ssrob.config.data import Data
 from ssrob.registry.sources import SOURCES
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ssrob.config.study import Data
+from ssrob.config.data import Data
 from ssrob.data.decode import crop_of, decode
 from ssrob.data.held_out import LEFT_OUT, kept_classes, kept_labels, kept_share
 from ssrob.data.splits import sizes

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ssrob.config.study import Data
+from ssrob.config.data import Data
 from ssrob.data.types import Rows
 
 

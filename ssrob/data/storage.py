@@ -2,7 +2,7 @@
 
 import math
 
-from ssrob.config.study import Data
+from ssrob.config.data import Data
 from ssrob.registry.sources import SOURCES
 
 LARGEST_ARRAY = 4 * 2**30  # bytes of pixels that are decoded once and lie on the device

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ssrob.config.study import Data
+from ssrob.config.data import Data
 
 Pixels = NDArray[np.uint8]  # 0..255
 Rows = NDArray[np.int64]

@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 
-from ssrob.config.study import Data
+from ssrob.config.data import Data
 from ssrob.data.prepared import Prepared
 from ssrob.external.model import normalisation
 from ssrob.registry.preprocessing import PREPROCESSING

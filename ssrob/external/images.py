@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from ssrob.config.data import Data
 from ssrob.config.explain import explain
 from ssrob.config.fields import expand
-from ssrob.config.study import Data
 from ssrob.config.yaml_text import YamlError, read_yaml
 from ssrob.data.split_names import split_in, split_of
 from ssrob.data.table_files import is_table

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from ssrob.config.study import Norm, Precision, parse_number
+from ssrob.config.fields import Norm, Precision, parse_number
 from ssrob.external.class_names import OVER
 from ssrob.registry.attacks import GRADIENT_DTYPES, NORMS
 from ssrob.registry.lookup import check_choice

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssrob.config.study import Precision
+from ssrob.config.fields import Precision
 from ssrob.hardware import gpu_lease
 
 WORKSPACE = ":4096:8"  # the one of cuBLAS's two reproducible settings that costs memory (24 MB) rather than speed

@@ -1,6 +1,8 @@
 """What the stages that measure models are asked: sweeps, corruption tests, probes, diagnoses. Imports no torch."""
 
-from ssrob.config.study import Checkpoint, Diagnosis, Norm, Probing, Study
+from ssrob.config.evaluation import Diagnosis, Probing
+from ssrob.config.fields import Checkpoint, Norm
+from ssrob.config.study import Study
 from ssrob.planning.objectives import changed_arguments
 from ssrob.planning.specs import CorruptSpec, DiagnoseSpec, EvaluateSpec, Objective, ProbeSpec, TrainSpec
 from ssrob.registry.losses import LOSSES

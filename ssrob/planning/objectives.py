@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 
-from ssrob.config.study import WEIGHT, ConfigError, Norm, Study, Variant
-from ssrob.config.variants import MAIN, Perturb
+from ssrob.config.fields import WEIGHT, ConfigError, Norm
+from ssrob.config.study import Study
+from ssrob.config.variants import MAIN, Perturb, Variant
 from ssrob.planning.perturbation_layouts import check_layouts
 from ssrob.planning.specs import Objective, Perturbation
 from ssrob.registry.attacks import STEP_RATIO

@@ -1,8 +1,9 @@
 """The stages that test a model on images of no known class, and its calibration. Imports no torch."""
 
 from ssrob.config.data import Data
+from ssrob.config.fields import Checkpoint
 from ssrob.config.ood import CalibrationTest, OodTest, name_of
-from ssrob.config.study import Checkpoint, Study
+from ssrob.config.study import Study
 from ssrob.planning.specs import CalibrateSpec, OodSpec, TrainSpec
 from ssrob.planning.stage import Stage, data_stage, make_stage
 from ssrob.registry.ood import HELD_OUT, SCORES

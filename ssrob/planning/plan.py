@@ -7,17 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ssrob.config.study import (
-    Arms,
-    Checkpoint,
-    ConfigError,
-    Data,
-    EqualPasses,
-    Norm,
-    Study,
-    Training,
-    Variant,
-)
+from ssrob.config.arms import Arms, EqualPasses
+from ssrob.config.data import Data
+from ssrob.config.fields import Checkpoint, ConfigError, Norm
+from ssrob.config.study import Study
+from ssrob.config.training import Training
+from ssrob.config.variants import Variant
 from ssrob.planning.cost import step_passes
 from ssrob.planning.evaluation_specs import corrupt_spec, diagnose_specs, evaluate_spec, probe_spec
 from ssrob.planning.names import ArmColumns, arm_id, budget_label

@@ -5,7 +5,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from ssrob.config.fields import Checkpoint, Norm, Precision, Search, SeverityTable, Strict
-from ssrob.config.study import Model, Training
+from ssrob.config.training import Model, Training
 from ssrob.config.variants import Layout
 from ssrob.planning.names import ArmColumns
 from ssrob.registry.losses import Loss, Widths, loss_row

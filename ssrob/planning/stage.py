@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ssrob.config.study import ConfigError, Data, Strict
+from ssrob.config.data import Data
+from ssrob.config.fields import ConfigError, Strict
 from ssrob.registry.stages import STAGES, revision
 
 LONGEST_KEY = 240  # characters; file systems take 255

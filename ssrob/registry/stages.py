@@ -58,7 +58,7 @@ STAGES: dict[str, StageKind] = {
     "data": StageKind(
         "ssrob.stages.data:stage",
         revision=1,
-        spec="ssrob.config.study:Data",
+        spec="ssrob.config.data:Data",
         disk="ssrob.scheduling.disk_usage:data_size",
         network=False,
         gpu=False,

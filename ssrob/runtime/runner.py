@@ -21,8 +21,8 @@ from typing import Any
 
 import torch
 
+from ssrob.config.data import Data
 from ssrob.config.plugins import plugin_sources
-from ssrob.config.study import Data
 from ssrob.hardware.device import device_of, numerics
 from ssrob.hardware.emulation import emulation_warning
 from ssrob.hardware.nodes import nodes

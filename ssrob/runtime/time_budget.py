@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 
-from ssrob.config.study import ConfigError
+from ssrob.config.fields import ConfigError
 from ssrob.planning.plan import Plan
 from ssrob.planning.stage import Stage
 from ssrob.runtime import job

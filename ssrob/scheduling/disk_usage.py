@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssrob.config.study import ConfigError
+from ssrob.config.fields import ConfigError
 from ssrob.formatting import file_size
 from ssrob.planning.plan import Plan
 from ssrob.planning.specs import CalibrateSpec, CorruptSpec, DiagnoseSpec, EvaluateSpec, OodSpec, TrainSpec

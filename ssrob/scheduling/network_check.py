@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ssrob.config.study import ConfigError
+from ssrob.config.fields import ConfigError
 from ssrob.planning.plan import Plan
 from ssrob.planning.stage import canonical, data_stage
 from ssrob.registry.architectures import check_installed

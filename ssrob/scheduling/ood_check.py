@@ -1,6 +1,6 @@
 """Images of no known class, looked at before a study starts: they must be there, and nothing may be trained on them."""
 
-from ssrob.config.study import ConfigError
+from ssrob.config.fields import ConfigError
 from ssrob.data.leakage import check_unseen
 from ssrob.data.sources import check_source
 from ssrob.planning.ood_specs import image_sets

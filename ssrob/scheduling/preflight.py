@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ssrob.config.fields import ConfigError
 from ssrob.config.loader import parse_study
-from ssrob.config.study import ConfigError, Study
+from ssrob.config.study import Study
 from ssrob.corruptions.fingerprint import fingerprint
 from ssrob.data.leakage import check_apart
 from ssrob.data.sources import check_source

@@ -7,8 +7,9 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
+from ssrob.config.data import Data
+from ssrob.config.fields import ConfigError
 from ssrob.config.plugins import Source, differs, plugin_sources
-from ssrob.config.study import ConfigError, Data
 from ssrob.data.content import source_fingerprint
 from ssrob.data.source_files import source_files
 from ssrob.data.sources import open_source

@@ -14,7 +14,7 @@ from ssrob.attacks.model_contract import Adapted
 from ssrob.attacks.result import SweepResult
 from ssrob.attacks.sanity_checks import check
 from ssrob.attacks.sweep import attack_sweep
-from ssrob.config.study import Norm
+from ssrob.config.fields import Norm
 from ssrob.data.test_split import open_test
 from ssrob.hardware.device import memory_format
 from ssrob.models.serialization import load_network

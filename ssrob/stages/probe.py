@@ -12,7 +12,7 @@ from torch import Tensor
 from ssrob.attacks.frozen import frozen
 from ssrob.attacks.lp_ball import GEOMETRIES
 from ssrob.attacks.steppers.pgd import pgd
-from ssrob.config.study import Norm
+from ssrob.config.fields import Norm
 from ssrob.data.loader import as_tensor, unit
 from ssrob.data.prepared import Prepared
 from ssrob.data.splits import balanced

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ssrob.config.study import ConfigError
+from ssrob.config.fields import ConfigError
 from ssrob.planning.stage import Stage
 from ssrob.storage import bundle
 from ssrob.storage.bundle import UNPACKED

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
-from ssrob.config.study import Strict
+from ssrob.config.fields import Strict
 from ssrob.planning.names import ArmColumns, arm_label
 from ssrob.planning.plan import Plan
 from ssrob.planning.specs import TrainSpec

@@ -7,9 +7,9 @@ from ssrob.analysis import findings, judged_claim
 from ssrob.analysis.comparisons import Comparisons
 from ssrob.analysis.controls import CONTROLS, Subject, is_method
 from ssrob.analysis.verdicts import verdict
+from ssrob.config.fields import ConfigError
 from ssrob.config.findings import Claim, Findings, paper_claims
 from ssrob.config.loader import parse_study
-from ssrob.config.study import ConfigError
 from ssrob.config.variants import Variant, built_in_variants
 from tests.conftest import tiny_config
 from tests.simulated import PLAIN, Size, Truth, World, draw, sweeps_of, tables_of, way

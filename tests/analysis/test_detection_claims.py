@@ -10,9 +10,9 @@ from ssrob.analysis.detection_sweeps import auroc_without_groups, detection_swee
 from ssrob.analysis.looks import needed
 from ssrob.analysis.power import Cost, outlook
 from ssrob.analysis.sweeps import GROUPS, Sweeps
+from ssrob.config.fields import ConfigError
 from ssrob.config.findings import Claim, Findings, detection_claims
 from ssrob.config.loader import parse_study
-from ssrob.config.study import ConfigError
 from ssrob.storage.tables import ALL_EXAMPLES, ARMS, OOD_SCORES, ROBUSTNESS
 from tests.conftest import tiny_config
 

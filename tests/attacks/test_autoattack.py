@@ -8,7 +8,7 @@ import torch
 from ssrob.attacks.autoattack import autoattack_sweep
 from ssrob.attacks.lp_ball import GEOMETRIES
 from ssrob.attacks.sweep import attack_sweep
-from ssrob.config.study import ConfigError
+from ssrob.config.fields import ConfigError
 from ssrob.registry import optional
 from ssrob.scheduling import preflight
 from tests.attack_models import digits_test, linear_distance, linear_problem, robust_cnn

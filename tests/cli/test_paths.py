@@ -9,9 +9,10 @@ from typing import Any, get_type_hints
 import pytest
 import yaml
 from ssrob import cli
+from ssrob.config.data import Data
 from ssrob.config.fields import expand_uri
 from ssrob.config.loader import load_study
-from ssrob.config.study import Data, Study
+from ssrob.config.study import Study
 from ssrob.data.sources import open_source
 from ssrob.data.types import DataError
 from ssrob.storage.files import check_writable, user_cache

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
+from ssrob.config.fields import ConfigError
 from ssrob.config.loader import load_config, load_study, parse_study
-from ssrob.config.study import ConfigError
 from tests.conftest import ROOT, tiny_config
 
 # What is changed, and words that the message must hold: the field, what was found, what is allowed.

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms
-from ssrob.config.study import Data
+from ssrob.config.data import Data
 from ssrob.data.decode import Crop, crop_of, decode
 from ssrob.data.types import DataError
 from tests.image_files import pixels

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torchvision.transforms.v2.functional as TF
 from PIL import Image
-from ssrob.config.study import Data
+from ssrob.config.data import Data
 from ssrob.data import resized_crop, worker_processes
 from ssrob.data.decoding_loader import DecodedBatches
 from ssrob.data.loader import Batches

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from ssrob.config.study import Data
+from ssrob.config.data import Data
 from ssrob.data import for_testing
 from ssrob.data.for_testing import prepare_for_testing
 from ssrob.data.leakage import has_test_split

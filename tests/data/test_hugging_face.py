@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from ssrob.config.study import Data
+from ssrob.config.data import Data
 from ssrob.data import table_files
 from ssrob.data.decode import decode
 from ssrob.data.sources import check_source, open_source

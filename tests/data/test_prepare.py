@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ssrob.config.study import Data
+from ssrob.config.data import Data
 from ssrob.data.arrays import count_levels, moments
 from ssrob.data.content import source_fingerprint
 from ssrob.data.decode import Crop, decode

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
-from ssrob.config.study import Data
+from ssrob.config.data import Data
 from ssrob.data.decode import decode
 from ssrob.data.sources import SOURCES, check_source, count_images, open_source
 from ssrob.data.types import DataError
@@ -48,7 +48,7 @@ def test_every_field_of_the_config_is_read_by_a_source_or_by_all():
 
 
 def test_the_check_before_a_run_imports_no_torch():
-    code = "import sys, ssrob.data.sources as s; from ssrob.config.study import Data\n"
+    code = "import sys, ssrob.data.sources as s; from ssrob.config.data import Data\n"
     code += "s.check_source(Data(name='d', source='digits')); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 

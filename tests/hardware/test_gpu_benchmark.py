@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from benchmarks import gpu
-from ssrob.config.study import Model
+from ssrob.config.training import Model
 
 CPU = torch.device("cpu")
 

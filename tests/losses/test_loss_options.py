@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from ssrob.config.fields import ConfigError
 from ssrob.config.loader import parse_study
-from ssrob.config.study import ConfigError
 from ssrob.losses import jigsaw
 from ssrob.losses.batch import task_at, views_at
 from ssrob.planning.objectives import resolve_objective

@@ -9,8 +9,8 @@ import pytest
 import timm
 import torch
 import torchvision
+from ssrob.config.fields import ConfigError
 from ssrob.config.loader import parse_study
-from ssrob.config.study import ConfigError
 from ssrob.models.dry_run import check_features, look
 from ssrob.models.library_backbone import LibraryBackbone
 from ssrob.models.network import Architecture, Network, build

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from ssrob.analysis.sweeps import Cell
 from ssrob.config.family import family
+from ssrob.config.fields import ConfigError
 from ssrob.config.loader import load_study, parse_study
-from ssrob.config.study import ConfigError
 from ssrob.config.variants import base_of, control_of
 from ssrob.planning.names import SHARED, ArmColumns, arm_id, arm_label
 from ssrob.planning.plan import Arm, make_plan

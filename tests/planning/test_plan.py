@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ssrob.config.fields import ConfigError
 from ssrob.config.loader import load_study, parse_study
-from ssrob.config.study import ConfigError
 from ssrob.planning.cost import Passes, step_passes
 from ssrob.planning.objectives import resolve_objective
 from ssrob.planning.plan import Plan, make_plan

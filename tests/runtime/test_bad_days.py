@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 import torch
 from ssrob.analysis.collect import collect
+from ssrob.config.fields import ConfigError
 from ssrob.config.loader import parse_study
-from ssrob.config.study import ConfigError
 from ssrob.planning.plan import Plan, make_plan
 from ssrob.planning.stage import Stage
 from ssrob.runtime import checkpoint, job, runner

@@ -14,8 +14,8 @@ import pytest
 import yaml
 from ssrob.analysis.collect import collect
 from ssrob.cli.plan_view import portion_text
+from ssrob.config.fields import ConfigError
 from ssrob.config.loader import parse_study
-from ssrob.config.study import ConfigError
 from ssrob.planning.plan import Plan, make_plan
 from ssrob.runtime.process_pool import Workers
 from ssrob.runtime.time_budget import Portion, parse_budget, run_portion

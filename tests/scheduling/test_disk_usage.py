@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from ssrob.cli.plan_view import plan_text
+from ssrob.config.fields import ConfigError
 from ssrob.config.loader import parse_study
-from ssrob.config.study import ConfigError
 from ssrob.formatting import file_size
 from ssrob.models.network import Architecture, build
 from ssrob.planning.plan import make_plan

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ssrob.config.data import Data
+from ssrob.config.fields import ConfigError
 from ssrob.config.loader import parse_study
-from ssrob.config.study import ConfigError, Data
 from ssrob.corruptions.fingerprint import fingerprint
 from ssrob.data.leakage import check_apart
 from ssrob.data.types import DataError

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from ssrob.config.study import Strict, Study
+from ssrob.config.fields import Strict
+from ssrob.config.study import Study
 from ssrob.planning.stage import Stage, make_stage
 from ssrob.registry.stages import STAGES, StageKind
 from ssrob.runtime.runner import Context

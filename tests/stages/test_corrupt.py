@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from ssrob.config.fields import ConfigError
 from ssrob.config.loader import parse_study
-from ssrob.config.study import ConfigError
 from ssrob.corruptions import corrupt as make
 from ssrob.corruptions.fingerprint import fingerprint
 from ssrob.planning.plan import Plan, make_plan

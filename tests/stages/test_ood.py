@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score, roc_curve
+from ssrob.config.fields import ConfigError
 from ssrob.config.loader import parse_study
-from ssrob.config.study import ConfigError
 from ssrob.data.prepared import Prepared
 from ssrob.data.test_split import open_test
 from ssrob.models.serialization import load_network

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from ssrob.config.fields import ConfigError
 from ssrob.config.loader import parse_study
-from ssrob.config.study import ConfigError
 from ssrob.planning.plan import Plan
 from ssrob.runtime import runner
 from ssrob.storage.store import Store, sha256

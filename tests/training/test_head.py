@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from ssrob.analysis.collect import arm_columns, labels, read_tables
 from ssrob.analysis.sweeps import from_tables
+from ssrob.config.fields import ConfigError
 from ssrob.config.loader import parse_study
-from ssrob.config.study import ConfigError
 from ssrob.planning.cost import Passes, step_passes, training_passes
 from ssrob.planning.plan import Plan, make_plan
 from ssrob.planning.specs import TrainSpec

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
+from ssrob.config.fields import ConfigError
 from ssrob.config.loader import parse_study
-from ssrob.config.study import ConfigError
 from ssrob.losses.batch import Batch
 from ssrob.planning.plan import make_plan
 from ssrob.planning.stage import Stage

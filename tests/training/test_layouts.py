@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 import torch
+from ssrob.config.fields import ConfigError
 from ssrob.config.loader import parse_study
-from ssrob.config.study import ConfigError, Training
+from ssrob.config.training import Training
 from ssrob.losses.batch import Batch, task_at, views_at
 from ssrob.losses.rotation import rotate
 from ssrob.planning.objectives import resolve_objective

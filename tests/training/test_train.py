@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from ssrob.config.study import Training
+from ssrob.config.training import Training
 from ssrob.planning.stage import Stage
 from ssrob.runtime import checkpoint, runner
 from ssrob.storage.store import Store, sha256

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from ssrob.config.fields import ConfigError
 from ssrob.config.loader import parse_study
-from ssrob.config.study import ConfigError, Study
+from ssrob.config.study import Study
 from ssrob.models.network import Architecture, Network, build
 from ssrob.planning.plan import make_plan
 from ssrob.planning.stage import Stage

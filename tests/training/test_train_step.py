@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from ssrob.config.loader import parse_study
-from ssrob.config.study import Training
+from ssrob.config.training import Training
 from ssrob.models.feature_cache import FeatureCache
 from ssrob.planning.objectives import resolve_objective
 from ssrob.planning.specs import Objective, TrainSpec
