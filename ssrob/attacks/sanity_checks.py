@@ -75,10 +75,7 @@ def check(
         x, y = images[rows].to(device), labels[rows].to(device)
         before = digest("", *lent.parameters(), *lent.buffers())
         subset = _Audit(lent, x, y, rows, result, find_plan(preset), seed)
-        flags = [
-            *model_flags(lent, x, y),
-            *_recorded(subset),
-        ]
+        flags = [*model_flags(lent, x, y), *_recorded(subset)]
         if lent.interface.gradient:
             flags += [*_stronger(subset, queries), *_independent(subset)]
         else:

@@ -12,17 +12,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from ssrob.config.arms import Arms
 from ssrob.config.data import Data
 from ssrob.config.evaluation import CorruptionTest, Diagnosis, Evaluation, Probing
-from ssrob.config.fields import (
-    AnyPath,
-    Count,
-    LossArgument,
-    LossName,
-    Name,
-    Norm,
-    Seeds,
-    Strict,
-    Uri,
-)
+from ssrob.config.fields import AnyPath, Count, LossArgument, LossName, Name, Norm, Seeds, Strict, Uri
 from ssrob.config.findings import Findings
 from ssrob.config.ood import CalibrationTest, OodTest
 from ssrob.config.training import Model, Threat, Training

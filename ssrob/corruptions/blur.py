@@ -82,10 +82,7 @@ def _copied_from(steps: Tensor, reach: int) -> Tensor:
     source = torch.where(visited, place + steps[:, 0] * width + steps[:, 1], place).flatten(1)
     stale = (source > place.flatten()) & visited.flatten()[source]
     while stale.any():
-        source, stale = (
-            torch.where(stale, source.gather(1, source), source),
-            stale & stale.gather(1, source),
-        )
+        source, stale = (torch.where(stale, source.gather(1, source), source), stale & stale.gather(1, source))
     return source
 
 

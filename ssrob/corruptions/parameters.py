@@ -48,13 +48,7 @@ _CIFAR: Table = {
     # factor on the distance from the mean
     "contrast": ((0.75,), (0.5,), (0.4,), (0.3,), (0.15,)),
     # displacement, its smoothness, corner jitter: all three as a share of the shorter side
-    "elastic_transform": (
-        (0, 0, 0.08),
-        (0.05, 0.2, 0.07),
-        (0.08, 0.06, 0.06),
-        (0.1, 0.04, 0.05),
-        (0.1, 0.03, 0.03),
-    ),
+    "elastic_transform": ((0, 0, 0.08), (0.05, 0.2, 0.07), (0.08, 0.06, 0.06), (0.1, 0.04, 0.05), (0.1, 0.03, 0.03)),
     # share of the side's pixels kept
     "pixelate": ((0.95,), (0.9,), (0.85,), (0.75,), (0.65,)),
     # quality of the encoder

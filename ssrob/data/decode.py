@@ -12,14 +12,7 @@ from ssrob.config.data import Data
 from ssrob.data.types import DataError, Pixels
 
 # What Pillow raises for files that are cut short or damaged, by format.
-_DAMAGED = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    Image.DecompressionBombError,
-)
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 _GREY = ("1", "L", "LA", "I", "I;16", "I;16L", "I;16B", "I;16N")
 _SIXTEEN = ("PNG", "PPM", "JPEG2000")  # formats whose 32-bit mode "I" holds 16-bit values
 _UPRIGHT = {  # EXIF orientation -> what turns the stored pixels into the picture

@@ -34,10 +34,7 @@ def resolve_objective(
     objective = Objective(perturb=perturb, train=train)
     return check_layouts(
         objective.model_copy(
-            update={
-                "arguments": _arguments(study, objective, task),
-                "batchnorm": _branches(objective, variant),
-            }
+            update={"arguments": _arguments(study, objective, task), "batchnorm": _branches(objective, variant)}
         )
     )
 

@@ -18,15 +18,7 @@ from ssrob.planning.evaluation_specs import corrupt_spec, diagnose_specs, evalua
 from ssrob.planning.names import ArmColumns, arm_id, budget_label
 from ssrob.planning.objectives import resolve_objective
 from ssrob.planning.specs import Objective, TrainSpec
-from ssrob.planning.stage import (
-    Stage,
-    canonical,
-    data_stage,
-    digest,
-    dump,
-    file_sha256,
-    make_stage,
-)
+from ssrob.planning.stage import Stage, canonical, data_stage, digest, dump, file_sha256, make_stage
 from ssrob.registry.lookup import load
 from ssrob.registry.sources import SOURCES
 from ssrob.registry.stages import STAGES

@@ -7,15 +7,7 @@ from rich.console import Console, RenderableType
 
 from ssrob.planning.cost import training_passes
 from ssrob.planning.plan import Plan
-from ssrob.planning.specs import (
-    CalibrateSpec,
-    CorruptSpec,
-    DiagnoseSpec,
-    EvaluateSpec,
-    OodSpec,
-    ProbeSpec,
-    TrainSpec,
-)
+from ssrob.planning.specs import CalibrateSpec, CorruptSpec, DiagnoseSpec, EvaluateSpec, OodSpec, ProbeSpec, TrainSpec
 from ssrob.planning.stage import Stage
 from ssrob.registry.lookup import load
 from ssrob.registry.losses import loss_row

@@ -244,9 +244,6 @@ def test_plans_refuse_what_has_no_effect():
 
 def test_plans_adapt_to_few_classes():
     plan = AttackPlan((AttackConfig("pgd", "dlr", 5), AttackConfig("pgd", "targeted_dlr", 5, restarts=9)))
-    assert [(a.loss, a.restarts) for a in plan.for_classes(2).attacks] == [
-        ("margin", 1),
-        ("targeted_margin", 1),
-    ]
+    assert [(a.loss, a.restarts) for a in plan.for_classes(2).attacks] == [("margin", 1), ("targeted_margin", 1)]
     assert [(a.loss, a.restarts) for a in plan.for_classes(3).attacks] == [("dlr", 1), ("targeted_margin", 2)]
     assert plan.for_classes(10) == plan

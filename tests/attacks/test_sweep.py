@@ -334,10 +334,7 @@ class Broken(nn.Module):
         ({"images": torch.rand(4, 64)}, r"images must be \(N, C, H, W\)"),
         ({"images": torch.rand(0, 1, 8, 8)}, "not empty"),
         ({"images": torch.full((4, 1, 8, 8), 200, dtype=torch.uint8)}, "found dtype torch.uint8; divide bytes by 255"),
-        (
-            {"images": torch.full((4, 1, 8, 8), 1.5)},
-            "found 1.5 to 1.5; divide grey levels by 255",
-        ),
+        ({"images": torch.full((4, 1, 8, 8), 1.5)}, "found 1.5 to 1.5; divide grey levels by 255"),
         ({"images": torch.full((4, 1, 8, 8), torch.nan)}, r"must lie in \[0, 1\], found nan"),
         ({"labels": torch.zeros(3, dtype=torch.int64)}, r"labels must be int64 of shape \(4,\)"),
         ({"labels": torch.zeros(4)}, "found torch.float32"),

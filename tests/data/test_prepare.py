@@ -55,10 +55,7 @@ def test_same_source_gives_same_bytes(tmp_path, settings):
         prepare(data, tmp_path / out)
     names = sorted(file.name for file in (tmp_path / "a").iterdir())
     assert names == sorted(
-        [
-            "data.json",
-            *(f"{s}_{what}.npy" for s in ("train", "test") for what in ("images", "labels", "rows")),
-        ]
+        ["data.json", *(f"{s}_{what}.npy" for s in ("train", "test") for what in ("images", "labels", "rows"))]
     )
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
@@ -97,8 +94,7 @@ def test_limits_keep_classes_balanced_and_are_nested(tmp_path):
     kept = {}
     for count in (30, 90):
         prepare(
-            Data(name="digits", source="digits", train_images=count, test_images=count),
-            out := tmp_path / str(count),
+            Data(name="digits", source="digits", train_images=count, test_images=count), out := tmp_path / str(count)
         )
         train, validation, test = rows_of(out)
         kept[count] = {*train, *validation}, set(test)
@@ -273,19 +269,13 @@ def constant(path: Path) -> Data:
 
 
 BAD = {
-    "truncated image": (
-        lambda p: damaged(p, encoded(pixels(1)[0])[:-60]),
-        r"test.parquet: row 4: cannot be decoded",
-    ),
+    "truncated image": (lambda p: damaged(p, encoded(pixels(1)[0])[:-60]), r"test.parquet: row 4: cannot be decoded"),
     "no image": (lambda p: damaged(p, None), r"row 4: holds no image bytes"),
     "another size": (
         lambda p: damaged(p, encoded(pixels(1, size=9)[0])),
         r"row 4: an image of 9x9 pixels after others of 8x8; set size to resize",
     ),
-    "damaged parquet": (
-        flip_middle,
-        r"train.parquet: not a whole parquet file|train.parquet: row \d+: cannot be dec",
-    ),
+    "damaged parquet": (flip_middle, r"train.parquet: not a whole parquet file|train.parquet: row \d+: cannot be dec"),
     "constant images": (constant, r"train: channel 0 has the same value in all images"),
     "class too small for a test split": (
         lambda p: folder_data(p, {"ant": 1, "bee": 20}),

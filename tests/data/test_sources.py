@@ -87,10 +87,7 @@ def test_parquet_of_several_files_reads_chosen_rows(tmp_path):
     [
         ({"classes": "x, y,z"}, ("x", "y", "z")),
         ({"classes": '["x", "y", "z"]'}, ("x", "y", "z")),
-        (
-            {"huggingface": json.dumps({"info": {"features": {"label": {"names": ["x", "y", "z"]}}}})},
-            ("x", "y", "z"),
-        ),
+        ({"huggingface": json.dumps({"info": {"features": {"label": {"names": ["x", "y", "z"]}}}})}, ("x", "y", "z")),
         ({"huggingface": json.dumps({"info": {"features": {"label": {"dtype": "int64"}}}})}, ("0", "1", "2")),
         ({"other": "1"}, ("0", "1", "2")),
     ],
@@ -242,10 +239,7 @@ BAD = {
         lambda path: parquet_data(path).model_copy(update={"train": ["tain*"]}),
         r"train: no file matches 'tain\*' in .*which holds: test.parquet, train.parquet",
     ),
-    "no test": (
-        changed(lambda path: (path / "test.parquet").unlink()),
-        r"test: no file .*write 'test: \[\]'",
-    ),
+    "no test": (changed(lambda path: (path / "test.parquet").unlink()), r"test: no file .*write 'test: \[\]'"),
     "absolute pattern": (
         lambda path: parquet_data(path).model_copy(update={"test": ["/etc/*"]}),
         r"test: '/etc/\*' is no file pattern relative to path",
@@ -267,21 +261,12 @@ BAD = {
         config(image_column="label"),
         r"image_column: expected binary or struct.* found int64",
     ),
-    "labels are text": (
-        changed(text_labels),
-        r"label_column: .*train.parquet holds integers and .*test.parquet names",
-    ),
+    "labels are text": (changed(text_labels), r"label_column: .*train.parquet holds integers and .*test.parquet names"),
     "label out of range": (bad_labels([0, 1, 2, 3] * 5), r"labels must be 0..2, found 3 in train row 3"),
     "label negative": (bad_labels([0, 1, 2, -1] * 5), r"labels must be 0..2, found -1 in train row 3"),
-    "label missing": (
-        bad_labels([0, 1, None, 2] * 5),
-        r"expected a label in every row of .*found none in row 2",
-    ),
+    "label missing": (bad_labels([0, 1, None, 2] * 5), r"expected a label in every row of .*found none in row 2"),
     "class without images": (bad_labels([0, 2] * 10), r"train: class 'bee' has no images"),
-    "class names differ": (
-        changed(other_names),
-        r"classes: .*train.parquet and .*test.parquet state different",
-    ),
+    "class names differ": (changed(other_names), r"classes: .*train.parquet and .*test.parquet state different"),
     "class twice": (config(classes=["a", "b", "a"]), r"classes: .*found 'a' twice"),
     "one class": (config(classes=["a"]), r"classes: expected at least 2 classes, found \['a'\]"),
     "too many train images": (config(train_images=61), r"train_images: must be 3..60 .*found 61"),
@@ -304,14 +289,8 @@ BAD = {
         lambda path: Data(name="tiny", source="cifar10", path=Path(__file__)),
         r"path: expected a folder to download into, found the file",
     ),
-    "folder without classes": (
-        folders({"train": 3}),
-        r"path: expected a folder of images per class in .*train",
-    ),
-    "empty class folder": (
-        folders({"train/ant": 3, "train/bee": 0}),
-        r"expected .png/.* files in .*bee, found none",
-    ),
+    "folder without classes": (folders({"train": 3}), r"path: expected a folder of images per class in .*train"),
+    "empty class folder": (folders({"train/ant": 3, "train/bee": 0}), r"expected .png/.* files in .*bee, found none"),
     "class only in test": (
         folders({"train/ant": 3, "train/bee": 3, "test/ant": 1, "test/bee": 1, "test/cow": 1}),
         r"test/cow is no class of train; known: ant, bee",

@@ -29,10 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
 OWN = {  # views drawn at every attack step, weights that change over training
-    "changing": {
-        "perturb": {"adv": {"xent": 1, "ssl": "w"}},
-        "train": {"adv": {"xent": 1, "ssl": "w"}},
-    }
+    "changing": {"perturb": {"adv": {"xent": 1, "ssl": "w"}}, "train": {"adv": {"xent": 1, "ssl": "w"}}}
 }
 VARIANTS = [*sorted(parse_study(tiny_config(Path())).variants), *OWN]
 

@@ -118,10 +118,7 @@ def test_arguments_are_checked_at_the_door(losses: dict[str, Any], message: str,
 
 def test_a_drawn_batch_survives_as_tensors(tmp_path: Path) -> None:
     given = {
-        "perturb": {
-            "adv": {"xent": 1, "ssl": 1},
-            "own": {"maximise": {"ssl": 1}, "layout": "copies"},
-        },
+        "perturb": {"adv": {"xent": 1, "ssl": 1}, "own": {"maximise": {"ssl": 1}, "layout": "copies"}},
         "train": {"adv": {"xent": 1}, "own": {"ssl": 1}},
     }
     plan = make_plan(

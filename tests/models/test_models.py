@@ -7,12 +7,7 @@ import pytest
 import torch
 from ssrob.models.feature_cache import FeatureCache
 from ssrob.models.network import Architecture, Network, build
-from ssrob.models.serialization import (
-    load_backbone,
-    load_network,
-    save_architecture,
-    save_weights,
-)
+from ssrob.models.serialization import load_backbone, load_network, save_architecture, save_weights
 from ssrob.models.weights import read_weights
 from ssrob.registry.backbones import BACKBONES, Backbone
 from ssrob.registry.losses import Widths
