@@ -38,7 +38,7 @@ PASSES = {  # of a training step with a ten-step attack and rotation (docs/metho
     **dict.fromkeys(("at_ssl_joint_clean", JOINT, "at_ssl_separate", TWO), 46.0),
     "at_ssl_ensemble": 52.0,
 }
-SILENT, PRETRAINING = 24.0, 3.0  # passes of a BatchNorm control, and of SSL pre-training
+NO_GRADIENT_PASSES, PRETRAINING = 24.0, 3.0  # passes of a BatchNorm control, and of SSL pre-training
 PARTS = (0.8, 0.1, 0.1)  # of the variance of an image's rank: image, image x cell, rest
 
 
@@ -86,33 +86,33 @@ class World:
         return World({cell: truth for cell, truth in self.truths.items() if cell not in cells})
 
 
-def way(variant: str, init: str = "random", weight: float = 0.5) -> Cell:
-    """Return the cell of a way in a simulated study."""
+def method_cell(variant: str, init: str = "random", weight: float = 0.5) -> Cell:
+    """Return the cell of a method in a simulated study."""
     return PLAIN._replace(variant=variant, init=init, task="rotation", weight=weight)
 
 
-def silent(cell: Cell) -> Cell:
-    """Return a way's BatchNorm control."""
+def no_gradient(cell: Cell) -> Cell:
+    """Return a method's BatchNorm control."""
     return cell._replace(variant=control_of(cell.variant, "no_gradient", VARIANTS) or f"no control of {cell.variant}")
 
 
 def longer(cell: Cell) -> Cell:
-    """Return plain AT with a way's passes."""
+    """Return plain AT with a method's passes."""
     return PLAIN._replace(init=cell.init, budget=passes_of(cell))
 
 
 def lengthened(cell: Cell) -> Cell:
-    """Return a way with the joint way's passes."""
-    return cell._replace(budget=passes_of(way(JOINT)))
+    """Return a method with the joint method's passes."""
+    return cell._replace(budget=passes_of(method_cell(JOINT)))
 
 
 def passes(cell: Cell) -> float:
-    """Return the passes of a cell, in the unit of `PASSES`; a way that a study adds costs what the joint one does."""
-    budgets = {passes_of(way(name)): PASSES[name] for name in METHODS}
+    """Return the passes of a cell, in the unit of `PASSES`; a method that a study adds costs what the joint does."""
+    budgets = {passes_of(method_cell(name)): PASSES[name] for name in METHODS}
     budgets[pretrained_longer().budget or ""] = PASSES["at"] + PRETRAINING
     role = VARIANTS[cell.variant].role if cell.variant in VARIANTS else "method"
-    silent_or_way = SILENT if role == "no_gradient" else PASSES.get(cell.variant, PASSES[JOINT])
-    return budgets.get(cell.budget or "", silent_or_way) + (PRETRAINING if cell.init != "random" else 0.0)
+    usual = NO_GRADIENT_PASSES if role == "no_gradient" else PASSES.get(cell.variant, PASSES[JOINT])
+    return budgets.get(cell.budget or "", usual) + (PRETRAINING if cell.init != "random" else 0.0)
 
 
 def pretrained_longer() -> Cell:
@@ -129,20 +129,20 @@ def study(*claims: str) -> World:
 
 
 def with_controls(*cells: Cell) -> list[Cell]:
-    """Return ways with their controls."""
-    return [made for cell in cells for made in (cell, longer(cell), silent(cell))]
+    """Return methods with their controls."""
+    return [made for cell in cells for made in (cell, longer(cell), no_gradient(cell))]
 
 
-RANDOM_WAYS = [way(name) for name in READINGS]
-SSL_WAYS = [way(name, "ssl") for name in READINGS]
+RANDOM_METHODS = [method_cell(name) for name in READINGS]
+SSL_METHODS = [method_cell(name, "ssl") for name in READINGS]
 SSL_PLAIN = PLAIN._replace(init="ssl")
-LENGTHENED = [lengthened(way(name)) for name in METHODS if PASSES[name] < PASSES[JOINT]]
+LENGTHENED = [lengthened(method_cell(name)) for name in METHODS if PASSES[name] < PASSES[JOINT]]
 CLAIM_CELLS = {
-    "C2": with_controls(*RANDOM_WAYS),
-    "C3": with_controls(*RANDOM_WAYS),
-    "C4": [*map(way, METHODS), *with_controls(way(JOINT)), PLAIN._replace(variant=TWO), *LENGTHENED],
+    "C2": with_controls(*RANDOM_METHODS),
+    "C3": with_controls(*RANDOM_METHODS),
+    "C4": [*map(method_cell, METHODS), *with_controls(method_cell(JOINT)), PLAIN._replace(variant=TWO), *LENGTHENED],
     "C5a": [SSL_PLAIN, pretrained_longer()],
-    "C5b": [SSL_PLAIN, *with_controls(*SSL_WAYS)],
+    "C5b": [SSL_PLAIN, *with_controls(*SSL_METHODS)],
 }
 
 
@@ -154,29 +154,34 @@ def nulls(size: float, margin: float = 1.0) -> dict[tuple[str, str], World]:
     """
     up, down = Truth(below=size, at=size, above=size), Truth(above=-size)
     gain, slide = Truth(below=size), Truth(like=0.6)
-    longer_ways, silent_ways = [longer(cell) for cell in RANDOM_WAYS], [silent(cell) for cell in RANDOM_WAYS]
-    weights = [way(name, weight=weight) for name in READINGS for weight in (0.1, 0.5, 2.0)]
-    beaten = [cell for way_ in SSL_WAYS for cell in (longer(way_), silent(way_))]
+    longer_cells, no_gradient_cells = (
+        [longer(cell) for cell in RANDOM_METHODS],
+        [no_gradient(cell) for cell in RANDOM_METHODS],
+    )
+    weights = [method_cell(name, weight=weight) for name in READINGS for weight in (0.1, 0.5, 2.0)]
+    beaten = [cell for cell in SSL_METHODS for cell in (longer(cell), no_gradient(cell))]
     c2, c3, c4, c5a, c5b = map(study, CLAIM_CELLS)
-    joint, pretrained = way(JOINT), SSL_PLAIN
+    joint, pretrained = method_cell(JOINT), SSL_PLAIN
     return {
         ("C2", "no effect"): c2,
-        ("C2", "along AT's own frontier"): c2.with_truth(slide, *RANDOM_WAYS),
-        ("C2", "AT at equal passes gains as much"): c2.with_truth(gain, *RANDOM_WAYS, *longer_ways),
-        ("C2", "BatchNorm alone gains as much"): c2.with_truth(gain, *RANDOM_WAYS, *silent_ways),
+        ("C2", "along AT's own frontier"): c2.with_truth(slide, *RANDOM_METHODS),
+        ("C2", "AT at equal passes gains as much"): c2.with_truth(gain, *RANDOM_METHODS, *longer_cells),
+        ("C2", "BatchNorm alone gains as much"): c2.with_truth(gain, *RANDOM_METHODS, *no_gradient_cells),
         ("C3", "no effect"): c3,
-        ("C3", "along AT's own frontier"): c3.with_truth(slide, *RANDOM_WAYS),
-        ("C3", "AT at equal passes loses as much"): c3.with_truth(down, *RANDOM_WAYS, *longer_ways),
+        ("C3", "along AT's own frontier"): c3.with_truth(slide, *RANDOM_METHODS),
+        ("C3", "AT at equal passes loses as much"): c3.with_truth(down, *RANDOM_METHODS, *longer_cells),
         ("C3", "no slope in the weight"): c3.with_truth(down, *weights),
         ("C4", "no effect"): c4,
-        ("C4", "a tie with one other way"): c4.with_truth(up, joint, way("at_ssl_adv")),
-        ("C4", "a cheaper way gains as much at equal passes"): c4.with_truth(up, joint, LENGTHENED[0]),
+        ("C4", "a tie with one other method"): c4.with_truth(up, joint, method_cell("at_ssl_adv")),
+        ("C4", "a cheaper method gains as much at equal passes"): c4.with_truth(up, joint, LENGTHENED[0]),
         ("C4", "two perturbations gain as much"): c4.with_truth(up, joint, PLAIN._replace(variant=TWO)),
         ("C5a", "no effect"): c5a,
         ("C5a", "longer AT gains as much"): c5a.with_truth(up, pretrained, pretrained_longer()),
-        ("C5b", "a gain at the margin"): c5b.with_truth(up, *beaten).with_truth(Truth(at=margin), *SSL_WAYS),
-        ("C5b", "a loss at the margin"): c5b.with_truth(up, *beaten).with_truth(Truth(at=-margin), *SSL_WAYS),
-        ("C5b", "a gain below eps_train alone"): c5b.with_truth(up, *beaten).with_truth(Truth(below=margin), *SSL_WAYS),
+        ("C5b", "a gain at the margin"): c5b.with_truth(up, *beaten).with_truth(Truth(at=margin), *SSL_METHODS),
+        ("C5b", "a loss at the margin"): c5b.with_truth(up, *beaten).with_truth(Truth(at=-margin), *SSL_METHODS),
+        ("C5b", "a gain below eps_train alone"): c5b.with_truth(up, *beaten).with_truth(
+            Truth(below=margin), *SSL_METHODS
+        ),
     }
 
 
@@ -185,11 +190,11 @@ def truths(effect: float) -> dict[str, World]:
     up = Truth(below=effect, at=effect, above=effect)
     c2, c3, c4, c5a, c5b = map(study, CLAIM_CELLS)
     return {
-        "C2": c2.with_truth(Truth(below=effect), *RANDOM_WAYS),
-        "C3": c3.with_truth(Truth(above=-effect), *RANDOM_WAYS),
-        "C4": c4.with_truth(up, way(JOINT)),
+        "C2": c2.with_truth(Truth(below=effect), *RANDOM_METHODS),
+        "C3": c3.with_truth(Truth(above=-effect), *RANDOM_METHODS),
+        "C4": c4.with_truth(up, method_cell(JOINT)),
         "C5a": c5a.with_truth(up, SSL_PLAIN),
-        "C5b": c5b.with_truth(up, *SSL_WAYS),
+        "C5b": c5b.with_truth(up, *SSL_METHODS),
     }
 
 

@@ -12,7 +12,7 @@ from ssrob.config.findings import Claim, Findings, paper_claims
 from ssrob.config.loader import parse_study
 from ssrob.config.variants import Variant, built_in_variants
 from tests.conftest import tiny_config
-from tests.simulated import PLAIN, Size, Truth, World, draw, sweeps_of, tables_of, way
+from tests.simulated import PLAIN, Size, Truth, World, draw, method_cell, sweeps_of, tables_of
 
 QUIET = Size(seeds=5, images=2000, seed_sd=0.05)
 MINE = PLAIN._replace(variant="mine")
@@ -53,7 +53,7 @@ def test_direction_interval_and_controls_are_fields(row: dict, truth: Truth, exp
 
 def test_a_variant_without_ssl_is_compared_with_one_that_has_it() -> None:
     settings = Findings(claims={"mine": Claim(compare=["mine"], against=["at_ssl_adv"])}, detectable=100)
-    world = World({PLAIN: Truth(), MINE: Truth(at=5), way("at_ssl_adv"): Truth()})
+    world = World({PLAIN: Truth(), MINE: Truth(at=5), method_cell("at_ssl_adv"): Truth()})
     (judged,) = judged_claim(sweeps_of(draw(world, QUIET, np.random.default_rng(0))), settings, "mine")
     assert verdict(judged)[0] == "supported"
 
@@ -61,7 +61,7 @@ def test_a_variant_without_ssl_is_compared_with_one_that_has_it() -> None:
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"compare": "my_way"}, ["findings.claims.mine.compare", "'my_way'"]),
+        ({"compare": "my_method"}, ["findings.claims.mine.compare", "'my_method'"]),
         ({"compare": "at_ssl_joint"}, ["findings.claims.mine.compare", "no arm trains", "at_ssl_joint"]),
         ({"compare": "at", "against": "at_ssl_clean", "init": "sll"}, ["findings.claims.mine.init", "'sll'"]),
         (
@@ -103,13 +103,13 @@ def test_a_study_says_which_of_its_variants_are_controls() -> None:
         "other": Variant.model_validate({"base": "trades", "train": {"clean": {"ssl": 1}}}),
     }
     variants = built_in_variants() | own
-    assert [name for name in own if is_method(way(name), variants)] == ["mine"]
-    assert not is_method(way("at_ssl_adv_views"), variants)
-    assert not is_method(way("trades_ssl_adv"), variants)
-    cells = [way("mine"), way("quiet"), PLAIN]
+    assert [name for name in own if is_method(method_cell(name), variants)] == ["mine"]
+    assert not is_method(method_cell("at_ssl_adv_views"), variants)
+    assert not is_method(method_cell("trades_ssl_adv"), variants)
+    cells = [method_cell("mine"), method_cell("quiet"), PLAIN]
     sweeps = sweeps_of(draw(World(dict.fromkeys(cells, Truth())), QUIET, np.random.default_rng(0)))
     comparisons = Comparisons(sweeps, Findings(), variants)
-    subject = Subject(paper_claims()["C2"], way("mine"), PLAIN)
+    subject = Subject(paper_claims()["C2"], method_cell("mine"), PLAIN)
     (found,) = CONTROLS["no_gradient"](comparisons, subject, [], comparisons.kept(PLAIN, (1.0, 1.0)))
     assert found.cell.startswith("mine rotation, w 0.5 - quiet rotation, w 0.5")
     assert not found.missing

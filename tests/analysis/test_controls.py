@@ -19,23 +19,23 @@ from ssrob.planning.specs import TrainSpec
 from tests.simulated import (
     JOINT,
     METHODS,
+    NO_GRADIENT_PASSES,
     PASSES,
     PLAIN,
     PRETRAINING,
-    RANDOM_WAYS,
+    RANDOM_METHODS,
     READINGS,
-    SILENT,
     Size,
     Truth,
     World,
     draw,
     longer,
+    method_cell,
+    no_gradient,
     pretrained_longer,
-    silent,
     sweeps_of,
     tables_of,
     truths,
-    way,
 )
 
 QUIET = Size(seeds=5, images=2000, seed_sd=0.05)  # effects of 8 points stand out from such noise
@@ -63,7 +63,7 @@ def one_seed(world: World, cell: Cell) -> Sweeps:
     [
         ("C5a", pretrained_longer(), "AT at equal passes"),
         ("C4", PLAIN._replace(variant=TWO), "two supervised perturbations"),
-        ("C2", silent(RANDOM_WAYS[0]), "BatchNorm statistics alone"),
+        ("C2", no_gradient(RANDOM_METHODS[0]), "BatchNorm statistics alone"),
     ],
 )
 def test_a_control_with_one_seed_is_missing(claim: str, control: Cell, name: str) -> None:
@@ -73,7 +73,7 @@ def test_a_control_with_one_seed_is_missing(claim: str, control: Cell, name: str
 
 
 def test_a_rival_with_one_seed_neither_contradicts_nor_supports() -> None:
-    rival = way("at_ssl_separate")
+    rival = method_cell("at_ssl_separate")
     for truth in (Truth(), Truth(below=16, at=16, above=16)):
         ((found, note),) = verdicts(one_seed(truths(EFFECT)["C4"].with_truth(truth, rival), rival), "C4")
         assert found == "underpowered"
@@ -84,7 +84,7 @@ def test_a_part_that_was_not_tested_counts_as_no_evidence_in_the_correction() ->
     """The opposite of one part is shown, the other has one seed, whatever their order: the other cell is corrected."""
     sweeps = drawn(truths(EFFECT)["C4"])
     at = Comparisons(sweeps, SETTINGS).kept(PLAIN, (1.0, 1.0))
-    lost = Comparisons(sweeps, SETTINGS).difference("lost", "loss", (way(JOINT), PLAIN), at)
+    lost = Comparisons(sweeps, SETTINGS).difference("lost", "loss", (method_cell(JOINT), PLAIN), at)
     assert lost.estimate is not None
     single = dataclasses.replace(lost, estimate=dataclasses.replace(lost.estimate, seeds=1))
     for parts in ([lost, single], [single, lost]):
@@ -94,7 +94,7 @@ def test_a_part_that_was_not_tested_counts_as_no_evidence_in_the_correction() ->
 
 
 def test_views_as_augmentation_are_no_way_of_self_supervision() -> None:
-    views = [way(f"{name}_views") for name in (*READINGS, JOINT)]
+    views = [method_cell(f"{name}_views") for name in (*READINGS, JOINT)]
     sweeps = drawn(World({**truths(EFFECT)["C4"].truths, **dict.fromkeys(views, Truth())}))
     assert [name for name, _ in verdicts(sweeps, "C4")] == ["supported"]
     listed = [
@@ -108,7 +108,7 @@ def test_views_as_augmentation_are_no_way_of_self_supervision() -> None:
 
 def test_a_way_that_a_study_adds_at_another_weight_is_no_rival() -> None:
     for weight, expected in ((1.0, "supported"), (0.5, "contradicted"), (None, "contradicted")):
-        mine = way("my_way")._replace(weight=weight)
+        mine = method_cell("my_method")._replace(weight=weight)
         stronger = Truth(below=16, at=16, above=16)
         ((found, note),) = verdicts(drawn(World({**truths(EFFECT)["C4"].truths, mine: stronger})), "C4")
         assert found == expected, note
@@ -116,7 +116,7 @@ def test_a_way_that_a_study_adds_at_another_weight_is_no_rival() -> None:
 
 def test_arms_of_equal_cost_share_the_control_at_equal_passes() -> None:
     """at_ssl_adv costs as many passes as at_ssl_clean: one longer AT serves both, whatever it was named for."""
-    world, shared = truths(EFFECT)["C2"].without(longer(way("at_ssl_adv"))), longer(way("at_ssl_clean"))
+    world, shared = truths(EFFECT)["C2"].without(longer(method_cell("at_ssl_adv"))), longer(method_cell("at_ssl_clean"))
     assert [name for name, _ in verdicts(drawn(world), "C2")] == ["supported", "supported"]
     apart = drawn(world)
     stretched = {seed: dataclasses.replace(each, passes=26.5) for seed, each in apart.cells[shared].items()}
@@ -129,7 +129,7 @@ def test_arms_of_equal_cost_share_the_control_at_equal_passes() -> None:
 
 
 def test_the_control_at_equal_passes_is_the_one_with_most_seeds() -> None:
-    world, ours = truths(EFFECT)["C2"], way("at_ssl_adv")
+    world, ours = truths(EFFECT)["C2"], method_cell("at_ssl_adv")
     told = verdicts(one_seed(world, longer(ours)), "C2")
     assert [name for name, _ in told] == ["supported", "supported"]
 
@@ -137,7 +137,7 @@ def test_the_control_at_equal_passes_is_the_one_with_most_seeds() -> None:
 def test_the_joint_way_must_also_beat_plain_at_of_its_own_length() -> None:
     evidence = judged_claim(drawn(truths(EFFECT)["C4"]), SETTINGS, "C4")[0].evidence
     plain = next(part for part in evidence.controls if part.name == "plain AT")
-    assert plain.cell.startswith(f"{way(JOINT)} - AT | ")
+    assert plain.cell.startswith(f"{method_cell(JOINT)} - AT | ")
     assert plain.alternative == "gain"
 
 
@@ -157,7 +157,7 @@ def test_simulated_cells_cost_what_such_arms_cost() -> None:
         for stage in plan.of_kind(kind).values()
     ]
     found = {spec.variant: step_passes(spec.objective).equivalent for spec in specs}
-    silent_ones = {name: SILENT for name in names if name.endswith("_nograd")}
+    silent_ones = {name: NO_GRADIENT_PASSES for name in names if name.endswith("_nograd")}
     assert found == {**PASSES, **silent_ones, "ssl": PRETRAINING}
 
 
@@ -176,7 +176,7 @@ def test_rows_show_the_p_value_that_decides() -> None:
 
 def test_a_p_value_of_one_seed_is_that_of_mcnemar() -> None:
     comparisons = Comparisons(one_seed(truths(EFFECT)["C2"], PLAIN), SETTINGS)
-    part = comparisons.difference("plain AT", "loss", (RANDOM_WAYS[0], PLAIN), np.array([1, 2, 3]))
+    part = comparisons.difference("plain AT", "loss", (RANDOM_METHODS[0], PLAIN), np.array([1, 2, 3]))
     assert part.estimate is not None
     assert part.estimate.test.startswith("McNemar")
     assert deciding_p(part, SETTINGS) == part.estimate.p < 0.05

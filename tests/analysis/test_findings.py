@@ -23,22 +23,22 @@ from tests.simulated import (
     GRID,
     JOINT,
     PLAIN,
-    RANDOM_WAYS,
+    RANDOM_METHODS,
+    SSL_METHODS,
     SSL_PLAIN,
-    SSL_WAYS,
     Size,
     Truth,
     World,
     draw,
     lengthened,
     longer,
+    method_cell,
+    no_gradient,
     pretrained_longer,
-    silent,
     study,
     sweeps_of,
     tables_of,
     truths,
-    way,
 )
 
 QUIET = Size(seeds=5, images=2000, seed_sd=0.05)  # effects of 8 points stand out from such noise
@@ -82,21 +82,26 @@ def test_a_true_claim_with_all_controls_is_supported(claim: str) -> None:
 
 def test_effects_are_those_of_the_truth() -> None:
     """Twenty studies on average: the mean over the interval, in points, ours minus plain AT."""
-    world = study("C2").with_truth(Truth(below=3, at=1, above=-2), *RANDOM_WAYS)
+    world = study("C2").with_truth(Truth(below=3, at=1, above=-2), *RANDOM_METHODS)
     found = []
     for seed in range(20):
         sweeps = drawn(world, Size(seeds=3, images=400), seed)
-        parts = [difference(sweeps, RANDOM_WAYS[0], PLAIN, at) for at in (BELOW, np.array([4]), ABOVE)]
+        parts = [difference(sweeps, RANDOM_METHODS[0], PLAIN, at) for at in (BELOW, np.array([4]), ABOVE)]
         found.append([part.estimate(0.05).effect for part in parts])
     assert np.mean(found, axis=0) == pytest.approx([3, 1, -2], abs=0.6)  # three standard errors
 
 
 CONTROLS = {
-    "C2": [PLAIN._replace(eps_scale=0.75), *map(longer, RANDOM_WAYS[:1]), *map(silent, RANDOM_WAYS[:1])],
-    "C3": [PLAIN._replace(eps_scale=1.25), *map(longer, RANDOM_WAYS[:1]), *map(silent, RANDOM_WAYS[:1])],
-    "C4": [PLAIN._replace(eps_scale=0.5), longer(way(JOINT)), silent(way(JOINT)), PLAIN._replace(variant=TWO)],
+    "C2": [PLAIN._replace(eps_scale=0.75), *map(longer, RANDOM_METHODS[:1]), *map(no_gradient, RANDOM_METHODS[:1])],
+    "C3": [PLAIN._replace(eps_scale=1.25), *map(longer, RANDOM_METHODS[:1]), *map(no_gradient, RANDOM_METHODS[:1])],
+    "C4": [
+        PLAIN._replace(eps_scale=0.5),
+        longer(method_cell(JOINT)),
+        no_gradient(method_cell(JOINT)),
+        PLAIN._replace(variant=TWO),
+    ],
     "C5a": [PLAIN._replace(eps_scale=0.5), pretrained_longer()],
-    "C5b": [PLAIN._replace(eps_scale=0.5), *map(longer, SSL_WAYS[:1]), *map(silent, SSL_WAYS[:1])],
+    "C5b": [PLAIN._replace(eps_scale=0.5), *map(longer, SSL_METHODS[:1]), *map(no_gradient, SSL_METHODS[:1])],
 }
 
 
@@ -125,7 +130,7 @@ def test_a_benefit_after_pretraining_contradicts_c5b_and_a_harm_does_not() -> No
 
 
 def test_a_slide_along_the_frontier_supports_neither_c2_nor_c3() -> None:
-    world = study("C2").with_truth(Truth(like=0.6), *RANDOM_WAYS)
+    world = study("C2").with_truth(Truth(like=0.6), *RANDOM_METHODS)
     size = Size(seeds=8, images=2000, seed_sd=0.05)
     for claim in ("C2", "C3"):
         assert all(name == "inconclusive" and "frontier" in note for name, note in verdicts(world, claim, size=size))
@@ -135,7 +140,7 @@ def test_the_slope_in_the_weight_is_part_of_c3_where_there_are_weights() -> None
     steps = {0.1: -2.0, 0.5: -8.0, 2.0: -12.0}
     steeper, flat = truths(EFFECT)["C3"], truths(EFFECT)["C3"]
     for weight, loss in steps.items():
-        cells = [way(cell.variant, weight=weight) for cell in RANDOM_WAYS]
+        cells = [method_cell(cell.variant, weight=weight) for cell in RANDOM_METHODS]
         steeper = steeper.with_truth(Truth(above=loss), *cells)
         flat = flat.with_truth(Truth(above=-8.0), *cells)
     assert {name for name, _ in verdicts(steeper, "C3")} == {"supported"}
@@ -147,7 +152,7 @@ def test_the_slope_in_the_weight_is_part_of_c3_where_there_are_weights() -> None
 
 
 def test_slopes_are_those_of_a_line_fit() -> None:
-    cells = [way("at_ssl_adv", weight=weight) for weight in (0.1, 0.5, 2.0)]
+    cells = [method_cell("at_ssl_adv", weight=weight) for weight in (0.1, 0.5, 2.0)]
     values = [60.0, 58.0, 51.0]
     sweeps = exact({cell: np.full(len(GRID), value) for cell, value in zip(cells, values, strict=True)})
     found = slope(sweeps, cells, ABOVE).per_seed
@@ -162,14 +167,14 @@ def curves(scales: tuple[float, ...] = SCALES) -> dict[Cell, np.ndarray]:
 @pytest.mark.parametrize("like", [0.55, 0.7, 0.9, 1.0, 1.1, 1.25])
 def test_plain_at_of_any_scale_lies_on_the_frontier(like: float) -> None:
     """Between the scales the interpolated curve is a little under the true one: 0.05 points at this curvature."""
-    ours = way("at_ssl_adv")
+    ours = method_cell("at_ssl_adv")
     found = beyond_frontier(exact(curves() | {ours: Truth(like=like).curve()}), ours, PLAIN, (BELOW, ABOVE)).per_seed
     assert found is not None
     assert found[0] == pytest.approx(0, abs=0.05)
 
 
 def test_the_distance_from_the_frontier_is_in_points_below_eps() -> None:
-    ours = way("at_ssl_adv")
+    ours = method_cell("at_ssl_adv")
     found = beyond_frontier(
         exact(curves() | {ours: Truth(like=0.75, below=2.0).curve()}), ours, PLAIN, (BELOW, ABOVE)
     ).per_seed
@@ -178,7 +183,7 @@ def test_the_distance_from_the_frontier_is_in_points_below_eps() -> None:
 
 
 def test_beyond_the_ends_of_the_frontier_only_what_is_safe_is_said() -> None:
-    ours = way("at_ssl_adv")
+    ours = method_cell("at_ssl_adv")
 
     def distance(truth: Truth) -> float | None:
         found = beyond_frontier(exact(curves() | {ours: truth.curve()}), ours, PLAIN, (BELOW, ABOVE))
@@ -213,22 +218,22 @@ def test_nothing_above_the_floor_is_inconclusive() -> None:
 
 
 def test_the_joint_way_must_beat_every_other() -> None:
-    tie = truths(EFFECT)["C4"].with_truth(Truth(below=8, at=8, above=8), way("at_ssl_separate"))
+    tie = truths(EFFECT)["C4"].with_truth(Truth(below=8, at=8, above=8), method_cell("at_ssl_separate"))
     ((name, note),) = verdicts(tie, "C4")
     assert (name, "AT + rotation, separate attacks" in note) == ("inconclusive", True)
-    ((name, note),) = verdicts(truths(EFFECT)["C4"].without(way("at_ssl_separate")), "C4")
+    ((name, note),) = verdicts(truths(EFFECT)["C4"].without(method_cell("at_ssl_separate")), "C4")
     assert (name, "missing: AT + rotation, separate attacks" in note) == ("inconclusive", True)
 
 
 def test_the_joint_way_must_also_beat_ways_that_a_study_adds() -> None:
-    mine = way("my_way")
+    mine = method_cell("my_method")
     told = verdicts(World({**truths(EFFECT)["C4"].truths, mine: Truth(below=8, at=12, above=8)}), "C4")
     assert told[0][0] == "contradicted"
-    assert "my_way" in told[0][1]
+    assert "my_method" in told[0][1]
 
 
 def test_cheaper_ways_are_compared_at_equal_passes() -> None:
-    ((name, note),) = verdicts(truths(EFFECT)["C4"].without(lengthened(way("at_ssl_clean"))), "C4")
+    ((name, note),) = verdicts(truths(EFFECT)["C4"].without(lengthened(method_cell("at_ssl_clean"))), "C4")
     longer_clean = "AT + rotation on clean images, w 0.5 (passes of AT + rotation in attack and training)"
     assert (name, longer_clean in note) == ("inconclusive", True)
 
@@ -271,7 +276,7 @@ def test_one_seed_is_a_mcnemar_test_and_never_a_verdict() -> None:
     row = found[(found["claim"] == "C2") & found["primary"]].iloc[0]
     assert row["test"].startswith("McNemar (1 seed)")
     assert "at 0.5 × eps" in row["cell"]
-    assert row["note"].startswith(f"{RANDOM_WAYS[0]} gains ")
+    assert row["note"].startswith(f"{RANDOM_METHODS[0]} gains ")
     assert " points at 0.5 × eps against plain AT; one seed says nothing about another" in row["note"]
     assert row["p"] < 0.05
     assert (row["verdict"], row["seeds"]) == ("underpowered", 1)
@@ -321,9 +326,9 @@ def test_the_difference_at_eps_train_is_a_row_of_its_own() -> None:
     [
         ([], []),
         ([PLAIN], []),
-        ([PLAIN, RANDOM_WAYS[0]], ["C2", "C2", "C3", "C3"]),
-        ([way(JOINT)], []),
-        ([way(JOINT), RANDOM_WAYS[0]], ["C4"]),
+        ([PLAIN, RANDOM_METHODS[0]], ["C2", "C2", "C3", "C3"]),
+        ([method_cell(JOINT)], []),
+        ([method_cell(JOINT), RANDOM_METHODS[0]], ["C4"]),
         ([SSL_PLAIN], []),
     ],
 )
@@ -381,4 +386,4 @@ def test_the_budget_is_named_as_the_plan_names_it(task: str) -> None:
         ],
     }
     budgets = [arm.budget for arm in make_plan(parse_study(config)).arms]
-    assert budgets == [passes_of(way("at_ssl_adv")._replace(task=task)), passes_of(SSL_PLAIN, task)]
+    assert budgets == [passes_of(method_cell("at_ssl_adv")._replace(task=task)), passes_of(SSL_PLAIN, task)]

@@ -8,7 +8,7 @@ from ssrob.analysis.looks import needed
 from ssrob.analysis.sweeps import Cell, Sweeps
 from ssrob.analysis.verdicts import verdict
 from ssrob.config.findings import Findings
-from tests.simulated import PLAIN, RANDOM_WAYS, SSL_PLAIN, Size, Truth, World, draw, study, sweeps_of, truths
+from tests.simulated import PLAIN, RANDOM_METHODS, SSL_PLAIN, Size, Truth, World, draw, study, sweeps_of, truths
 
 LOOKS = Findings(looks=[3, 5, 10], detectable=100)
 QUIET = Size(seeds=10, images=2000, seed_sd=0.05)
@@ -49,7 +49,7 @@ def test_a_decided_claim_keeps_its_verdict_and_its_arms_may_stop() -> None:
     sweeps = drawn(world)
     after = needed(Comparisons(sweeps, LOOKS))
     assert list(after) == [3, 5, 10]
-    assert all(SSL_PLAIN not in cells and {*RANDOM_WAYS, PLAIN} <= cells for cells in after.values())
+    assert all(SSL_PLAIN not in cells and {*RANDOM_METHODS, PLAIN} <= cells for cells in after.values())
     stopped = limited(sweeps, {cell: 10 if cell in after[3] else 3 for cell in sweeps.cells})
     ((name, note),) = notes(stopped, "C5a")
     assert name == "supported"
@@ -59,15 +59,15 @@ def test_a_decided_claim_keeps_its_verdict_and_its_arms_may_stop() -> None:
 
 def test_a_look_waits_for_every_arm_of_an_open_claim() -> None:
     sweeps = drawn(study("C2"))
-    seeds = dict.fromkeys(sweeps.cells, 5) | {RANDOM_WAYS[0]: 4}
+    seeds = dict.fromkeys(sweeps.cells, 5) | {RANDOM_METHODS[0]: 4}
     assert list(needed(Comparisons(limited(sweeps, seeds), LOOKS))) == [3]
 
 
 def test_a_look_waits_for_every_weight_of_a_slope() -> None:
     """A weight that is a seed behind is not left out of the slope: C3 would be judged without it."""
-    ways = [cell._replace(weight=weight) for cell in RANDOM_WAYS for weight in (0.1, 0.5, 2.0)]
-    sweeps = drawn(study("C3").with_truth(Truth(), *ways), 5)
-    behind = limited(sweeps, dict.fromkeys(sweeps.cells, 5) | {ways[2]: 4})
+    slopes = [cell._replace(weight=weight) for cell in RANDOM_METHODS for weight in (0.1, 0.5, 2.0)]
+    sweeps = drawn(study("C3").with_truth(Truth(), *slopes), 5)
+    behind = limited(sweeps, dict.fromkeys(sweeps.cells, 5) | {slopes[2]: 4})
     assert list(needed(Comparisons(sweeps, LOOKS))) == [3, 5]
     assert list(needed(Comparisons(behind, LOOKS))) == [3]
     assert all("at the look with 3 seeds" in note for _, note in notes(behind, "C3"))
