@@ -13,12 +13,11 @@ from ssrob.config.data import Data
 from ssrob.data.arrays import keep_one_channel, write_images
 from ssrob.data.content import content_hash, digest_of
 from ssrob.data.decode import crop_of
-from ssrob.data.prepare import choose, row_keys
+from ssrob.data.prepare import choose, row_keys, write_facts
 from ssrob.data.sources import open_for_testing, open_source
 from ssrob.data.splits import balanced
 from ssrob.data.test_split import subset
 from ssrob.data.types import OpenedTest, Rows, refusal
-from ssrob.storage.store import write_json
 
 MARK = "made_from.txt"  # written last, into folders made here and no others
 
@@ -87,15 +86,7 @@ def _write(data: Data, opened: OpenedTest, rows: Rows, content: str, out: Path) 
     (height, width, channels), grey = write_images(out / "test_images.npy", opened.split, rows, crop_of(data))
     if grey:
         keep_one_channel(out / "test_images.npy")
-    about = {
-        "name": data.name,
-        "source": data.source,
-        "classes": opened.classes,
-        "shape": (1 if grey else channels, height, width),
-        "counts": {"train": 0, "validation": 0, "test": len(rows)},
-        "mean": (),  # of training images, which are not read here
-        "std": (),
-        "fingerprint": content,
-        "source_fingerprint": content,
-    }
-    write_json(out / "data.json", about)
+    counts = {"train": 0, "validation": 0, "test": len(rows)}
+    shape = (1 if grey else channels, height, width)
+    # Mean and standard deviation are of training images, which are not read here.
+    write_facts(data, out, content, content, classes=opened.classes, shape=shape, counts=counts, mean=(), std=())

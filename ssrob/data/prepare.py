@@ -59,18 +59,16 @@ def prepare(data: Data, out: Path) -> None:
     mean, std = moments(levels)
     if min(std) == 0:
         raise refusal(data, "train", f"channel {std.index(0)} has the same value in all images")
-    about = {
-        "name": data.name,
-        "source": data.source,
-        "classes": classes,
-        "shape": shape,
-        "counts": {name: len(getattr(chosen, name)) for name in ("train", "validation", "test")},
-        "mean": mean,
-        "std": std,
-        "fingerprint": fingerprint,
-        "source_fingerprint": source,
-    }
-    write_json(out / "data.json", about | ({"storage": "files"} if stored else {}))
+    counts = {name: len(getattr(chosen, name)) for name in ("train", "validation", "test")}
+    kept = {"storage": "files"} if stored else {}
+    facts: dict[str, Any] = {"classes": classes, "shape": shape, "counts": counts, "mean": mean, "std": std}
+    write_facts(data, out, fingerprint, source, **facts, **kept)
+
+
+def write_facts(data: Data, out: Path, fingerprint: str, source: str, **facts: object) -> None:
+    """Write `data.json`, which `Prepared` reads first; fingerprint, source: of what was written and of its source."""
+    names = {"name": data.name, "source": data.source}
+    write_json(out / "data.json", names | facts | {"fingerprint": fingerprint, "source_fingerprint": source})
 
 
 def check_same_name(prepared: Path, stages: Path) -> None:

@@ -72,6 +72,11 @@ class Plan:
         folder = self.study.results / "studies" / self.study.study / self.digest
         return folder / "partial" if self.whole else folder
 
+    def with_ancestors(self, path: str) -> list[str]:
+        """Return a stage and all that it is made from, in an order in which they can run."""
+        above = [each for parent in self.stages[path].parents.values() for each in self.with_ancestors(parent)]
+        return list(dict.fromkeys([*above, path]))
+
     def of_kind(self, kind: str) -> dict[str, Stage]:
         """Return the stages of a kind by key."""
         return {stage.key: stage for stage in self.stages.values() if stage.kind == kind}

@@ -31,7 +31,8 @@ def due_part(plan: Plan) -> Plan:
         return not before or identity(arm) in needed.get(before[-1], ())
 
     arms = [arm for arm in plan.arms if due(arm)]
-    paths = set(chain.from_iterable(_with_parents(plan, _own_stages(plan, arm)) for arm in arms))
+    wanted = chain.from_iterable(_own_stages(plan, arm) for arm in arms)
+    paths = set(chain.from_iterable(plan.with_ancestors(path) for path in wanted if path in plan.stages))
     return replace(plan, arms=arms, stages={path: stage for path, stage in plan.stages.items() if path in paths})
 
 
@@ -64,11 +65,3 @@ def _own_stages(plan: Plan, arm: Arm) -> list[str]:
     """Return the trainings of an arm, its probe, and all that looks at its model."""
     looking = [path for path, stage in plan.stages.items() if stage.parents.get("model") == arm.finetune]
     return [path for path in (arm.finetune, arm.pretrain, arm.probe, *looking) if path is not None]
-
-
-def _with_parents(plan: Plan, paths: Iterable[str]) -> set[str]:
-    due: set[str] = set()
-    for path in paths:
-        if path in plan.stages and path not in due:
-            due |= {path} | _with_parents(plan, plan.stages[path].parents.values())
-    return due

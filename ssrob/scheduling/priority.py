@@ -53,8 +53,7 @@ def stages_of(plan: Plan, arm: Arm, tests: dict[str, list[str]] | None = None) -
     tests: by model, the stages that test it, for a caller who asks about many arms.
     """
     tests = _tests(plan) if tests is None else tests
-    trainings = [*_ancestors(plan, arm.finetune), arm.finetune]
-    order = [path for training in trainings for path in (training, *tests[training])]
+    order = [path for training in plan.with_ancestors(arm.finetune) for path in (training, *tests[training])]
     # A test's model stands before it anyway, but data sets may be its own.
     return list(dict.fromkeys(each for path in order for each in (*plan.stages[path].parents.values(), path)))
 
@@ -94,8 +93,3 @@ def _tests(plan: Plan) -> dict[str, list[str]]:
         if STAGES[stage.kind].role == "test":
             tests[stage.parents["model"]].append(path)
     return tests
-
-
-def _ancestors(plan: Plan, path: str) -> Iterable[str]:
-    parents = plan.stages[path].parents.values()
-    return dict.fromkeys(each for parent in parents for each in [*_ancestors(plan, parent), parent])

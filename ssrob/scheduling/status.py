@@ -66,11 +66,8 @@ def stage_statuses(
 
     known: an earlier answer; what was done then is not looked at again.
     """
-    before = known or {}
-    return {
-        path: before[path] if _done_before(before, path) else standing(stage, store, work[path], now)
-        for path, stage in plan.stages.items()
-    }
+    done = {path: each for path, each in (known or {}).items() if each.state == "done"}
+    return {path: done.get(path) or standing(stage, store, work[path], now) for path, stage in plan.stages.items()}
 
 
 def standing(stage: Stage, store: Store, work: float | None, now: float) -> StageStatus:
@@ -126,10 +123,6 @@ def last_message(log: Path) -> tuple[bool, str]:
         return False, match.group(2) if match else ""
     trace = [line for line in lines[at + 1 :] if line.strip() and not line[0].isspace()]
     return True, trace[-1] if trace else match.group(2)
-
-
-def _done_before(before: Mapping[str, StageStatus], path: str) -> bool:
-    return path in before and before[path].state == "done"
 
 
 def _running(here: StageStatus, stage: Stage, sign: dict[str, Any]) -> StageStatus:

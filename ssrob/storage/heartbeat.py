@@ -57,10 +57,8 @@ class Progress:
         """Return seconds since the start and, of the bar, its number from 0, unit, counts and units per second."""
         now = time.monotonic()
         row: dict[str, Any] = {"seconds": round(now - self._began, 1)}
-        if self._elsewhere is not None:
-            with contextlib.suppress(OSError, ValueError):
-                counts: dict[str, Any] = json.loads(self._elsewhere.read_text())
-                return counts | row
+        if self._elsewhere is not None and (counts := _read(self._elsewhere)):
+            return counts | row
         if self._bar is None:
             return row
         done = self._bar.n
@@ -97,13 +95,10 @@ def read(file: Path, now: float) -> dict[str, Any] | None:
 
     It runs if its last sign is fresh and, on this machine, if there is such a process.
     """
-    try:
-        fresh = now - file.stat().st_mtime < SILENCE_SECONDS
-        sign: dict[str, Any] = json.loads(file.read_text())
-    except (OSError, ValueError):
+    if not (sign := _read(file)) or now - sign["written"] >= SILENCE_SECONDS:
         return None
     gone = sign["host"] == socket.gethostname() and not _exists(sign["pid"])
-    return sign if fresh and not gone else None
+    return None if gone else sign
 
 
 def spent(work: Path) -> float:
@@ -111,8 +106,7 @@ def spent(work: Path) -> float:
     total = 0.0
     with contextlib.suppress(OSError, ValueError):
         total += float(json.loads((work / SPENT).read_text()))
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        total += float(json.loads((work / FILE).read_text())["seconds"])
+    total += float((_read(work / FILE) or {}).get("seconds", 0))
     note(work, total)
     return total
 
@@ -125,14 +119,21 @@ def note(work: Path, seconds: float) -> None:
 
 def left_behind(file: Path) -> str | None:
     """Return words about the process whose sign of life was never taken away, if there is one; it must be gone."""
-    try:
-        sign: dict[str, Any] = json.loads(file.read_text())
-        last = datetime.fromtimestamp(file.stat().st_mtime).isoformat(" ", "seconds")
-    except (OSError, ValueError):
+    if not (sign := _read(file)):
         return None
+    last = datetime.fromtimestamp(sign["written"]).isoformat(" ", "seconds")
     position = f" at {sign['done']:,.0f} of {sign['total']:,.0f} {sign['unit']}s" if sign.get("total") else ""
     who = f"process {sign.get('pid')} on {sign.get('host')}"
     return f"{who} exited without a message after {last}{position}: killed, out of memory, or the machine went down"
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    """Return a sign of life with the time at which it was written; None where there is none, or half of one."""
+    try:
+        sign: dict[str, Any] = json.loads(file.read_text())
+        return sign | {"written": file.stat().st_mtime}
+    except (OSError, ValueError):
+        return None
 
 
 def _write(file: Path, sign: object) -> None:
