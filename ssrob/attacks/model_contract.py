@@ -9,7 +9,7 @@ import itertools
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -122,13 +122,13 @@ def adapt(model: Callable[..., Any], images: Tensor) -> Adapted:
         if seen(images[:1]).shape[1] == 1:
             outputs = seen(images)
             kind = "probability" if bool(((outputs >= 0) & (outputs <= 1)).all()) else "logit"
-            interface = Interface(interface.dtype, interface.batch, kind)
+            interface = replace(interface, single=kind)
             notes.append(f"the model has one output, taken for the {kind} of class 1 of two")
     with frozen(plain):
         gradient = _has_gradient(Adapted(model, interface).eval(), images[:1])
     if not gradient:
         notes.append(NO_GRADIENT)
-    return Adapted(model, Interface(interface.dtype, interface.batch, interface.single, gradient), tuple(notes))
+    return Adapted(model, replace(interface, gradient=gradient), tuple(notes))
 
 
 @contextmanager

@@ -4,8 +4,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, model_validator
 
-from ssrob.config.family import shipped_inits, shipped_variants
 from ssrob.config.fields import Choice, Name, Norm, NotNegative, Positive, Seeds, Strict, Task, Tune, as_list, distinct
+from ssrob.config.variants import shipped_inits, shipped_variants
 
 VariantName = Annotated[Name, Choice("variant", shipped_variants, open=True)]
 InitName = Annotated[Name, Choice("init", shipped_inits, open=True)]

@@ -9,11 +9,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from ssrob.config.explain import explain
-from ssrob.config.family import family
 from ssrob.config.fields import ConfigError
 from ssrob.config.findings import Primary, detection_claims
 from ssrob.config.plugins import find_plugins_beside, import_plugins
 from ssrob.config.study import Study
+from ssrob.config.variants import family
 from ssrob.config.yaml_text import PATHS, YamlError, read_yaml
 from ssrob.registry.ood import SCORES
 

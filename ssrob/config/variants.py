@@ -2,11 +2,12 @@
 
 import functools
 from collections.abc import Mapping
+from importlib.resources import files
 from typing import Annotated, Any, ClassVar, Literal, Self
 
+import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from ssrob.config.family import family
 from ssrob.config.fields import (
     AnyPath,
     Count,
@@ -34,6 +35,23 @@ ROLES: dict[Role, str] = {
     "views": "SSL views as augmentation",  # without an SSL loss
     "two_attacks": "",
 }
+
+
+@functools.cache
+def family() -> dict[str, Any]:
+    """The methods and controls of `ssrob/config/variants.yaml`, which every study can name and override."""
+    loaded: dict[str, Any] = yaml.safe_load((files("ssrob.config") / "variants.yaml").read_text())
+    return loaded
+
+
+def shipped_variants() -> list[str]:
+    """Return the names of the shipped variants."""
+    return list(family()["variants"])
+
+
+def shipped_inits() -> list[str]:
+    """Return the names of the shipped pre-trainings, and `random`."""
+    return ["random", *family()["pretraining"]]
 
 
 class Perturb(Strict):

@@ -6,6 +6,7 @@ A one-channel image becomes the luma, before clipping, of what the same grey in 
 from pathlib import Path
 from typing import Literal
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,9 +14,8 @@ from torch import Tensor
 
 from ssrob.corruptions import filters, ice
 from ssrob.corruptions.draws import Draws
-from ssrob.corruptions.drops import lit_drops
 from ssrob.corruptions.parameters import Params
-from ssrob.corruptions.quantize import Bytes, luma, to_levels, truncate
+from ssrob.corruptions.quantize import Bytes, luma, to_bytes, to_levels, truncate
 
 Field = NDArray[np.float64]
 
@@ -81,18 +81,37 @@ def spatter(x: Tensor, params: Params, draws: Draws) -> Tensor:
         cover = filters.gaussian((layer > threshold).to(x.dtype), strength)
         cover = torch.where(cover < 0.8, 0.0, cover)
         return x * (1.0 - cover) + cover * _colour(_MUD, x)
-    drops = lit_drops(torch.where(layer < threshold, 0.0, layer))
+    drops = _lit_drops(torch.where(layer < threshold, 0.0, layer))
     return x + strength * drops * _colour(_WATER, x)
 
 
 _WATER = (175, 238, 238)  # pale turquoise
 _MUD = (63, 42, 20)
+_LIT_FROM = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]], dtype=np.float32)
 
 
 def _colour(rgb: tuple[int, int, int], x: Tensor) -> Tensor:
     """Return a colour as (1, C, 1, 1) for images with 3 channels, and its luma for images with 1."""
     colour = torch.tensor(rgb, dtype=x.dtype).reshape(1, 3, 1, 1) / 255.0
     return luma(colour) if x.shape[1] == 1 else colour
+
+
+def _lit_drops(layer: Tensor) -> Tensor:
+    """Weigh liquid (B, 1, H, W) >= 0 by its distance to a rim, lit from one side; each image's maximum is 1.
+
+    The chain of OpenCV calls is the definition (Hendrycks & Dietterich 2019). An image without liquid stays
+    dry. Liquid above 1, which is rare, starts again from 0: the original overflows its bytes.
+    """
+    lit = np.stack([_lit(liquid) for liquid in to_bytes(layer.remainder(256 / 255))[..., 0]])
+    return torch.from_numpy(lit)[:, None].to(torch.float64)
+
+
+def _lit(liquid: NDArray[np.uint8]) -> NDArray[np.float32]:
+    distance = cv2.distanceTransform(255 - cv2.Canny(liquid, 50, 150), cv2.DIST_L2, 5)
+    distance = cv2.blur(np.minimum(distance, 20), (3, 3)).astype(np.uint8)
+    relief = cv2.filter2D(cv2.equalizeHist(distance), cv2.CV_8U, _LIT_FROM)
+    light = np.multiply(liquid, cv2.blur(relief, (3, 3)), dtype=np.float32)
+    return np.asarray(light / max(light.max(), np.float32(1.0)), np.float32)
 
 
 def plasma(noise: Field, decay: float) -> Field:

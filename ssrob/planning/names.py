@@ -8,10 +8,9 @@ import re
 
 from pydantic import Field
 
-from ssrob.config.family import family
 from ssrob.config.fields import Norm, Strict, Tune
 from ssrob.config.study import Study
-from ssrob.config.variants import ROLES, Pretraining, built_in_variants
+from ssrob.config.variants import ROLES, Pretraining, built_in_variants, family
 from ssrob.formatting import NORMS, eps_text
 
 BUDGET = re.compile(r"passes of (?:(?P<init>\S+) \+ )?(?P<variant>\S+)(?: \((?P<task>\S+)\))?")

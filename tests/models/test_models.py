@@ -64,14 +64,6 @@ def test_normalisation_is_inside() -> None:
     assert torch.allclose(network.features(x), network.backbone((x - 0.4) / 0.3))
 
 
-def test_saved_weights_rebuild_the_network(tmp_path: Path) -> None:
-    network = build(architecture(), seed=3).eval()
-    save_weights(network.state_dict(), tmp_path / "best.safetensors")
-    save_architecture(network.architecture, tmp_path / "model.json")
-    x = torch.rand(4, 1, 8, 8)
-    assert torch.equal(load_network(tmp_path / "best.safetensors")(x), network(x))
-
-
 def test_a_projector_is_a_perceptron_that_seed_and_name_decide(tmp_path: Path) -> None:
     torch.manual_seed(1)
     network = build(architecture(contrastive=(6, 5, 3)), seed=0).eval()
@@ -146,13 +138,6 @@ def test_a_hostile_checkpoint_is_refused_and_does_not_run(tmp_path: Path, monkey
 @pytest.mark.parametrize("name", ["none.pt", "none.safetensors"])
 def test_a_file_of_weights_that_is_not_there_is_named(name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=rf"{name}: no such file"):
-        read_weights(tmp_path / name)
-
-
-@pytest.mark.parametrize("name", ["cut.pt", "cut.safetensors"])
-def test_a_truncated_file_of_weights_is_named(name: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_bytes(b"\x80\x00\x00")
-    with pytest.raises(ValueError, match=name):
         read_weights(tmp_path / name)
 
 

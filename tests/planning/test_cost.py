@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from ssrob.config.family import family
 from ssrob.config.loader import load_study, parse_study
-from ssrob.config.variants import Variant
+from ssrob.config.variants import Variant, family
 from ssrob.models.feature_cache import FeatureCache
 from ssrob.planning.cost import Passes, step_passes
 from ssrob.planning.objectives import resolve_objective

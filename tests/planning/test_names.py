@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 from ssrob.analysis.sweeps import Cell
-from ssrob.config.family import family
 from ssrob.config.fields import ConfigError
 from ssrob.config.loader import load_study, parse_study
-from ssrob.config.variants import base_of, control_of
+from ssrob.config.variants import base_of, control_of, family
 from ssrob.planning.names import SHARED, ArmColumns, arm_id, arm_label
 from ssrob.planning.plan import Arm, make_plan
 from ssrob.planning.specs import TrainSpec

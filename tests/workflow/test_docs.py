@@ -14,10 +14,10 @@ import torch
 import yaml
 from ssrob import cli
 from ssrob.config.data import Data
-from ssrob.config.family import family
 from ssrob.config.fields import ConfigError
 from ssrob.config.loader import load_study, parse_study
 from ssrob.config.plugins import import_plugins
+from ssrob.config.variants import family
 from ssrob.corruptions.draws import Draws
 from ssrob.data.prepared import Prepared
 from ssrob.data.sources import SOURCES
