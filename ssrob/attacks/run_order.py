@@ -3,7 +3,7 @@
 from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from math import inf
 
@@ -45,10 +45,13 @@ class _Bracket:
 
     low: int  # the largest eps that it withstood
     high: int  # the smallest eps that breaks it
+    first: int  # the eps where its search begins
     at: int = -1  # the eps under attack; -1 while its nearest misclassified point is looked for
     left: float = 1.0  # share of the clean margin that the attacks at `low` left
     broke_last: bool = False  # whether a perturbation was found after `low` was withstood
     attacked_again: bool = False
+    waiting: deque[Run] = field(default_factory=deque)  # the runs still to come at the eps under attack
+    attempts: Counter[int] = field(default_factory=Counter)  # at each eps
 
 
 class RunOrder:
@@ -68,22 +71,19 @@ class RunOrder:
         self.attacks, self.eps = settings.attacks, [eps for eps in settings.eps if eps > 0]
         self.bracketing = settings.search == "bracket" and only_eps is None
         last = len(self.eps) - 1
-        self.first = [min(bisect_left(self.eps, guess), last) for guess in guesses]
-        if only_eps is None:
-            self.brackets = [_Bracket(-1, last + 1) for _ in guesses]
-        else:
+        first = [min(bisect_left(self.eps, guess), last) for guess in guesses]
+        ends = [(-1, last + 1)] * len(first)
+        if only_eps is not None:
             places = [bisect_left(self.eps, eps) for eps in only_eps]
-            self.brackets = [
-                _Bracket(at - 1, at + 1) if eps else _Bracket(-1, 0) for at, eps in zip(places, only_eps, strict=True)
-            ]
-        self.waiting: list[deque[Run]] = [deque() for _ in guesses]
-        self.attempts: Counter[tuple[int, int]] = Counter()  # by image and place
+            ends = [(at - 1, at + 1) if eps else (-1, 0) for at, eps in zip(places, only_eps, strict=True)]
+        self.brackets = [_Bracket(low, high, at) for (low, high), at in zip(ends, first, strict=True)]
 
     def begin(self, row: int) -> Run | None:
         """Return the first run of an image, None if there is none."""
-        if self.brackets[row].high - self.brackets[row].low > 1:
-            self.waiting[row].extend(self._runs(inf, 0, minimise=True))
-        return self.waiting[row].popleft() if self.waiting[row] else self._at_next_eps(row)
+        bracket = self.brackets[row]
+        if bracket.high - bracket.low > 1:
+            bracket.waiting.extend(self._runs(inf, 0, minimise=True))
+        return bracket.waiting.popleft() if bracket.waiting else self._at_next_eps(bracket)
 
     def after(self, row: int, distance: float, left: float) -> Run | None:
         """Return the run that follows one that has ended, None if the image is done.
@@ -91,38 +91,37 @@ class RunOrder:
         distance: the smallest norm that was found so far; left: share of the clean margin at the point that came
         nearest to being misclassified.
         """
-        bracket, waiting = self.brackets[row], self.waiting[row]
+        bracket = self.brackets[row]
         high = min(bracket.high, bisect_left(self.eps, distance))
         bracket.broke_last |= high < bracket.high
         bracket.high = high
-        if waiting and bracket.at < high:
-            return waiting.popleft()
-        waiting.clear()
+        if bracket.waiting and bracket.at < high:
+            return bracket.waiting.popleft()
+        bracket.waiting.clear()
         if 0 <= bracket.at < high:
             bracket.low, bracket.left, bracket.broke_last = bracket.at, left, False
         elif self.bracketing and high <= bracket.low:  # found at last, so that what lies below is open again
             bracket.low = -1
-        return self._at_next_eps(row)
+        return self._at_next_eps(bracket)
 
-    def _at_next_eps(self, row: int) -> Run | None:
-        bracket = self.brackets[row]
+    def _at_next_eps(self, bracket: _Bracket) -> Run | None:
         if bracket.high - bracket.low > 1:
-            bracket.at = self._next_place(bracket, row)
+            bracket.at = self._next_place(bracket)
         elif self.bracketing and bracket.low >= 0 and bracket.left < NEAR and not bracket.attacked_again:
             bracket.at, bracket.attacked_again = bracket.low, True
         else:
             return None
-        runs = self._runs(self.eps[bracket.at], self.attempts[row, bracket.at])
-        self.attempts[row, bracket.at] += 1
+        runs = self._runs(self.eps[bracket.at], bracket.attempts[bracket.at])
+        bracket.attempts[bracket.at] += 1
         if self.bracketing and bracket.broke_last:  # the perturbation that was found is the best point to start from
             runs.sort(key=lambda run: self.attacks[run.attack].start != "warm")
-        self.waiting[row].extend(runs)
-        return self.waiting[row].popleft() if runs else None
+        bracket.waiting.extend(runs)
+        return bracket.waiting.popleft() if runs else None
 
-    def _next_place(self, bracket: _Bracket, row: int) -> int:
+    def _next_place(self, bracket: _Bracket) -> int:
         if not self.bracketing or bracket.low >= 0:
             return bracket.low + 1
-        return self.first[row] if bracket.high == len(self.eps) else bracket.high - 1
+        return bracket.first if bracket.high == len(self.eps) else bracket.high - 1
 
     def _runs(self, eps: float, attempt: int, *, minimise: bool = False) -> list[Run]:
         numbers = [number for number, attack in enumerate(self.attacks) if attack.row.minimises_norm == minimise]

@@ -20,9 +20,8 @@ from ssrob.data.arrays import count_levels, keep_one_channel, moments, write_ima
 from ssrob.data.content import digest_of, source_fingerprint
 from ssrob.data.decode import crop_of, decode
 from ssrob.data.held_out import LEFT_OUT, kept_classes, kept_labels
-from ssrob.data.sources import open_source
+from ssrob.data.sources import open_source, stays_in_files
 from ssrob.data.splits import balanced, proportional, sizes
-from ssrob.data.storage import stays_in_files
 from ssrob.data.stored_images import StoredImages
 from ssrob.data.types import DataError, Opened, Rows, refusal
 from ssrob.seeding import example_keys

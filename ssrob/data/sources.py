@@ -1,5 +1,7 @@
 """The data sources by name, and the check of a data set before any job starts. Imports no torch."""
 
+import math
+
 import numpy as np
 
 from ssrob.config.data import Data
@@ -9,6 +11,8 @@ from ssrob.data.splits import sizes
 from ssrob.data.types import UNLABELLED, DataError, Opened, OpenedTest, Split, refusal
 from ssrob.registry.lookup import load
 from ssrob.registry.sources import SOURCES, Known
+
+LARGEST_ARRAY = 4 * 2**30  # bytes of pixels that are decoded once and lie on the device
 
 
 def check_source(data: Data) -> None:
@@ -79,6 +83,13 @@ def image_shape(data: Data) -> tuple[int, int, int] | None:
             return None
         height, width, channels = pixels.shape[0], pixels.shape[1], 1 if grey else 3
     return data.size or height, data.size or width, channels
+
+
+def stays_in_files(data: Data, images: int, shape: tuple[int, ...]) -> bool:
+    """Whether so many training images of a shape (H, W, C) stay in their files: as the config says, else by size."""
+    if data.storage is not None:
+        return data.storage == "files"
+    return SOURCES[data.source].known is None and images * math.prod(shape) > LARGEST_ARRAY
 
 
 def class_names(data: Data) -> tuple[str, ...]:

@@ -5,8 +5,7 @@ Prepared data may outlive its source, and says more: every job asks, and a sourc
 
 from dataclasses import dataclass
 
-from ssrob.data.sources import count_images, image_shape
-from ssrob.data.storage import stays_in_files
+from ssrob.data.sources import count_images, image_shape, stays_in_files
 from ssrob.planning.stage import Stage, data_of
 from ssrob.storage.store import Store, prepared_facts
 
