@@ -115,13 +115,11 @@ def check_logits(logits: Tensor, labels: Tensor) -> None:
     if not isinstance(logits, Tensor):
         raise ValueError(f"the model must return logits (B, K) as a tensor, found {type(logits).__name__}")
     if logits.ndim != 2 or len(logits) != len(labels) or logits.shape[1] < 2:
-        remedy = {1: "for two classes return cat([-z, z], 1)", 4: "flatten them"}.get(
-            1 if logits.ndim == 2 and logits.shape[1] == 1 else logits.ndim, ""
-        )
-        raise ValueError(
-            f"the model must return logits ({len(labels)}, classes >= 2), found shape {tuple(logits.shape)}"
-            + (f"; {remedy}" if remedy else "")
-        )
+        remedy = "; flatten them" if logits.ndim == 4 else ""
+        if logits.ndim == 1 or logits.shape[1:] == (1,):
+            remedy = "; for two classes return cat([-z, z], 1)"
+        found = f"found shape {tuple(logits.shape)}{remedy}"
+        raise ValueError(f"the model must return logits ({len(labels)}, classes >= 2), {found}")
     if int(labels.max()) >= logits.shape[1]:
         raise ValueError(f"labels must be 0..{logits.shape[1] - 1}, found {int(labels.max())}")
     rows = logits.isnan().any(1).nonzero().squeeze(1).tolist()

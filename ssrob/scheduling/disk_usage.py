@@ -122,7 +122,7 @@ def training_size(spec: dict[str, Any], images: Images) -> DiskUsage | None:
     file = FLOAT * numbers
     steps = training.epochs * images.train / training.batch_size
     values = round(steps * (2 + 2 * sum(len(terms) for terms in parsed.objective.train.values())))
-    state = file * (3 + (getattr(training, "ema", None) is not None))  # weights, momentum, best, perhaps an average
+    state = file * (3 + (training.ema is not None))  # weights, momentum, best, perhaps an average
     return DiskUsage(2 * file + values * RECORD + SMALL, 2 * state + values * LIVE, file + values * (POINT + RECORD))
 
 

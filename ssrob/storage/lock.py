@@ -40,14 +40,19 @@ def only_process(file: Path, busy: Callable[[], object] = lambda: None) -> Itera
     file.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(file, os.O_RDONLY if file.is_dir() else os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            busy()
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        _flock(handle, busy)
         yield
     finally:
         os.close(handle)
+
+
+def _flock(handle: int, busy: Callable[[], object]) -> None:
+    """Lock an open file; call `busy` before waiting for another process that has it."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        busy()
+        fcntl.flock(handle, fcntl.LOCK_EX)
 
 
 def _take(work: Path, say: Callable[[str], object]) -> int:
@@ -65,12 +70,12 @@ def _take(work: Path, say: Callable[[str], object]) -> int:
 
 
 def _lock(handle: int, work: Path, say: Callable[[str], object]) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    def busy() -> None:
         holder = os.pread(handle, 200, 0).decode(errors="replace") or "another process"
         say(f"is run by {holder}, of another workflow or of one that was killed; waiting until it is done")
-        fcntl.flock(handle, fcntl.LOCK_EX)
+
+    try:
+        _flock(handle, busy)
     except OSError:  # a shared disk without locks: the sign of life tells, some seconds late
         if heartbeat.read(work / heartbeat.FILE, time.time()) is not None:
             say("is run by another process; waiting until it is done")
