@@ -217,8 +217,8 @@ class Block:
         if self.order.bracketing:  # the next eps is smaller, and no point of its ball need come as far
             closest_margin = torch.where(broken, -inf, closest_margin)
         self.closest[row], self.closest_margin[row] = closest, closest_margin
-        left = (closest_margin / self.clean_margin[row]).tolist()
-        for place, distance, share in zip(rows.tolist(), self.distance[rows].tolist(), left, strict=True):
+        margin_left = (closest_margin / self.clean_margin[row]).tolist()
+        for place, distance, share in zip(rows.tolist(), self.distance[rows].tolist(), margin_left, strict=True):
             self._enqueue(place, self.order.after(place, distance, share))
 
 

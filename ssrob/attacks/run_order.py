@@ -47,7 +47,7 @@ class _Bracket:
     high: int  # the smallest eps that breaks it
     first: int  # the eps where its search begins
     at: int = -1  # the eps under attack; -1 while its nearest misclassified point is looked for
-    left: float = 1.0  # share of the clean margin that the attacks at `low` left
+    margin_left: float = 1.0  # share of the clean margin that the attacks at `low` left
     broke_last: bool = False  # whether a perturbation was found after `low` was withstood
     attacked_again: bool = False
     waiting: deque[Run] = field(default_factory=deque)  # the runs still to come at the eps under attack
@@ -85,11 +85,11 @@ class RunOrder:
             bracket.waiting.extend(self._runs(inf, 0, minimise=True))
         return bracket.waiting.popleft() if bracket.waiting else self._at_next_eps(bracket)
 
-    def after(self, row: int, distance: float, left: float) -> Run | None:
+    def after(self, row: int, distance: float, margin_left: float) -> Run | None:
         """Return the run that follows one that has ended, None if the image is done.
 
-        distance: the smallest norm that was found so far; left: share of the clean margin at the point that came
-        nearest to being misclassified.
+        distance: the smallest norm that was found so far; margin_left: share of the clean margin at the point that
+        came nearest to being misclassified.
         """
         bracket = self.brackets[row]
         high = min(bracket.high, bisect_left(self.eps, distance))
@@ -99,7 +99,7 @@ class RunOrder:
             return bracket.waiting.popleft()
         bracket.waiting.clear()
         if 0 <= bracket.at < high:
-            bracket.low, bracket.left, bracket.broke_last = bracket.at, left, False
+            bracket.low, bracket.margin_left, bracket.broke_last = bracket.at, margin_left, False
         elif self.bracketing and high <= bracket.low:  # found at last, so that what lies below is open again
             bracket.low = -1
         return self._at_next_eps(bracket)
@@ -107,7 +107,7 @@ class RunOrder:
     def _at_next_eps(self, bracket: _Bracket) -> Run | None:
         if bracket.high - bracket.low > 1:
             bracket.at = self._next_place(bracket)
-        elif self.bracketing and bracket.low >= 0 and bracket.left < NEAR and not bracket.attacked_again:
+        elif self.bracketing and bracket.low >= 0 and bracket.margin_left < NEAR and not bracket.attacked_again:
             bracket.at, bracket.attacked_again = bracket.low, True
         else:
             return None
