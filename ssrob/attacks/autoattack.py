@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ssrob.attacks.input_checks import as_device, check_data, check_eps, check_logits, float32_below
 from ssrob.attacks.lp_ball import GEOMETRIES
+from ssrob.attacks.model_calls import ModelCalls
 from ssrob.attacks.model_contract import LOOK, borrowed, device_of_model
 from ssrob.attacks.result import SweepResult
 from ssrob.attacks.sweep import Outcome, Store, count_classes, digest, merged
@@ -185,7 +186,7 @@ def _attack(
 
 def _begin(model: _Counted, reference: _Reference, x: Tensor, labels: Tensor) -> Outcome:
     """Return what is known of a block before its first run."""
-    clean = torch.cat([_logits(model, part) for part in torch.split(x, reference.batch_size)])
+    clean = ModelCalls(model, reference.batch_size).logits(x)
     check_logits(clean, labels)
     correct = clean.argmax(1) == labels
     return {
@@ -207,14 +208,8 @@ def _judge(
     geometry = GEOMETRIES[reference.norm]
     inside = geometry.project(x, torch.nan_to_num(adversarial), eps)
     length = geometry.norm(inside - x).clamp(torch.finfo(torch.float32).tiny, eps)
-    logits = torch.cat([_logits(model, part) for part in torch.split(inside, reference.batch_size)])
+    logits = ModelCalls(model, reference.batch_size).logits(inside)
     return inside, length, logits.argmax(1) != labels
-
-
-@torch.no_grad()
-def _logits(model: nn.Module, x: Tensor) -> Tensor:
-    logits: Tensor = model(x)
-    return logits.float()
 
 
 @contextmanager

@@ -5,16 +5,15 @@ decide its draws), and return images in [0, 1] inside their ball. Images that an
 the point that came nearest to it (`fmn`: as they were). For a whole curve over eps, `attack_sweep` shares the work.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
 from ssrob import seeding
-from ssrob.attacks.base import State, build, loss_and_gradient, select, take
+from ssrob.attacks.base import State, Stepper, build, select, take
 from ssrob.attacks.input_checks import as_tensor, check_data, check_eps, check_logits, parse_eps
 from ssrob.attacks.logit_losses import UNTARGETED, margin
 from ssrob.attacks.lp_ball import GEOMETRIES
+from ssrob.attacks.model_calls import ModelCalls
 from ssrob.attacks.model_contract import LOOK, NO_GRADIENT, borrowed, device_of_model
 from ssrob.attacks.sweep import Eps
 from ssrob.hardware.device import exact_float32
@@ -125,39 +124,30 @@ def _attack(
         for first in range(0, len(images), BATCH):
             part = {name: value.to(device) for name, value in take(data, slice(first, first + BATCH)).items()}
             state = stepper.begin(part["x"], part["eps"], part["keys"], part["x"] if config.start == "clean" else None)
-            adversarial.append(_best(lent, config, stepper.tell, state, (part["towards"], sign)).to(images.device))
+            reached = _best(ModelCalls(lent, BATCH), config, stepper, state, (part["towards"], sign))
+            adversarial.append(reached.to(images.device))
     return torch.cat(adversarial)
 
 
-def _best(
-    model: nn.Module,
-    config: AttackConfig,
-    tell: Callable[[State, Tensor, Tensor], State],
-    state: State,
-    aim: tuple[Tensor, float],
-) -> Tensor:
+def _best(model: ModelCalls, config: AttackConfig, stepper: Stepper, state: State, aim: tuple[Tensor, float]) -> Tensor:
     """Return of each image the point nearest to success of all that the attack asked for; of "fmn" its nearest."""
     towards, sign = aim
-    best, best_score, score = state["x"], torch.full_like(state["eps"], -torch.inf), torch.empty(0)
+    best, best_margin = state["x"], torch.full_like(state["eps"], -torch.inf)
 
-    def loss_at(point: Tensor) -> Tensor:
-        nonlocal score
-        with torch.autocast(point.device.type, enabled=False):
-            logits = model(point)
-            check_logits(logits, towards)
-            logits = logits.float()
-        score = sign * margin(logits.detach(), towards)
-        return sign * UNTARGETED[config.loss](logits, towards)
+    def loss_of(logits: Tensor, rows: slice) -> Tensor:
+        check_logits(logits, towards[rows])
+        return sign * UNTARGETED[config.loss](logits, towards[rows])
 
     for _ in range(config.steps):
-        loss, gradient = loss_and_gradient(loss_at, state["adv"], config.row.uses_gradient)
-        best, best_score = select(score > best_score, state["adv"], best), torch.maximum(score, best_score)
-        state = tell(state, loss, torch.nan_to_num(gradient))
+        adv, with_gradient = state["adv"], config.row.uses_gradient
+        logits, loss, gradient = model.loss_and_gradient(adv, loss_of, torch.float32, with_gradient=with_gradient)
+        away = sign * margin(logits, towards)
+        best, best_margin = select(away > best_margin, adv, best), torch.maximum(away, best_margin)
+        state = stepper.tell(state, loss, gradient)
     if config.row.minimises_norm:
         return state["adv"].detach()
-    with torch.no_grad():
-        loss_at(state["adv"])
-    return select(score > best_score, state["adv"], best).detach()
+    away = sign * margin(model.logits(state["adv"]), towards)
+    return select(away > best_margin, state["adv"], best).detach()
 
 
 def _per_image(eps: Eps, norm: str, count: int) -> Tensor:

@@ -131,7 +131,8 @@ def _converted(image: Image.Image, profile: bytes, where: str) -> Image.Image:
 def _cropped(image: Image.Image, crop: Crop) -> Image.Image:
     if crop.resize is None:
         side = min(image.size)
-        square = image.crop(_centred(image, side))
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        square = image.crop((left, top, left + side, top + side))
         return square.resize((crop.size, crop.size), Image.Resampling.BICUBIC)
     side, name = crop.resize
     short = min(image.size)
@@ -139,8 +140,3 @@ def _cropped(image: Image.Image, crop: Crop) -> Image.Image:
     resized = image.resize((width, height), Image.Resampling[name.upper()])
     left, top = round((width - crop.size) / 2), round((height - crop.size) / 2)
     return resized.crop((left, top, left + crop.size, top + crop.size))
-
-
-def _centred(image: Image.Image, side: int) -> tuple[int, int, int, int]:
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    return left, top, left + side, top + side
