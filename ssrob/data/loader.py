@@ -71,6 +71,11 @@ def as_tensor(images: Pixels, device: torch.device | str = "cpu") -> Tensor:
     return torch.from_numpy(np.array(images.transpose(0, 3, 1, 2), order="C")).to(device)
 
 
+def labelled(images: Pixels, labels: Rows, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+    """Copy images (N, H, W, C) uint8 and labels (N,) to the device: (N, C, H, W) float32 in [0, 1], and (N,) int64."""
+    return unit(as_tensor(images, device)), torch.from_numpy(np.array(labels)).to(device)
+
+
 def unit(images: Tensor) -> Tensor:
     """Map uint8 0..255 to float32 in [0, 1], shape kept."""
     return images.to(torch.float32) / 255

@@ -4,13 +4,16 @@ import json
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ssrob.config.data import Data
 from ssrob.data.decode import crop_of
 from ssrob.data.held_out import kept_labels
 from ssrob.data.sources import open_source
+from ssrob.data.splits import balanced
 from ssrob.data.stored_images import StoredImages
 from ssrob.data.types import DataError, Pixels, Rows, refusal
+from ssrob.seeding import example_keys
 
 
 class Prepared:
@@ -50,6 +53,11 @@ class Prepared:
         if kept is None:
             raise DataError(f"{self.folder}: its training images stay in their files; open them by `stored_images`")
         return self.stored_images().decoded(kept), labels[kept]
+
+    def train_subset(self, count: int, seed: int, purpose: str) -> Rows:
+        """Choose so many training images, equally many per class as far as they reach; their numbers, ascending."""
+        keys = example_keys(torch.arange(len(self.train_labels)), seed, purpose).numpy()
+        return np.sort(balanced(self.train_labels, keys, count))
 
     @property
     def train_labels(self) -> Rows:

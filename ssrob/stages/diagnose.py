@@ -16,9 +16,8 @@ from torch import Tensor
 from ssrob.attacks.base import loss_and_gradient
 from ssrob.attacks.frozen import frozen
 from ssrob.attacks.lp_ball import GEOMETRIES
-from ssrob.data.loader import Batches, as_tensor, unit
+from ssrob.data.loader import Batches, labelled
 from ssrob.data.prepared import Prepared
-from ssrob.data.splits import balanced
 from ssrob.losses.batch import Batch, task_at
 from ssrob.models.feature_cache import FeatureCache
 from ssrob.models.network import CLASS_HEAD, Network, build
@@ -28,7 +27,7 @@ from ssrob.registry.attacks import STEP_RATIO
 from ssrob.registry.lookup import load
 from ssrob.registry.losses import LOSSES, Widths, loss_row
 from ssrob.runtime.runner import Context
-from ssrob.seeding import example_keys, generator
+from ssrob.seeding import generator
 from ssrob.storage.tables import DIAGNOSED, write_table
 from ssrob.training.perturbations import draw_views, image_sets
 
@@ -45,8 +44,7 @@ def stage(context: Context) -> None:
     networks = {"own": network} if spec.own_head else {}
     networks["fitted"] = with_fitted_head(network, data, spec)
     images, labels = data.validation()
-    x = unit(as_tensor(images[: spec.images], context.device))
-    y = torch.from_numpy(labels[: spec.images].copy()).to(context.device)
+    x, y = labelled(images[: spec.images], labels[: spec.images], context.device)
     tables = []
     with context.progress(total=len(networks) * len(x), unit="image") as bar:
         for head, each in networks.items():
@@ -97,9 +95,7 @@ def with_fitted_head(network: Network, data: Prepared, spec: DiagnoseSpec) -> Ne
 
 def _fit_heads(network: Network, data: Prepared, spec: DiagnoseSpec) -> None:
     """Minimise the SSL loss over the heads' parameters; the backbone stays in eval mode."""
-    labels = data.train_labels
-    keys = example_keys(torch.arange(len(labels)), spec.seed, "diagnose subset").numpy()
-    kept = np.sort(balanced(labels, keys, spec.head_images))
+    kept = data.train_subset(spec.head_images, spec.seed, "diagnose subset")
     heads = [network.heads[name] for name in _task_heads(spec)]
     device = next(network.parameters()).device
     batches = Batches(*data.train(kept), HEAD_BATCH, spec.seed, device)

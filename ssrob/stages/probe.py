@@ -13,15 +13,14 @@ from ssrob.attacks.frozen import frozen
 from ssrob.attacks.lp_ball import GEOMETRIES
 from ssrob.attacks.steppers.pgd import pgd
 from ssrob.config.fields import Norm
-from ssrob.data.loader import as_tensor, unit
+from ssrob.data.loader import labelled
 from ssrob.data.prepared import Prepared
-from ssrob.data.splits import balanced
 from ssrob.models.network import Network, build
 from ssrob.models.serialization import load_network
 from ssrob.planning.specs import ProbeSpec
 from ssrob.registry.attacks import STEP_RATIO
 from ssrob.runtime.runner import Context
-from ssrob.seeding import example_keys, generator
+from ssrob.seeding import generator
 from ssrob.storage.tables import PROBED, shares, write_table
 
 BATCH = 500
@@ -195,16 +194,9 @@ def _linear(features: Tensor, labels: Tensor, classes: int) -> Logits:
 
 def _images(data: Prepared, spec: ProbeSpec, device: torch.device) -> tuple[Images, Images]:
     """Return training images, equally many per class, and validation images, in proportion."""
-    labels = data.train_labels
-    keys = example_keys(torch.arange(len(labels)), spec.seed, "probe subset").numpy()
-    kept = np.sort(balanced(labels, keys, spec.train_images))
-    held_out, held_out_labels = data.validation()
-    count = spec.images
-    return _opened(*data.train(kept), device), _opened(held_out[:count], held_out_labels[:count], device)
-
-
-def _opened(pixels: np.ndarray, labels: np.ndarray, device: torch.device) -> Images:
-    return unit(as_tensor(pixels, device)), torch.from_numpy(np.array(labels)).to(device)
+    train = data.train(data.train_subset(spec.train_images, spec.seed, "probe subset"))
+    held_out, labels = data.validation()
+    return labelled(*train, device), labelled(held_out[: spec.images], labels[: spec.images], device)
 
 
 def _summary(table: pd.DataFrame) -> str:
