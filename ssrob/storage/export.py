@@ -1,7 +1,7 @@
 """Writing results for elsewhere: a trained model with its card, or the finished stages of a study."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,16 +71,11 @@ def export_study(
     needed = {parent for path in trained if not store.done(path) for parent in plan.stages[path].parents.values()}
     left_out = []
     for path in done:
-        for name in store.manifest(path)["outputs"]:
-            bare = not weights and path not in needed and name.endswith(WEIGHTS)
-            if bare or (not images and name.endswith(IMAGES)):
-                left_out.append(f"{path}/{name}")
-            else:
-                files[f"stages/{path}/{name}"] = store.output(path, name)
-        files[f"stages/{path}/{MANIFEST}"] = as_json(store.manifest(path))
-        for name in ("spec.json", "provenance.json", "log.txt"):
-            if (store.folder(path) / name).is_file():
-                files[f"stages/{path}/{name}"] = store.folder(path) / name
+        endings: tuple[str, ...] = () if images else (IMAGES,)
+        endings += (WEIGHTS,) if not weights and path not in needed else ()
+        without = [name for name in store.manifest(path)["outputs"] if name.endswith(endings)]
+        left_out += [f"{path}/{name}" for name in without]
+        files |= {f"stages/{path}/{name}": content for name, content in _stage_files(path, store, without)}
     unfinished = [path for path in plan.stages if work and not store.done(path)]
     started = {path: begun for path in unfinished if (begun := kept(store.work(path)))}
     files |= {f"work/{path}/{name}": file for path, begun in started.items() for name, file in begun.items()}
@@ -94,6 +89,16 @@ def export_study(
     }
     bundle.write({ABOUT: as_json(about)} | files, to)  # first, also if the rest is cut off
     return about
+
+
+def _stage_files(path: str, store: Store, without: Collection[str]) -> Iterator[tuple[str, Path | str]]:
+    """Yield name and content of a finished stage's files, its outputs verified, without some of these."""
+    for name in store.manifest(path)["outputs"]:
+        if name not in without:
+            yield name, store.output(path, name)
+    yield MANIFEST, as_json(store.manifest(path))
+    beside = (store.folder(path) / name for name in ("spec.json", "provenance.json", "log.txt"))
+    yield from ((file.name, file) for file in beside if file.is_file())
 
 
 def kept(work: Path) -> dict[str, Path]:
