@@ -73,7 +73,6 @@ def _started(
         sampler=numbers,
         num_workers=workers,
         collate_fn=_unchanged,
-        worker_init_fn=_can_be_ended,
         pin_memory=pin,
         prefetch_factor=AHEAD,
         multiprocessing_context="fork",  # what has been read of the source is shared
@@ -83,11 +82,6 @@ def _started(
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGCHLD, before)  # torch's handler raises anywhere, even in the middle of a step
     return iterator
-
-
-def _can_be_ended(_: int) -> None:
-    """Let SIGTERM end a worker whose parent, a replica, leaves it to the process that watches."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
 
 
 def _unchanged(result: Result) -> Result:

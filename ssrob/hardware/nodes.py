@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 
+REPLICA_LINES = "SSROB_REPLICA_LINES"  # set in each replica of a stage: the folder where it leaves its last line
 _FIRST_PORT, _PORTS = 20_000, 10_000  # below those that Linux hands out by itself
 
 

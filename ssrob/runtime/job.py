@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from ssrob.config.plugins import import_plugins
 from ssrob.hardware import gpu_lease
-from ssrob.hardware.nodes import nodes
+from ssrob.hardware.nodes import REPLICA_LINES, nodes
 from ssrob.planning.stage import Stage
 from ssrob.storage.lock import claimed
 from ssrob.storage.store import Store
@@ -21,18 +21,16 @@ def run(stage: Stage, store: Store, device: str, say: Callable[[str], object]) -
     """Run a stage and tell how it went; returns the exit code."""
     import_plugins(stage.settings.get("plugins", []), stage.path)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    asked = stage.settings.get("device", "auto") if device == "auto" else device
     with contextlib.ExitStack() as held:
         try:
-            if nodes().rank == 0:  # the others help a stage that the first has claimed
-                held.enter_context(claimed(store.work(stage.path), lambda message: say(f"{stage.path} {message}")))
-            asked = stage.settings.get("device", "auto") if device == "auto" else device
-            wanted = stage.gpus // nodes().count if asked in ("auto", "cuda") else 0  # cpu wants none, cuda:N that one
-            taken = held.enter_context(
-                gpu_lease.lease(wanted, gpu_lease.jobs_per_gpu(stage.settings.get("jobs_per_gpu", 1)))
-            )
-            if taken and not _usable():
-                say(f"{stage.path}: GPU {', '.join(taken)} is there, but PyTorch cannot use it: running on the CPU")
-            return _run(stage, store, asked, say)
+            if REPLICA_LINES in os.environ:
+                from ssrob.runtime import launcher
+
+                say = launcher.leave_line
+                return _run(stage, store, launcher.join(asked), say)
+            _take(stage, store, asked, say, held)
+            return (_share if nodes().rank or stage.replicas > 1 else _run)(stage, store, asked, say)
         except Exception as error:
             from ssrob.runtime import error_messages
 
@@ -42,10 +40,36 @@ def run(stage: Stage, store: Store, device: str, say: Callable[[str], object]) -
             return 1
 
 
+def _take(stage: Stage, store: Store, device: str, say: Callable[[str], object], held: contextlib.ExitStack) -> None:
+    """Hold the stage, which no other process may run meanwhile, and this node's share of its GPUs."""
+    place = nodes()
+    if place.rank == 0:
+        held.enter_context(claimed(store.work(stage.path), lambda message: say(f"{stage.path} {message}")))
+    wanted = stage.gpus // place.count if device in ("auto", "cuda") else 0  # cpu wants none, cuda:N that one
+    jobs = gpu_lease.jobs_per_gpu(stage.settings.get("jobs_per_gpu", 1))
+    taken = held.enter_context(gpu_lease.lease(wanted, jobs))
+    if taken and not _usable():
+        say(f"{stage.path}: GPU {', '.join(taken)} is there, but PyTorch cannot use it: running on the CPU")
+
+
 def _usable() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+def _share(stage: Stage, store: Store, device: str, say: Callable[[str], object]) -> int:
+    """Run a stage in processes of its own, or this node's share of one that the first node runs."""
+    if stage.replicas == 1:
+        say(f"{stage.path}: nothing to do on node {nodes().rank}")
+        return 0
+    if store.done(stage.path):
+        return _run(stage, store, device, say)
+    from ssrob.runtime import launcher
+
+    code, line = launcher.launch(stage, store, device)
+    say(line)
+    return code
 
 
 def _run(stage: Stage, store: Store, device: str, say: Callable[[str], object]) -> int:

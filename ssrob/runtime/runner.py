@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from ssrob.config.data import Data
 from ssrob.config.plugins import plugin_sources
 from ssrob.hardware.device import device_of, numerics
 from ssrob.hardware.emulation import emulation_warning
-from ssrob.hardware.nodes import nodes
 from ssrob.planning.stage import Stage, data_of
 from ssrob.registry.lookup import load
 from ssrob.registry.stages import STAGES
@@ -95,8 +95,8 @@ def run(stage: Stage, store: Store, *, device: str = "auto") -> str:
         return "already done"
     torch.set_num_threads(stage.threads)
     keep_memory()
-    if place := nodes().rank:
-        return _assist(stage, store, device, place)
+    if dist.is_initialized() and dist.get_rank():
+        return _assist(stage, store, device)
     with _logging(store.folder(stage.path) / "log.txt") as log, _signals() as stopping:
         context = Context(stage, store, device_of(device), log, stopping)
         shutil.rmtree(context.out, ignore_errors=True)
@@ -109,12 +109,7 @@ def run(stage: Stage, store: Store, *, device: str = "auto") -> str:
         log.info("%s on %s", stage.path, context.device)
         if warning := emulation_warning(stage.in_bfloat16, context.device):
             log.warning("%s", warning)
-        training = stage.spec.get("training")
-        fixed = (training or {}).get("deterministic", True)
-        with (
-            heartbeat.beating(context.work / heartbeat.FILE, context.running),
-            numerics(context.device, deterministic=fixed, strict=training is not None),
-        ):
+        with heartbeat.beating(context.work / heartbeat.FILE, context.running), _numerics(context):
             try:
                 load(STAGES[stage.kind].run)(context)
             except BaseException:
@@ -131,11 +126,21 @@ def run(stage: Stage, store: Store, *, device: str = "auto") -> str:
     return context.summary
 
 
-def _assist(stage: Stage, store: Store, device: str, place: int) -> str:
-    """Do this node's share of a stage that the first node runs and publishes."""
-    if stage.replicas > 1:
-        load(STAGES[stage.kind].run)(Context(stage, store, device_of(device), logging.getLogger("ssrob")))
-    return f"node {place} has done its share"
+def _assist(stage: Stage, store: Store, device: str) -> str:
+    """Do the share of a replica other than number 0, which logs, writes, and is the one to be asked to stop."""
+    with _logging(store.folder(stage.path) / "log.txt") as log, handled(ENDING, lambda *_: None):
+        log.setLevel(logging.WARNING)
+        context = Context(stage, store, device_of(device), log)
+        with _numerics(context):
+            load(STAGES[stage.kind].run)(context)
+    return "a replica has done its share"
+
+
+def _numerics(context: Context) -> contextlib.AbstractContextManager[None]:
+    """Set the process to compute as the stage is documented to."""
+    training = context.stage.spec.get("training")
+    fixed = (training or {}).get("deterministic", True)
+    return numerics(context.device, deterministic=fixed, strict=training is not None)
 
 
 def provenance(device: torch.device) -> dict[str, Any]:

@@ -40,11 +40,6 @@ class Progress:
         self._bar: Bar | None = None
         self._about: dict[str, Any] = {"part": -1}
         self._began = self._bar_began = time.monotonic()
-        self._elsewhere: Path | None = None
-
-    def follow(self, file: Path) -> None:
-        """Take the counts from the sign of life of another process that does the work."""
-        self._elsewhere = file
 
     def open(self, kind: str, *, total: int, unit: str, initial: int = 0) -> Bar:
         """Return a new bar with ETA on a terminal, silent elsewhere, and follow it."""
@@ -57,8 +52,6 @@ class Progress:
         """Return seconds since the start and, of the bar, its number from 0, unit, counts and units per second."""
         now = time.monotonic()
         row: dict[str, Any] = {"seconds": round(now - self._began, 1)}
-        if self._elsewhere is not None and (counts := _read(self._elsewhere)):
-            return counts | row
         if self._bar is None:
             return row
         done = self._bar.n

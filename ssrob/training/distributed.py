@@ -1,6 +1,7 @@
 """What one of several replicas of a training shares with the others: the batch, averages, measurements."""
 
 import hashlib
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +14,15 @@ from ssrob.hardware.cuda_graphs import Tensors
 from ssrob.losses.batch import Batch
 from ssrob.models.network import Network
 
+CAUSE_FIRST_SECONDS = 1.0  # so that the one that is lost is seen to have ended before those that have lost it
+
 
 class LostReplica(RuntimeError):
     """Another replica did not answer: it has failed, and says why."""
 
-
-LOST = "another replica ended, and its node says why; run it again to go on from the last checkpoint"
+    def __init__(self) -> None:
+        time.sleep(CAUSE_FIRST_SECONDS)
+        super().__init__("another replica ended, and its node says why; run it again to go on from the last checkpoint")
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class ReplicaGroup:
         try:
             dist.all_reduce(flat)
         except RuntimeError as error:
-            raise LostReplica(LOST) from error
+            raise LostReplica from error
         parts = torch.split(flat / self.size, [tensor.numel() for tensor in tensors])
         means = [torch.empty_like(t).copy_(part.view(t.shape)) for t, part in zip(tensors, parts, strict=True)]
         for tensor, mean in zip(statistics, means[len(outputs) :], strict=True):
@@ -68,7 +72,7 @@ class ReplicaGroup:
         try:
             dist.all_gather_object(shared, mine)
         except RuntimeError as error:
-            raise LostReplica(LOST) from error
+            raise LostReplica from error
         return dict(sorted(item for each in shared for item in each.items()))
 
     def assert_replicas_equal(self, network: Network) -> None:

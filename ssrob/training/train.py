@@ -1,10 +1,12 @@
 """The pretrain and finetune stages: a training with checkpoints, its records and its weights."""
 
 import math
+import os
 import time
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from ssrob.data.decoding_loader import DecodedBatches
@@ -18,7 +20,6 @@ from ssrob.runtime.runner import Context, Interrupted
 from ssrob.storage.metrics_log import Records, begins_with, records_table
 from ssrob.storage.store import sha256
 from ssrob.storage.tables import RECORDS, write_table
-from ssrob.training import launcher
 from ssrob.training.distributed import ALONE, ReplicaGroup
 from ssrob.training.fit import Metrics, TrainingRun, fit
 from ssrob.training.state import TrainState, start
@@ -32,12 +33,13 @@ class Diverged(ArithmeticError):
 
 
 def stage(context: Context) -> None:
-    """Run a pretrain or finetune stage, in as many processes as its spec says."""
-    count = TrainSpec.model_validate(context.stage.spec).training.replicas
-    if count > 1:
-        launcher.run(context, count, train)
-    else:
-        train(context, ALONE)
+    """Run a pretrain or finetune stage, or a replica's share of it."""
+    count = context.stage.replicas
+    if count == 1:
+        return train(context, ALONE)
+    train(context, ReplicaGroup(dist.get_rank(), count))
+    context.provenance |= {"replicas": count, "nodes": int(os.environ["GROUP_WORLD_SIZE"])}
+    dist.destroy_process_group()  # not after an error: it could wait for replicas that are lost
 
 
 def train(context: Context, replicas: ReplicaGroup) -> None:

@@ -68,18 +68,6 @@ def first(study: Study, kind: str) -> Stage:
     return next(iter(study[0].of_kind(kind).values()))
 
 
-def test_the_counts_of_a_process_that_does_the_work_are_followed(tmp_path: Path) -> None:
-    watching, working = heartbeat.Progress(), heartbeat.Progress()
-    watching.follow(tmp_path / heartbeat.FILE)
-    assert "done" not in watching.row()
-    with heartbeat.beating(tmp_path / heartbeat.FILE, working, every=0.01):
-        working.open("finetune", total=9, unit="step").update(4)
-        wait_for(lambda: watching.row().get("done") == 4)
-    with heartbeat.beating(tmp_path / "outer.json", watching, every=0.01):
-        wait_for((tmp_path / "outer.json").exists)
-        assert (heartbeat.read(tmp_path / "outer.json", time.time()) or {})["pid"] == os.getpid()
-
-
 def test_stages_are_counted_by_state(study: Study) -> None:
     plan, store = study
     train = list(plan.of_kind("finetune").values())

@@ -1,5 +1,6 @@
 #!/bin/bash
-# A private SLURM on this machine: one node, two fake GPUs, a partition `normal` and one, `urgent`, that preempts it.
+# A private SLURM on this machine: a node with two fake GPUs, a partition `normal` and one, `urgent`, that preempts it.
+# The partition `pair` has a second node as well, which is another slurmd on the same machine.
 # For machines that can be thrown away, as root on Debian or Ubuntu: it installs packages and writes /etc/slurm.
 set -euo pipefail
 ACTION=${1:?usage: cluster.sh start|stop}
@@ -23,11 +24,12 @@ start() {
     pgrep -x munged >/dev/null || setpriv --reuid=munge --regid=munge --clear-groups munged
     slurmctld -c
     slurmd -N "$(hostname -s)"
+    slurmd -N second
     for _ in $(seq 60); do
-        sinfo -h -p normal -o %T 2>/dev/null | grep -q idle && exit 0
+        [ "$(sinfo -h -p pair -t idle -o %D 2>/dev/null)" = 2 ] && exit 0
         sleep 1
     done
-    echo "cluster.sh: the node did not come up; see $STATE/*.log" >&2
+    echo "cluster.sh: the nodes did not come up; see $STATE/*.log" >&2
     exit 1
 }
 
@@ -38,11 +40,11 @@ SlurmctldHost=$(hostname -s)
 SlurmUser=root
 AuthType=auth/munge
 StateSaveLocation=$STATE/state
-SlurmdSpoolDir=$STATE/spool
+SlurmdSpoolDir=$STATE/spool/%n
 SlurmctldPidFile=$STATE/slurmctld.pid
-SlurmdPidFile=$STATE/slurmd.pid
+SlurmdPidFile=$STATE/slurmd-%n.pid
 SlurmctldLogFile=$STATE/slurmctld.log
-SlurmdLogFile=$STATE/slurmd.log
+SlurmdLogFile=$STATE/slurmd-%n.log
 # A container has neither systemd nor cgroups.
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -59,8 +61,10 @@ KillWait=10
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 NodeName=$(hostname -s) CPUs=4 RealMemory=16000 Gres=gpu:fake:2 State=UNKNOWN
-PartitionName=normal Nodes=ALL Default=YES PriorityTier=1 MaxTime=60 State=UP
-PartitionName=urgent Nodes=ALL PriorityTier=10 MaxTime=60 State=UP
+NodeName=second NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=6828 CPUs=4 RealMemory=16000 Gres=gpu:fake:2 State=UNKNOWN
+PartitionName=normal Nodes=$(hostname -s) Default=YES PriorityTier=1 MaxTime=60 State=UP
+PartitionName=urgent Nodes=$(hostname -s) PriorityTier=10 MaxTime=60 State=UP
+PartitionName=pair Nodes=ALL MaxTime=60 State=UP
 EOF
     cat >/etc/slurm/gres.conf <<EOF
 AutoDetect=off
@@ -69,8 +73,8 @@ EOF
 }
 
 stop() {
-    for daemon in slurmd slurmctld; do
-        [ ! -e $STATE/$daemon.pid ] || kill "$(cat $STATE/$daemon.pid)" || true
+    for file in $STATE/*.pid; do
+        [ ! -e "$file" ] || kill "$(cat "$file")" || true
     done
     for _ in $(seq 20); do # they write to the folder until they have ended
         pgrep -x slurmd >/dev/null || pgrep -x slurmctld >/dev/null || pgrep -x slurmstepd >/dev/null || break

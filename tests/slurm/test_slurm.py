@@ -133,6 +133,35 @@ def test_short_stages_share_jobs_and_a_gpu(tmp_path: Path) -> None:
     assert "TresPerJob=gres:gpu:1" in slurm("scontrol", "show", "job", shared)
 
 
+def pair_config(results: Path) -> dict[str, Any]:
+    training = {"epochs": 3, "batch_size": 100, "lr": 0.1, "validation_steps": 2, "validation_images": 50}
+    return tiny_config(
+        results, finetune=training | {"replicas": 2}, arms=[{"variant": "at", "norm": "linf"}], findings={}
+    )
+
+
+def test_two_nodes_started_by_srun_train_what_one_does(tmp_path: Path) -> None:
+    spread = ["nodes=2", "tasks=2", "tasks_per_gpu=0", "gpu=0", 'gres="gpu:1"', "slurm_partition=pair"]
+    spread.append("mpi=srun --nodes=2 --ntasks-per-node=1 --cpus-per-task=1 --kill-on-bad-exit")
+    limits = [*LIMITS, *(f"finetune:{each}" for each in spread), "--set-threads", "finetune=1"]
+    plan, store = planned(pair_config(tmp_path / "cluster" / "results"))
+    here, local = planned(pair_config(tmp_path / "local" / "results"))
+    path = plan.arms[0].finetune
+    until = ["--until", "finetune"]
+    workflow = snakemake(
+        tmp_path / "cluster", "--workflow-profile", PROFILE, *limits, *SOON, *until, study=pair_config(store.root)
+    )
+    try:
+        assert workflow.wait(300) == 0, (tmp_path / "cluster" / "workflow.log").read_text()
+    finally:
+        workflow.terminate()
+    assert store.provenance(path)["nodes"] == 2
+    assert snakemake(tmp_path / "local", *until, study=pair_config(local.root)).wait(300) == 0
+    assert list(here.stages) == list(plan.stages)
+    for name in store.manifest(path)["outputs"]:
+        assert sha256(store.output(path, name)) == sha256(local.output(path, name)), name
+
+
 def disturb(store: Store, path: str, slow: Path) -> None:
     """Cancel the training, preempt what Snakemake starts instead, let the third attempt run out of time."""
     first = wait_for(lambda: training_job(store, path))

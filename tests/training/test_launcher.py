@@ -1,6 +1,7 @@
 """One training in two processes: the same result as in one, the same bits when resumed, one error when one fails."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -20,7 +21,7 @@ from ssrob.planning.plan import make_plan
 from ssrob.planning.stage import Stage
 from ssrob.registry.lookup import load
 from ssrob.registry.losses import loss_row
-from ssrob.runtime import runner
+from ssrob.runtime import job, runner
 from ssrob.seeding import generator
 from ssrob.storage.store import Store, sha256
 from ssrob.storage.tables import read_table
@@ -44,6 +45,12 @@ def prepared(folder: Path, training: dict[str, Any], **changes: Any) -> tuple[St
     return next(iter(plan.of_kind("finetune").values())), store
 
 
+def run(stage: Stage, store: Store) -> None:
+    said: list[str] = []
+    assert job.run(stage, store, "cpu", said.append) == 0, said
+    assert "best epoch" in said[-1]
+
+
 def records(store: Store, stage: Stage) -> pd.Series:
     return read_table(store.output(stage.path, "training.parquet")).set_index(["step", "metric"])["value"]
 
@@ -63,8 +70,8 @@ def test_two_processes_train_what_one_does(changes: dict[str, Any], tmp_path: Pa
     two, together = prepared(tmp_path / "two", options | PAIR, **changes)
     assert one.key != two.key
     assert (two.gpus, two.cores, one.cores) == (2, 2, 1)
-    runner.run(one, alone, device="cpu")
-    runner.run(two, together, device="cpu")
+    run(one, alone)
+    run(two, together)
     weights = [load_file(store.output(s.path, "last.safetensors")) for s, store in ((one, alone), (two, together))]
     assert weights[0].keys() == weights[1].keys()
     for name, value in weights[0].items():
@@ -77,7 +84,7 @@ def test_two_processes_train_what_one_does(changes: dict[str, Any], tmp_path: Pa
 
 def test_batchnorm_statistics_are_those_of_slices_and_running_ones_are_shared(tmp_path: Path) -> None:
     stage, store = prepared(tmp_path, PAIR, arms=[{"variant": "standard"}])
-    runner.run(stage, store, device="cpu")
+    run(stage, store)
     weights = load_file(store.output(stage.path, "last.safetensors"))
     assert all(value.isfinite().all() for value in weights.values())
     given = records(store, stage)
@@ -101,7 +108,7 @@ def until_it_trains(process: "subprocess.Popen[str]", store: Store, stage: Stage
     threads = Path(f"/proc/{process.pid}/task").glob("*/children")
     children = [child for thread in threads for child in thread.read_text().split()]
     given = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
-    return [child for child, command in given.items() if b"spawn_main" in command]
+    return [child for child, command in given.items() if b"--stage" in command]
 
 
 def gone(children: list[int]) -> bool:
@@ -118,7 +125,7 @@ LONG = PAIR | {"epochs": 8, "validation_steps": 1, "ema": 0.9}
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Stage, Store]:
     """A training by two replicas that nobody disturbed."""
     stage, store = prepared(tmp_path_factory.mktemp("whole"), LONG, arms=[{"variant": "at", "norm": "linf"}])
-    runner.run(stage, store, device="cpu")
+    run(stage, store)
     return stage, store
 
 
@@ -142,7 +149,7 @@ class TestDisturbed:
         assert "run it again to go on from there" in given
         assert gone(replicas)
         assert (store.work(stage.path) / "checkpoint.pt").exists()
-        runner.run(stage, store, device="cpu")
+        run(stage, store)
         assert "resumed at step" in (store.folder(stage.path) / "log.txt").read_text()
         for name in FILES:
             assert sha256(store.output(stage.path, name)) == sha256(whole[1].output(stage.path, name)), name
@@ -190,22 +197,25 @@ def test_two_nodes_go_on_to_the_bits_of_one_after_a_replica_was_killed(
         assert process.wait(timeout=120) == 0
     for name in FILES:
         assert sha256(store.output(stage.path, name)) == sha256(whole[1].output(stage.path, name)), name
-    assert store.provenance(stage.path)["replicas"] == 2
+    assert [store.provenance(stage.path)[name] for name in ("replicas", "nodes")] == [2, 2]
 
 
 def test_nodes_that_cannot_share_the_replicas_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage, store = prepared(tmp_path, PAIR, arms=[{"variant": "standard"}])
     monkeypatch.setenv("PET_NNODES", "3")
     monkeypatch.setenv("PET_RDZV_ENDPOINT", "127.0.0.1:1")
-    with pytest.raises(ValueError, match="2 cannot be shared equally by 3 nodes"):
-        runner.run(stage, store, device="cpu")
+    said: list[str] = []
+    assert job.run(stage, store, "cpu", said.append) == 1
+    assert "2 cannot be shared equally by 3 nodes" in said[0]
 
 
 def test_an_error_in_a_replica_is_the_error_of_the_stage(tmp_path: Path) -> None:
     training = PAIR | {"lr": 1e20, "epochs": 4, "warmup": 0}
     stage, store = prepared(tmp_path, training, arms=[{"variant": "standard"}])
-    with pytest.raises(ArithmeticError, match=r"at step \d+: training diverged"):
-        runner.run(stage, store, device="cpu")
+    said: list[str] = []
+    assert job.run(stage, store, "cpu", said.append) == 1
+    assert len(said) == 1
+    assert re.search(r"at step \d+: training diverged.*\n  more in ", said[0]), said
     assert "in _write" in (store.folder(stage.path) / "log.txt").read_text(), "where it was raised"
 
 
