@@ -72,7 +72,7 @@ class CorruptionTest(Strict):
     frost: AnyPath | None = None
     """Folder of frost photographs. Default: a procedural ice texture."""
     official: AnyPath | None = None
-    """Folder of the published CIFAR-10-C or CIFAR-100-C files, used instead of making the images."""
+    """Folder of the published CIFAR-10-C, CIFAR-100-C or ImageNet-C files, used instead of making the images."""
     table: SeverityTable | None = None
     """What severities mean: the parameters of CIFAR-10-C or of ImageNet-C. Default: by the images' size."""
     baseline: Name = "standard"

@@ -28,13 +28,18 @@ AHEAD = 0.05  # points of accuracy, as a share, by which another preprocessing m
 
 @dataclass(frozen=True)
 class Ready:
-    """What is attacked. logits (N, K): of the clean images; facts and notes are for the record."""
+    """What is attacked. logits (N, K): of the clean images; facts and notes are for the record.
+
+    classes, labels (N,): of the data itself, which may be other outputs of the model.
+    """
 
     request: Request
     raw: nn.Module
     model: Adapted
     test: TestImages
     pixels: np.ndarray  # (N, H, W, C) uint8, of `test`
+    classes: tuple[str, ...]
+    labels: np.ndarray
     logits: Tensor
     facts: dict[str, Any]
     assumed: list[str]
@@ -73,7 +78,8 @@ def make_ready(request: Request, out: Path, device: torch.device) -> Ready:
     facts |= {"accuracy_over": over or f"all {logits.shape[1]} outputs", "left_out": left_out}
     pixels = np.asarray(np.load(images.folder / "test_images.npy", mmap_mode="r"))[kept.numpy()]
     facts |= {"model": identity(raw, request), "images_sha256": hashlib.sha256(pixels).hexdigest()}
-    return Ready(request, raw, model, test, pixels, logits, facts, assumed, warned)
+    labels = np.load(images.folder / "test_labels.npy")[kept.numpy()]
+    return Ready(request, raw, model, test, pixels, about.classes, labels, logits, facts, assumed, warned)
 
 
 def clean_logits(model: nn.Module, x: Tensor, device: torch.device) -> Tensor:

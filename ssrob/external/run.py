@@ -3,13 +3,14 @@
 import itertools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 
 from ssrob.attacks.input_checks import check_eps
 from ssrob.attacks.result import SweepResult
-from ssrob.corruptions import BENCHMARK, NAMES, SEVERITIES
+from ssrob.corruptions import BENCHMARK, SEVERITIES
 from ssrob.external.assumptions import WARNING
 from ssrob.external.entry import DOCUMENT, write_document
 from ssrob.external.evaluation import Evaluation, curve
@@ -108,14 +109,17 @@ def _corrupted(ready: Ready) -> Corrupted | None:
     request = ready.request
     if not request.corruptions:
         return None
-    source = Corrupted(ready.pixels, ready.test.rows.numpy(), request.seed, request.frost, request.official)
-    source.check(ready.test.y.numpy())
+    made: dict[str, Any] = {"frost": request.frost, "official": request.official, "classes": ready.classes}
+    source = Corrupted(ready.pixels, ready.test.rows.numpy(), request.seed, **made)
+    source.check(ready.labels)
+    if missing := [name for name in BENCHMARK if name not in source.names]:
+        raise ValueError(f"--official {request.official}: holds no {', '.join(missing)}")
     return source
 
 
 def _corruptions(ready: Ready, source: Corrupted, out: Path, progress: bool | None) -> pd.DataFrame:
     """Test all corruptions; returns a row for each, the benchmark's 15 first, and a column per severity."""
-    names = [*BENCHMARK, *(name for name in NAMES if name not in BENCHMARK)]
+    names = [*BENCHMARK, *(name for name in source.names if name not in BENCHMARK)]
     tests = list(itertools.product(names, SEVERITIES))
     with shown(progress, len(tests), "test", "corruptions") as report:
         done = itertools.count(1)

@@ -10,6 +10,7 @@ from ssrob.config.fields import ConfigError
 from ssrob.config.loader import parse_study
 from ssrob.config.study import Study
 from ssrob.corruptions.fingerprint import fingerprint
+from ssrob.corruptions.imagenetc import is_tree
 from ssrob.data.leakage import check_apart
 from ssrob.data.sources import check_source
 from ssrob.planning.plan import Plan, make_plan
@@ -119,7 +120,10 @@ def _check_corruptions(plan: Plan, store: Store) -> None:
         if folder is not None:
             _check_unchanged(plan, store, f"corrupt.{name}", folder)
     if asked.official is not None:
-        wanted = [f"{name}.npy" for name in ("labels", *asked.names)]
-        if missing := [name for name in wanted if not os.path.isfile(asked.official / name)]:
-            rule = f"{asked.official} must hold labels.npy and a file for each of `names`"
+        if is_tree(asked.official):
+            rule, wanted = "a folder", [f"{name}/{severity}" for name in asked.names for severity in asked.severities]
+        else:
+            rule, wanted = "labels.npy and a file", [f"{name}.npy" for name in ("labels", *asked.names)]
+        if missing := [name for name in wanted if not os.path.exists(asked.official / name)]:
+            rule = f"{asked.official} must hold {rule} for each of `names`"
             raise ConfigError(f"corrupt.official: {rule}, found no {', '.join(missing)}")

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ import pandas as pd
 import torch
 from torch import nn
 
-from ssrob.corruptions import corrupt, official, official_labels, table_for
+from ssrob.corruptions import NAMES, corrupt, official, official_labels, table_for
 from ssrob.corruptions.fingerprint import fingerprint
+from ssrob.corruptions.imagenetc import CorruptedFolders, is_tree
+from ssrob.data.prepared import Prepared
 from ssrob.data.test_split import open_test
 from ssrob.models.serialization import load_network
 from ssrob.planning.specs import CorruptSpec
@@ -36,21 +39,36 @@ class Corrupted:
     frost: Path | None = None  # folder of photographs
     official: Path | None = None  # folder of the published files
     table: str | None = None  # name of the severity table; by default by the images' size
+    classes: tuple[str, ...] = ()  # names of folders in published files that are folders
 
     def at(self, name: str, severity: int) -> np.ndarray:
         """Return the corrupted images, (N, H, W, C) uint8."""
+        if self.folders is not None:
+            return self.folders.at(name, severity, self.index)
         if self.official is not None:
             return official(self.official, name, severity, self.index)
         draws: dict[str, Any] = {"seed": self.seed, "index": self.index}
         return corrupt(self.images, name, severity, **draws, table=self.table, frost=self.frost)
 
+    @cached_property
+    def folders(self) -> CorruptedFolders | None:
+        """The published images where each is a file."""
+        return CorruptedFolders(self.official, self.classes) if self.official and is_tree(self.official) else None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The corruptions that there are: not all of ImageNet-C's archives need have been unpacked."""
+        return self.folders.names if self.folders else NAMES
+
     def check(self, labels: np.ndarray) -> None:
         """Refuse published files that are not of these images; labels (N,) are those of the images."""
         if self.official is None:
             return
-        if self.images.shape[1:] != (32, 32, 3):
-            raise ValueError(f"{self.official}: is of 32x32 colour images, found images of {self.images.shape[1:]}")
-        test_order = official_labels(self.official)
+        shape = self.folders.shape if self.folders else (32, 32, 3)
+        if self.images.shape[1:] != shape:
+            size = f"{shape[0]}x{shape[1]}"
+            raise ValueError(f"{self.official}: is of {size} colour images, found images of {self.images.shape[1:]}")
+        test_order = self.folders.labels if self.folders else official_labels(self.official)
         other = self.index >= len(test_order)
         other[~other] = test_order[self.index[~other]] != labels[~other]
         if other.any():
@@ -63,7 +81,8 @@ class Corrupted:
         folder = self.official or self.frost
         files = {"files": fingerprint(folder)} if folder else {}
         if self.official is not None:
-            return {"images": "official files", "severities": "cifar", "frost": "official files"} | files
+            severities = "imagenet" if self.folders else "cifar"
+            return {"images": "official files", "severities": severities, "frost": "official files"} | files
         severities = self.table or table_for(max(self.images.shape[1:3]))
         frost = "photographs" if self.frost else "procedural texture"
         return {"images": "made here", "severities": severities, "frost": frost} | files
@@ -76,7 +95,8 @@ def stage(context: Context) -> None:
     images, labels, index = open_test(context.parent("data"), spec.images)
     frost = Path(settings["frost"]) if spec.frost_photographs else None
     published = Path(settings["official"]) if spec.official else None
-    source = Corrupted(images, index, spec.seed, frost, published, spec.table)
+    classes = Prepared(context.parent("data")).classes
+    source = Corrupted(images, index, spec.seed, frost, published, spec.table, classes)
     source.check(labels)
     with context.progress(total=len(spec.names) * len(spec.severities), unit="test") as bar:
 

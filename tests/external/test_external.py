@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,7 +27,7 @@ from ssrob.runtime import checkpoint
 from ssrob.stages.corrupt import Corrupted
 from ssrob.storage.tables import CHECKED, EXAMPLES, read_table
 from tests.conftest import ROOT
-from tests.image_files import encoded, pixels
+from tests.image_files import encoded, folder_data, pixels
 from tests.workflow.test_docs import examples
 from torch import Tensor, nn
 from typer.testing import CliRunner
@@ -285,6 +286,36 @@ def test_published_files_photographs_seed_and_precision_reach_the_tests(
     wrong = parse_request(**{**told, **options, "frost": None}, model=request.model, data="digits", official=tmp_path)
     with pytest.raises(ValueError, match="is of 32x32 colour images"):
         evaluate(wrong, tmp_path / "wrong", lambda _: None)
+
+
+class Bright(nn.Module):
+    """Tells dark images from bright ones."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        level = x.mean((1, 2, 3)) - 0.5
+        return torch.stack([-level, level], 1)
+
+
+def test_a_model_is_tested_on_published_folders_of_images(tmp_path: Path) -> None:
+    folder_data(tmp_path / "photos", {"test/0": 3, "test/1": 3})
+    for label in (0, 1):
+        for i, image in enumerate(pixels(3, label)):
+            (tmp_path / f"photos/test/{label}/{i:03}.png").write_bytes(encoded(image // 2 + np.uint8(127 * label)))
+    for name in BENCHMARK[:-1]:
+        for severity in range(1, 6):
+            shutil.copytree(tmp_path / "photos/test", tmp_path / f"published/{name}/{severity}")
+    asked = {"model": f"{__name__}:Bright", "data": str(tmp_path / "photos"), "preprocess": "none", "images": None}
+    request = ask(**asked, eps=(0.05,), corruptions=True, official=tmp_path / "published")
+    with pytest.raises(ValueError, match=r"--official \S*published: holds no jpeg_compression"):
+        evaluate(request, tmp_path / "out", lambda _: None)
+    shutil.copytree(tmp_path / "published/fog", tmp_path / "published" / BENCHMARK[-1])
+    (tmp_path / "published/fog/5/1/000.png").write_bytes(encoded(np.zeros((8, 8, 3), np.uint8)))
+    found = evaluate(request, tmp_path / "out", lambda _: None)
+    assert found.corruptions is not None
+    assert tuple(found.corruptions["corruption"]) == BENCHMARK  # the four others are not there
+    accuracies = found.corruptions.set_index("corruption")
+    assert accuracies.loc["fog", 5] == 5 / 6
+    assert accuracies.loc["fog", 4] == accuracies.loc["snow", 5] == 1
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,18 @@ def test_published_corruptions_are_looked_for_before_anything_is_trained(tmp_pat
     assert open_study(tiny_config(tmp_path / "results", corrupt={"names": names, "official": str(official)}))
 
 
+def test_published_folders_of_images_are_looked_for_too(tmp_path: Path) -> None:
+    names, tree = ["fog", "contrast"], tmp_path / "imagenetc"
+    for severity in (1, 2):
+        (tree / f"fog/{severity}").mkdir(parents=True)
+    asked = {"names": names, "severities": [1, 2], "official": str(tree)}
+    told = refused(tmp_path, **asked)
+    assert told.endswith("must hold a folder for each of `names`, found no contrast/1, contrast/2")
+    (tree / "contrast/1").mkdir(parents=True)
+    (tree / "contrast/2").mkdir()
+    assert open_study(tiny_config(tmp_path / "results", corrupt=asked))
+
+
 def test_a_corruption_of_a_plugin_has_no_published_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(CORRUPTIONS, "darken", Corruption("plugin:darken", severities=((0.1,),) * 5))
     for name in ("labels", "fog"):

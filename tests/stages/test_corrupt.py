@@ -1,5 +1,6 @@
 """The corrupt stage: images made here or the published files, and what is recorded of either."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from ssrob.config.fields import ConfigError
 from ssrob.config.loader import parse_study
 from ssrob.corruptions import corrupt as make
 from ssrob.corruptions.fingerprint import fingerprint
+from ssrob.data.test_split import open_test
 from ssrob.planning.plan import Plan, make_plan
 from ssrob.runtime import runner
 from ssrob.stages import corrupt
@@ -95,6 +97,25 @@ def test_the_published_files_are_used_when_the_config_names_them(
     made, _ = planned(tmp_path, images, **TESTS)
     assert list(elsewhere.stages) == list(plan.stages)  # where the files lie is no part of a key
     assert list(made.of_kind("corrupt")) != list(plan.of_kind("corrupt"))  # that they were used is
+
+
+def test_published_folders_are_used_as_published_arrays_are(tmp_path: Path, images: Path) -> None:
+    tree = tmp_path / "published"
+    for name, severity in (("contrast", 1), ("contrast", 5), ("frost", 1), ("frost", 5)):
+        copied = tree / name / str(severity)
+        shutil.copytree(images / "test", copied)
+    plan, store = planned(tmp_path, images, **TESTS, official=str(tree))
+    rows, told = run(plan, store)
+    assert rows == [(name, severity, 12) for name in TESTS["names"] for severity in (1, 5)]
+    assert (told["images"], told["severities"]) == ("official files", "imagenet")
+    (stage,) = plan.of_kind("corrupt").values()
+    pixels, labels, index = open_test(store.folder(stage.parents["data"]))
+    source = corrupt.Corrupted(pixels, index, official=tree, classes=CLASSES)
+    assert np.array_equal(source.at("frost", 5), pixels)  # each image is found by its number
+    with pytest.raises(ValueError, match=r"2 of 12 labels differ from those of the test split"):
+        source.check(np.roll(labels, 1))
+    with pytest.raises(ValueError, match=r"is of 32x32 colour images, found images of \(16, 16, 3\)"):
+        corrupt.Corrupted(pixels[:, :16, :16], index, official=tree, classes=CLASSES).check(labels)
 
 
 def test_what_the_images_were_made_with_is_recorded(tmp_path: Path, images: Path) -> None:
