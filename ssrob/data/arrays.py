@@ -7,6 +7,7 @@ from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
 from ssrob.data.decode import Crop, decode
+from ssrob.data.refused import RefusedImages
 from ssrob.data.types import DataError, Pixels, Rows, Split
 
 _CHUNK = 4096  # images looked at in one go
@@ -15,29 +16,34 @@ Shape = tuple[int, int, int]
 
 def write_images(
     file: Path, split: Split, rows: Rows, crop: Crop | None, expected: Shape | None = None
-) -> tuple[Shape, bool]:
+) -> tuple[Shape | None, bool, RefusedImages]:
     """Decode rows of a split, in the order given, into an array (N, H, W, 3) uint8.
 
-    Returns (H, W, 3), the same for all images and as `expected`, and whether all images are grey.
+    Returns (H, W, 3), the same for all images and as `expected`, whether all are grey, and those that cannot be used.
     """
-    order, shape, images, grey = np.argsort(rows), expected, None, True
+    order, shape, images, grey, refused = np.argsort(rows), expected, None, True, RefusedImages()
     reading = tqdm(split.read(rows[order]), f"decode {file.stem}", len(rows), leave=False, disable=None)
     for position, (where, content) in zip(order, reading, strict=True):
-        pixels, is_grey = decode(content, where, crop)
-        shape = shape or (pixels.shape[0], pixels.shape[1], 3)
-        if pixels.shape != shape:
-            found, before = (f"{width}x{height}" for height, width, _ in (pixels.shape, shape))
-            raise DataError(f"{where}: an image of {found} pixels after others of {before}; set size to resize")
-        if images is None:
-            images = open_memmap(file, "w+", np.uint8, (len(rows), *shape))
-        images[position] = pixels
-        grey = grey and is_grey
-    assert shape is not None
-    if images is None:
-        np.save(file, np.empty((0, *shape), dtype=np.uint8))
-    else:
+        with refused.gathered():
+            pixels, is_grey = decode(content, where, crop)
+            shape = shape or (pixels.shape[0], pixels.shape[1], 3)
+            check_shape(pixels, shape, where)
+            if images is None:
+                images = open_memmap(file, "w+", np.uint8, (len(rows), *shape))
+            images[position] = pixels
+            grey = grey and is_grey
+    if images is not None:
         images.flush()
-    return shape, grey
+    elif shape is not None:
+        np.save(file, np.empty((0, *shape), dtype=np.uint8))
+    return shape, grey, refused
+
+
+def check_shape(pixels: Pixels, shape: tuple[int, ...], where: str) -> None:
+    """Refuse an image of another height or width than `shape` (H, W, ...) has."""
+    if pixels.shape[:2] != shape[:2]:
+        found, before = (f"{width}x{height}" for height, width, *_ in (pixels.shape, shape))
+        raise DataError(f"{where}: an image of {found} pixels after others of {before}; set size to resize")
 
 
 def keep_one_channel(file: Path) -> None:

@@ -1,7 +1,9 @@
 """From a source's images to pixels of one shape: what a viewer would show, or a refusal. Imports no torch."""
 
+import contextlib
 import io
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,15 +66,33 @@ def decode_picture(content: bytes | Pixels, where: str) -> tuple[Image.Image, bo
     As a viewer shows it: turned upright, 16 bits as their upper 8, transparency over white, CMYK by its colour profile
     or by Pillow's formula. Animations are refused, as are values whose range the file does not state.
     """
-    try:
-        if isinstance(content, bytes) and not content:
-            raise ValueError("it is empty: 0 bytes")
-        image = Image.fromarray(content) if isinstance(content, np.ndarray) else Image.open(io.BytesIO(content))
+    with _refused(where):
+        image = Image.fromarray(content) if isinstance(content, np.ndarray) else _opened(content)
         grey = image.mode in _GREY
         return _as_shown(image, where), grey
+
+
+def check_header(content: bytes | Pixels, where: str) -> None:
+    """Refuse an image that is empty or none by its first bytes, which costs next to nothing."""
+    with _refused(where):
+        if isinstance(content, bytes):
+            _opened(content)
+
+
+def _opened(content: bytes) -> Image.Image:
+    if not content:
+        raise ValueError("it is empty: 0 bytes")
+    return Image.open(io.BytesIO(content))
+
+
+@contextlib.contextmanager
+def _refused(where: str) -> Iterator[None]:
+    """Turn what Pillow raises into one line."""
+    try:
+        yield
+    except DataError:
+        raise
     except _DAMAGED as error:
-        if isinstance(error, DataError):
-            raise
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
         raise DataError(f"{where}: cannot be decoded ({reason})") from error
 

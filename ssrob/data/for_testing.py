@@ -83,7 +83,10 @@ def _chosen(data: Data, images: int | None) -> tuple[OpenedTest, Rows]:
 def _write(data: Data, opened: OpenedTest, rows: Rows, content: str, out: Path) -> None:
     np.save(out / "test_labels.npy", opened.split.labels[rows])
     np.save(out / "test_rows.npy", rows)
-    (height, width, channels), grey = write_images(out / "test_images.npy", opened.split, rows, crop_of(data))
+    shape, grey, refused = write_images(out / "test_images.npy", opened.split, rows, crop_of(data))
+    refused.check()
+    assert shape is not None
+    height, width, channels = shape
     if grey:
         keep_one_channel(out / "test_images.npy")
     counts = {"train": 0, "validation": 0, "test": len(rows)}

@@ -21,19 +21,19 @@ _OF_SYSTEMS = frozenset(
 
 @dataclass
 class Found:
-    """The image files below a folder, by name, and what is there beside them."""
+    """The image files below a folder, as text, which takes little memory, and what is there beside them."""
 
-    images: list[Path] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
     nested: int = 0  # images that lie in folders below
     others: Counter[str] = field(default_factory=Counter)  # other files, by suffix
 
-    def add(self, folder: Path, names: Iterable[str], *, nested: bool) -> None:
+    def add(self, folder: str | Path, names: Iterable[str], *, nested: bool) -> None:
         """Sort the files of one folder into images and others."""
         for name in names:
             if name.startswith("."):
                 self.others["hidden"] += 1
             elif name.lower().endswith(IMAGE_ENDINGS):
-                self.images.append(folder / name)
+                self.images.append(os.path.join(folder, name))
                 self.nested += nested
             else:
                 self.others[Path(name).suffix.lower() or "no suffix"] += 1
@@ -91,16 +91,16 @@ def folder_for_testing(data: Data) -> OpenedTest:
 
 def list_images(root: Path) -> Found:
     """List the image files below a folder at any depth, but for hidden ones; links are followed, once."""
-    found, seen = Found(), set[Path]()
+    found, seen = Found(), set[str]()
     for base, folders, names in os.walk(root, followlinks=True):
-        here = Path(base).resolve()
+        here = os.path.realpath(base)
         if here in seen:
             folders.clear()
             continue
         seen.add(here)
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found.add(Path(base), names, nested=Path(base) != root)
-    found.images.sort(key=lambda file: file.parts)
+        found.add(base, names, nested=base != str(root))
+    found.images.sort(key=lambda file: file.split(os.sep))  # as paths are ordered
     return found
 
 

@@ -7,6 +7,7 @@ train_rows.npy, test_rows.npy (N,) int64                           where each im
 data.json                              name, classes, shape, counts, mean, std and fingerprints
 """
 
+import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from ssrob.data.arrays import count_levels, keep_one_channel, moments, write_ima
 from ssrob.data.content import digest_of, source_fingerprint
 from ssrob.data.decode import crop_of, decode
 from ssrob.data.held_out import LEFT_OUT, kept_classes, kept_labels
+from ssrob.data.refused import RefusedImages
 from ssrob.data.sources import open_source, stays_in_files
 from ssrob.data.splits import balanced, proportional, sizes
 from ssrob.data.stored_images import StoredImages
@@ -111,9 +113,12 @@ def row_keys(rows: Rows, data: Data, purpose: str) -> Rows:
 
 
 def _in_files(data: Data, opened: Opened, chosen: Chosen) -> StoredImages | None:
-    """Return the training images if they stay in their files, with the shape of the first one."""
-    where, content = next(opened.train.read(chosen.train[:1]))
-    height, width, channels = decode(content, where, crop_of(data))[0].shape
+    """Return the training images if they stay in their files, with the shape of the first one that can be used."""
+    height, width, channels = 0, 0, 3
+    for where, content in opened.train.read(chosen.train):
+        with contextlib.suppress(DataError):  # named with all others, when all are decoded
+            height, width, channels = decode(content, where, crop_of(data))[0].shape
+            break
     if not stays_in_files(data, len(chosen.train), (height, width, channels)):
         return None
     return StoredImages(opened.train, chosen.train, (channels, height, width), crop_of(data))
@@ -125,13 +130,15 @@ def _write_arrays(
     """Write both splits, with one channel if every image is grey; return (C, H, W) and the levels of `moments`."""
     rows = {"train": np.concatenate([chosen.train, chosen.validation]), "test": chosen.test}
     splits = {"train": opened.train, "test": opened.test or opened.train}
-    shape, (levels, all_grey) = None, stored.survey() if stored else (None, True)
+    shape, (levels, all_grey, refused) = None, stored.survey() if stored else (None, True, RefusedImages())
     for name, split in splits.items():
         np.save(out / f"{name}_labels.npy", kept_labels(data, opened.classes, split.labels)[rows[name]])
         np.save(out / f"{name}_rows.npy", rows[name])
         written = chosen.validation if stored and name == "train" else rows[name]
-        shape, grey = write_images(out / f"{name}_images.npy", split, written, crop_of(data), shape)
+        shape, grey, unusable = write_images(out / f"{name}_images.npy", split, written, crop_of(data), shape)
+        refused.add(unusable)
         all_grey = all_grey and grey
+    refused.check()
     if all_grey:
         for name in splits:
             keep_one_channel(out / f"{name}_images.npy")

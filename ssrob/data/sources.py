@@ -5,21 +5,25 @@ import math
 import numpy as np
 
 from ssrob.config.data import Data
-from ssrob.data.decode import crop_of, decode
+from ssrob.data.decode import check_header, crop_of, decode
 from ssrob.data.held_out import LEFT_OUT, kept_classes, kept_labels, kept_share
+from ssrob.data.refused import RefusedImages
 from ssrob.data.splits import sizes
 from ssrob.data.types import UNLABELLED, DataError, Opened, OpenedTest, Split, refusal
 from ssrob.registry.lookup import load
 from ssrob.registry.sources import SOURCES, Known
 
 LARGEST_ARRAY = 4 * 2**30  # bytes of pixels that are decoded once and lie on the device
+LOOKED_AT = 200  # files of a split whose first bytes are read before work starts
 
 
 def check_source(data: Data) -> None:
-    """Check what can be checked of a data set in a second, decoding nothing; raises a one-line DataError."""
+    """Check what can be checked of a data set in a second, decoding nothing; raises a DataError."""
     known = SOURCES[data.source].known
     if known is None:
-        open_source(data)
+        opened = open_source(data)
+        for split in filter(None, (opened.train, opened.test)):
+            _check_headers(split)
         return
     _check_fields(data)
     if data.path is not None and data.path.exists() and not data.path.is_dir():
@@ -97,6 +101,16 @@ def class_names(data: Data) -> tuple[str, ...]:
     known = SOURCES[data.source].known
     names = known.names if known is not None else open_source(data).classes
     return kept_classes(data, names) if names else ()
+
+
+def _check_headers(split: Split) -> None:
+    """Look into some of a split's files; the data stage decodes them all."""
+    if split.one_each:
+        refused, rows = RefusedImages(), np.unique(np.linspace(0, len(split) - 1, LOOKED_AT, dtype=np.int64))
+        for where, content in split.read(rows):
+            with refused.gathered():
+                check_header(content, where)
+        refused.check(f" of {len(rows)} that were looked at")
 
 
 def _known_sizes(data: Data, known: Known) -> tuple[int, int | None, int]:

@@ -8,9 +8,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ssrob.data import resized_crop
-from ssrob.data.arrays import count_levels
+from ssrob.data.arrays import check_shape, count_levels
 from ssrob.data.decode import Crop, decode, decode_picture
-from ssrob.data.types import DataError, Pixels, Rows, Split
+from ssrob.data.refused import RefusedImages
+from ssrob.data.types import Pixels, Rows, Split
 from ssrob.data.worker_processes import ahead
 
 CHUNK = 256  # images that a worker looks at in one go
@@ -39,22 +40,25 @@ class StoredImages:
             out[position] = pixels[..., :channels]
         return out
 
-    def survey(self) -> tuple[Rows, bool]:
-        """Decode all once: how often each level is in each channel (3, 256), and whether all images are grey."""
-        counts, all_grey = np.zeros((3, 256), np.int64), True
+    def survey(self) -> tuple[Rows, bool, RefusedImages]:
+        """Decode all once: how often each level is in each channel (3, 256), whether all are grey, what is unusable."""
+        counts, all_grey, refused = np.zeros((3, 256), np.int64), True, RefusedImages()
         chunks = -(-len(self.rows) // CHUNK)
-        for found, grey in tqdm(ahead(self._levels, range(chunks)), "decode train", chunks, leave=False, disable=None):
+        parts = tqdm(ahead(self._levels, range(chunks)), "decode train", chunks, leave=False, disable=None)
+        for found, grey, unusable in parts:
             counts += found
             all_grey = all_grey and grey
-        return counts, all_grey
+            refused.add(unusable)
+        return counts, all_grey, refused
 
-    def _levels(self, chunk: int) -> tuple[Rows, bool]:
-        counts, all_grey = np.zeros((3, 256), np.int64), True
+    def _levels(self, chunk: int) -> tuple[Rows, bool, RefusedImages]:
+        counts, all_grey, refused = np.zeros((3, 256), np.int64), True, RefusedImages()
         for where, content in self.split.read(np.sort(self.rows[chunk * CHUNK : (chunk + 1) * CHUNK])):
-            pixels, grey = decode(content, where, self.crop)
-            counts += count_levels(self._checked(pixels, where)[None])
-            all_grey = all_grey and grey
-        return counts, all_grey
+            with refused.gathered():
+                pixels, grey = decode(content, where, self.crop)
+                counts += count_levels(self._checked(pixels, where)[None])
+                all_grey = all_grey and grey
+        return counts, all_grey, refused
 
     def _centre(self, stored: Content) -> Pixels:
         where, content = stored
@@ -67,7 +71,5 @@ class StoredImages:
         return np.asarray(cut.resize(self.shape[:0:-1], Image.Resampling.BILINEAR))
 
     def _checked(self, pixels: Pixels, where: str) -> Pixels:
-        if pixels.shape[:2] != self.shape[1:]:
-            found, before = (f"{width}x{height}" for height, width in (pixels.shape[:2], self.shape[1:]))
-            raise DataError(f"{where}: an image of {found} pixels after others of {before}; set size to resize")
+        check_shape(pixels, self.shape[1:], where)
         return pixels

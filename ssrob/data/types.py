@@ -31,10 +31,12 @@ class Split:
     labels: (N,) int64 in 0..K-1, or all -1 where there are none.
     read: takes rows, ascending, and yields for each where it lies (for error messages) and its content: an
         encoded image, or pixels (H, W) or (H, W, 3) uint8.
+    one_each: every image is a file, so that any few of them are read at once.
     """
 
     labels: Rows
     read: Callable[[Rows], Iterator[tuple[str, bytes | Pixels]]]
+    one_each: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -68,9 +70,10 @@ def split_of_arrays(images: Pixels, labels: Rows, where: str) -> Split:
     return Split(labels, read)
 
 
-def split_of_files(files: Sequence[Path], labels: Sequence[int]) -> Split:
+def split_of_files(files: Sequence[str | Path], labels: Sequence[int]) -> Split:
     """Wrap image files with a label each."""
-    names = np.array([os.fsencode(file) for file in files])  # a tenth of the memory, and shared by forked processes
+    longest = max((len(os.fsencode(file)) for file in files), default=1)
+    names = np.fromiter(map(os.fsencode, files), f"S{longest}", len(files))  # one block, shared by forked processes
 
     def read(rows: Rows) -> Iterator[tuple[str, bytes | Pixels]]:
         for row in rows:
@@ -80,4 +83,4 @@ def split_of_files(files: Sequence[Path], labels: Sequence[int]) -> Split:
             except OSError as error:
                 raise DataError(f"{file}: cannot be read ({error.strerror})") from error
 
-    return Split(np.asarray(labels, dtype=np.int64), read)
+    return Split(np.asarray(labels, dtype=np.int64), read, one_each=True)

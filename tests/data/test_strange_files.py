@@ -9,6 +9,7 @@ from PIL import ExifTags, Image
 from ssrob.data.decode import crop_of, decode
 from ssrob.data.prepare import prepare
 from ssrob.data.prepared import Prepared
+from ssrob.data.sources import check_source
 from ssrob.data.types import DataError
 from tests.image_files import encoded, folder_data, pixels
 
@@ -54,7 +55,34 @@ def test_strange_images_are_decoded_as_shown(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", encoded(pixels(1)[0])[:-40], b"no image"], ids=["empty", "cut", "text"])
 def test_a_damaged_image_is_named_before_any_training(content: bytes, tmp_path: Path) -> None:
     data = folder_data(tmp_path / "images", COUNTS, size=8, storage="files")
-    for name in ("ant", "bee", "cow"):  # one at least is trained on
-        (tmp_path / f"images/train/{name}/004.png").write_bytes(content)
-    with pytest.raises(DataError, match=r"^\S*train/\w+/004\.png: cannot be decoded \(.*\)$"):
+    (tmp_path / "images/train/bee/004.png").write_bytes(content)
+    with pytest.raises(DataError, match=r"^\S*train/bee/004\.png: cannot be decoded \(.*\)$"):
         prepare(data, tmp_path / "out")
+
+
+@pytest.mark.parametrize("storage", ["files", "pixels"])
+def test_all_damaged_images_are_named_in_one_message(storage: str, tmp_path: Path) -> None:
+    data = folder_data(tmp_path / "images", COUNTS, size=8, storage=storage)
+    damaged = [f"train/{name}/00{i}.png" for name in ("ant", "bee", "cow") for i in range(3)]
+    for name in [*damaged, "test/cow/000.png", "test/cow/001.png", "test/cow/002.png"]:
+        content = (tmp_path / "images" / name).read_bytes()
+        (tmp_path / "images" / name).write_bytes(content[:-40])  # its header is sound
+    check_source(data)
+    with pytest.raises(DataError, match=r"^12 images cannot be used; replace them or take them away:") as refused:
+        prepare(data, tmp_path / "out")
+    lines = str(refused.value).splitlines()[1:]
+    assert sorted(line.partition(":")[0].rpartition("/images/")[2] for line in lines[:9]) == damaged
+    assert len(lines) == 11
+    assert lines[10] == "  and 2 more"
+
+
+def test_files_that_hold_no_image_are_named_before_work_starts(tmp_path: Path) -> None:
+    data = folder_data(tmp_path / "images", COUNTS, size=8)
+    check_source(data)
+    (tmp_path / "images/test/bee/003.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"^\S*test/bee/003\.png: cannot be decoded \(it is empty: 0 bytes\)$"):
+        check_source(data)
+    (tmp_path / "images/test/bee/004.png").write_bytes(b"<html>not found</html>")
+    message = r"^2 images of 24 that were looked at cannot be used.*:\n.*003\.png: .*\n.*004\.png: .*\(not an image\)$"
+    with pytest.raises(DataError, match=message):
+        check_source(data)
