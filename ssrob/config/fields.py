@@ -81,16 +81,6 @@ def expand_uri(uri: str) -> str:
     return uri if "://" in path or path.startswith("databricks") else start + expand(path)
 
 
-def parse_uri(value: object) -> object:
-    """Read the address of a tracking store."""
-    return expand_uri(value) if isinstance(value, str) else value
-
-
-def parse_path(value: object) -> object:
-    """Read a path of a config."""
-    return expand(value) if isinstance(value, str | Path) else value
-
-
 def parse_resize(value: object) -> object:
     """Read what the shorter side of images is resized to: ``256`` (bilinear, as torchvision's) or ``256 bicubic``."""
     match = RESIZE.fullmatch(str(value)) if not isinstance(value, bool) else None
@@ -182,8 +172,8 @@ Resize = Annotated[str, BeforeValidator(parse_resize), WithJsonSchema(_RESIZE_SC
 Number = Annotated[float, NUMBER, WithJsonSchema(_FRACTION)]
 Positive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
-Uri = Annotated[str, BeforeValidator(parse_uri)]
-AnyPath = Annotated[Path, BeforeValidator(parse_path)]
+Uri = Annotated[str, BeforeValidator(lambda value: expand_uri(value) if isinstance(value, str) else value)]
+AnyPath = Annotated[Path, BeforeValidator(lambda value: expand(value) if isinstance(value, str | Path) else value)]
 Count = Annotated[int, Field(ge=1), WHOLE]
 # Of fields that take either; no part of where a mistake is.
 FORMS = ("a number", "by norm")
