@@ -85,3 +85,7 @@ class Data(Strict):
             allowed = "the shorter side, from which size x size pixels are cut; must be at least size"
             raise ValueError(f"resize: {allowed}, found {self.resize} and size {self.size}")
         return self
+
+    def changes(self, field: str) -> bool:
+        """Return whether a field differs from its default; a stage's spec does not tell more."""
+        return bool(getattr(self, field) != type(self).model_fields[field].default)

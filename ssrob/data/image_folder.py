@@ -114,7 +114,7 @@ def _path(data: Data) -> Path:
 def find_splits(data: Data) -> dict[str, Path]:
     """Return the folders that are splits, by what they hold: of such a name, with folders of classes inside."""
     path = _path(data)
-    asked = {split: _named(data, split) for split in ("train", "test") if _given(data, split) and getattr(data, split)}
+    asked = {split: _named(data, split) for split in ("train", "test") if data.changes(split) and getattr(data, split)}
     found = dict(asked)
     for name in _subfolders(path):
         split, folder = split_of(name), path / name
@@ -127,10 +127,6 @@ def find_splits(data: Data) -> dict[str, Path]:
     if not data.test:  # `test: []`: a share of train is taken
         found = {split: folder for split, folder in found.items() if split == "train"}
     return found
-
-
-def _given(data: Data, field: str) -> bool:
-    return bool(getattr(data, field) != Data.model_fields[field].default)
 
 
 def _holds_classes(data: Data, folder: Path) -> bool:

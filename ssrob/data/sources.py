@@ -35,7 +35,7 @@ def open_source(data: Data) -> Opened:
     """Open a source, downloading what it needs, and check its labels and sizes against the config."""
     _check_fields(data)
     opened: Opened = load(SOURCES[data.source].open)(data)
-    if opened.test is not None and _given(data, "test_share"):
+    if opened.test is not None and data.changes("test_share"):
         raise refusal(data, "test_share", "the data has a test split of its own; remove test_share")
     if opened.classes:
         _check_classes(data, opened.classes)
@@ -132,19 +132,14 @@ def _kept_sizes(data: Data, opened: Opened) -> tuple[int, int | None, int]:
     return train or 0, test, len(kept_classes(data, opened.classes))
 
 
-def _given(data: Data, field: str) -> bool:
-    """Return whether a field differs from its default; a stage's spec does not tell more."""
-    return bool(getattr(data, field) != Data.model_fields[field].default)
-
-
 def _check_fields(data: Data) -> None:
     all_read = frozenset[str]().union(*(source.reads for source in SOURCES.values()))
     for field in sorted(all_read - SOURCES[data.source].reads):
-        if _given(data, field):
+        if data.changes(field):
             raise refusal(data, field, f"source {data.source!r} does not read it, found {getattr(data, field)!s}")
     if data.label_column is None:
         for field in ("test", "classes", "hold_out", "only", "test_share", "test_images"):
-            if _given(data, field):
+            if data.changes(field):
                 raise refusal(data, field, f"not allowed for unlabelled data, found {getattr(data, field)}")
 
 
