@@ -16,7 +16,8 @@ import itertools
 import numpy as np
 from scipy.special import stdtrit
 from ssrob.analysis.moderation import NO_PRIOR, Prior, fit_prior
-from ssrob.analysis.statistics import FloatArray, image_variances, paired_t
+from ssrob.analysis.standard_error import FloatArray, image_variances
+from ssrob.analysis.statistics import paired_t
 from ssrob.analysis.sweeps import GROUPS
 
 ARMS, IMAGE_SD = 12, 39.0

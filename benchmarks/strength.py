@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import pandas as pd
+import numpy as np
 import torch
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
@@ -23,8 +23,8 @@ from ssrob.attacks.result import SweepResult
 from ssrob.attacks.sweep import attack_sweep
 from ssrob.models.serialization import load_network
 from ssrob.registry.presets import PRESETS, AttackPlan
-from ssrob.reporting.figures.summary import wilson
 from ssrob.stages.evaluate import load_test
+from ssrob.storage.tables import accuracy_table
 from torch import Tensor, nn
 
 from peers import pgd_attacks
@@ -99,11 +99,8 @@ def classified_right(model: nn.Module, data: Data) -> Tensor:
 
 def show(name: str, found: Measured, data: Data, against: Measured | None = None) -> None:
     """Print accuracy in per cent with its binomial interval at each eps, and the difference to another row."""
-    shares, n = pd.Series(found.robust.double().mean(1).tolist()), pd.Series(len(data.x), index=range(len(EPS)))
-    cells = [
-        f"{100 * share:5.1f} ({100 * low:4.1f}-{100 * high:4.1f})"
-        for share, low, high in zip(shares, *wilson(shares, n), strict=True)
-    ]
+    rows = accuracy_table(np.array(EPS), found.robust.numpy()).itertuples()
+    cells = [f"{100 * row.accuracy:5.1f} ({100 * row.low:4.1f}-{100 * row.high:4.1f})" for row in rows]
     if against is not None:
         cells = [
             f"{cell} {100 * float(mine - theirs):+.1f}"

@@ -40,22 +40,6 @@ SECTIONS = {
     "findings": "Findings",
     "findings.primary": "Primary",
 }
-TABLES = {  # file or place -> columns
-    "arms.parquet": tables.ARMS,
-    "training.parquet": tables.TRAINING,
-    "robustness.parquet": tables.ROBUSTNESS,
-    "corruptions.parquet": tables.CORRUPTIONS,
-    "detection.parquet": tables.DETECTION,
-    "ood_scores.parquet": tables.OOD_SCORES,
-    "calibration.parquet": tables.CALIBRATION,
-    "findings.parquet": tables.FINDINGS,
-    "probes.parquet": tables.PROBES,
-    "diagnostics.parquet": tables.DIAGNOSTICS,
-    "examples.parquet": tables.ALL_EXAMPLES,
-    "checks.parquet": tables.ALL_CHECKS,
-    "not_run.parquet": tables.NOT_RUN,
-    "stages.parquet": tables.STAGES,
-}
 
 
 def config_page() -> Iterator[str]:
@@ -126,9 +110,9 @@ def tables_page() -> Iterator[str]:
     """Columns of every table of a study."""
     yield "# Tables\n\n`ssrob where CONFIG` says where a study's tables are. Each is a parquet file, whose schema holds"
     yield "the same sentences. `ssrob.read_table(path)` reads one as a pandas data frame.\n"
-    for title, columns in TABLES.items():
-        yield f"## {title}\n\n| column | type | what it holds |\n|---|---|---|"
-        yield from (f"| `{name}` | {kind} | {_line(holds)} |" for name, (kind, holds) in columns.items())
+    for name, columns in tables.COLLECTED.items():
+        yield f"## {name}.parquet\n\n| column | type | what it holds |\n|---|---|---|"
+        yield from (f"| `{column}` | {kind} | {_line(holds)} |" for column, (kind, holds) in columns.items())
         yield ""
 
 

@@ -4,9 +4,15 @@ A minus sign is ``−``, an interval is ``low to high``, a missing number is an 
 called eps, in [0, 1] pixel units. Files for machines hold plain numbers.
 """
 
+import html
 import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from rich.filesize import decimal
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MISSING = "–"
 NORMS = {"linf": "l-inf", "l2": "l2"}
@@ -56,6 +62,22 @@ def eps_text(eps: float) -> str:
     short, levels = f"{eps:.4g}", 255 * eps
     whole = abs(levels - round(levels)) < 1e-4 and abs(float(short) - eps) > 1e-7
     return f"{round(levels)}/255" if whole else short
+
+
+def curve_text(curve: "pd.DataFrame") -> str:
+    """Write a curve in two rows: each `eps` as people do, and below it `accuracy` (0..1) in per cent."""
+    import pandas as pd
+
+    columns = {"eps": curve["eps"].map(eps_text), "accuracy %": [f"{100 * share:.1f}" for share in curve["accuracy"]]}
+    return str(pd.DataFrame(columns).T.to_string(header=False))
+
+
+def notebook_html(above: Iterable[str], table: "pd.DataFrame", below: Iterable[str]) -> str:
+    """Write a result for a notebook: sentences with the first in bold, a table, and sentences below it."""
+    first, *rest = map(html.escape, above)
+    sentences = "<br>".join([f"<b>{first}</b>", *rest])
+    table_html = table.to_html(index=False, float_format="{:.3f}".format)
+    return f"<p>{sentences}</p>{table_html}<p>{'<br>'.join(map(html.escape, below))}</p>"
 
 
 def duration(seconds: float) -> str:

@@ -17,8 +17,8 @@ from scipy.special import ndtri
 from ssrob.analysis.contrasts import SCALES
 from ssrob.analysis.controls import TWO, passes_of
 from ssrob.analysis.findings import judged_claim
-from ssrob.analysis.statistics import FloatArray
-from ssrob.analysis.sweeps import Cell, IntArray, Sweeps, make_sweep
+from ssrob.analysis.standard_error import FloatArray
+from ssrob.analysis.sweeps import Cell, IntArray, Sweep, Sweeps, left_out
 from ssrob.analysis.verdicts import verdict
 from ssrob.config.findings import Findings, paper_claims
 from ssrob.config.variants import built_in_variants, control_of
@@ -219,10 +219,7 @@ def draw(world: World, size: Size, generator: np.random.Generator) -> dict[Cell,
 
 def sweeps_of(drawn: dict[Cell, dict[int, IntArray]]) -> Sweeps:
     """Make the sweeps of a drawn study."""
-    cells = {
-        cell: {seed: make_sweep(np.arange(len(each)), each, len(GRID), passes(cell)) for seed, each in seeds.items()}
-        for cell, seeds in drawn.items()
-    }
+    cells = {cell: {seed: _sweep(each, passes(cell)) for seed, each in seeds.items()} for cell, seeds in drawn.items()}
     return Sweeps(GRID, cells)
 
 
@@ -252,3 +249,10 @@ def supported(claim: str, world: World, size: Size, generator: np.random.Generat
     settings = Findings(margin=margin, looks=list(size.looks))
     judged = judged_claim(sweeps_of(draw(world, size, generator)), settings, claim)
     return any(verdict(each)[0] == "supported" for each in judged)
+
+
+def _sweep(survived: IntArray, passes: float) -> Sweep:
+    """Make a sweep from the number of grid points that each image survived, (N,)."""
+    images = np.arange(len(survived))
+    accuracy = np.vstack([(survived[:, None] > np.arange(len(GRID))).mean(0), left_out(images, survived, len(GRID))])
+    return Sweep(100 * accuracy, np.full(len(GRID), len(survived)), images, survived, passes)

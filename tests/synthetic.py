@@ -96,16 +96,16 @@ def samples(labels: list[str], images: int = 6, size: int = 16, channels: int = 
     y, x = np.mgrid[0:size, 0:size] / (size - 1)
     phases = draw.uniform(0, 3, (images, channels, 1, 1))
     clean = 0.5 + 0.4 * np.sin(4 * x + 3 * y * phases + 2 * phases)
-    told = np.arange(images)
+    values = np.arange(images)
     arrays = {}
     for i, label in enumerate(labels):
         noise = np.sign(draw.normal(size=clean.shape) + np.sin(9 * x * (i + 1))) * 8 / 255
         arrays[label] = {
             "clean": clean.astype("float32"),
             "adversarial": np.clip(clean + noise, 0, 1).astype("float32"),
-            "label": told,
-            "predicted_clean": told,
-            "predicted_adversarial": (told + (told % (i + 2) == 0)) % 10,
+            "label": values,
+            "predicted_clean": values,
+            "predicted_adversarial": (values + (values % (i + 2) == 0)) % 10,
             "eps": 8 / 255,
             "norm": "linf",
         }
@@ -151,9 +151,9 @@ def _sweep_rows(arm: Arm, config: Study, n: int, draw: np.random.Generator) -> l
                 least = min(least, _accuracy(arm, norm, multiple, noise) - loss * (multiple > 0))
                 accuracy = max(0.0, round(least * n) / n)
                 half = 1.96 * np.sqrt(accuracy * (1 - accuracy) / n)
-                told = {"checkpoint": checkpoint, "eval_norm": norm, "eps": multiple * threat.eps, "n": n}
-                told |= {"eps_multiple": multiple, "accuracy": accuracy}
-                rows.append(_arm_row(arm) | told | {"low": max(0, accuracy - half), "high": min(1, accuracy + half)})
+                values = {"checkpoint": checkpoint, "eval_norm": norm, "eps": multiple * threat.eps, "n": n}
+                values |= {"eps_multiple": multiple, "accuracy": accuracy}
+                rows.append(_arm_row(arm) | values | {"low": max(0, accuracy - half), "high": min(1, accuracy + half)})
     return rows
 
 
@@ -166,8 +166,8 @@ def _corrupt_rows(arm: Arm, config: Study, n: int, draw: np.random.Generator) ->
         for name in config.corrupt.names:
             slope = harm.get(name, 0.05) * (1.6 if arm.norm is None and family[name] == "noise" else 0.8)
             for severity in config.corrupt.severities:
-                told = {"checkpoint": checkpoint, "corruption": name, "family": family[name], "severity": severity}
-                rows.append(_arm_row(arm) | told | {"accuracy": top - slope * severity, "n": n})
+                values = {"checkpoint": checkpoint, "corruption": name, "family": family[name], "severity": severity}
+                rows.append(_arm_row(arm) | values | {"accuracy": top - slope * severity, "n": n})
     return rows
 
 
@@ -212,24 +212,24 @@ def _training_rows(arm: Arm, draw: np.random.Generator) -> list[dict[str, Any]]:
         if arm.pretrain:
             quality = 0.5 if arm.init == "adversarial_ssl" else 0.85
             right = 0.25 + (quality + 0.01 * arm.seed - 0.25) * shape
-            told = {"validation/clean_rotation_accuracy": right, "loss/clean/rotation": 1.4 - shape}
+            values = {"validation/clean_rotation_accuracy": right, "loss/clean/rotation": 1.4 - shape}
             if arm.init != "ssl":
-                told["validation/robust_rotation_accuracy"] = 0.8 * right
-            rows += [("pretrain", epoch, metric, value) for metric, value in told.items()]
+                values["validation/robust_rotation_accuracy"] = 0.8 * right
+            rows += [("pretrain", epoch, metric, value) for metric, value in values.items()]
     columns = ("stage", "epoch", "metric", "value")
     return [_arm_row(arm) | dict(zip(columns, row, strict=True)) | {"step": row[1] * 10} for row in rows]
 
 
 def _check_rows(arm: Arm, config: Study) -> list[dict[str, Any]]:
-    told = {"arm": _arm_row(arm)["arm"], "checkpoint": config.evaluate.checkpoints[0]}
+    values = {"arm": _arm_row(arm)["arm"], "checkpoint": config.evaluate.checkpoints[0]}
     rows = []
     for norm in config.threat:
         rows.append(
-            told | {"eval_norm": norm, "check": "within_budget", "passed": True, "detail": "largest 1.0000 eps"}
+            values | {"eval_norm": norm, "check": "within_budget", "passed": True, "detail": "largest 1.0000 eps"}
         )
         broken = arm.variant == "standard" and norm == "linf" and arm.seed == 0
         detail = "4.1 % still right at eps = 1" if broken else "0.0 % right at eps = 1"
-        rows.append(told | {"eval_norm": norm, "check": "falls_to_zero", "passed": not broken, "detail": detail})
+        rows.append(values | {"eval_norm": norm, "check": "falls_to_zero", "passed": not broken, "detail": detail})
     return rows
 
 
@@ -238,9 +238,9 @@ def _example_rows(arm: Arm, config: Study, draw: np.random.Generator, n: int = 4
     for norm, threat in config.threat.items():
         failed = draw.choice([0.0, *(multiple * threat.eps for multiple in config.evaluate.eps[1:]), np.inf], n)
         for i, first in enumerate(failed):
-            told = {"arm": _arm_row(arm)["arm"], "checkpoint": config.evaluate.checkpoints[0], "eval_norm": norm}
-            told |= {"example": i, "label": i % 10, "clean_correct": first > 0, "distance": first}
-            rows.append(told | {"first_failed": first, "attack": "pgd"})
+            values = {"arm": _arm_row(arm)["arm"], "checkpoint": config.evaluate.checkpoints[0], "eval_norm": norm}
+            values |= {"example": i, "label": i % 10, "clean_correct": first > 0, "distance": first}
+            rows.append(values | {"first_failed": first, "attack": "pgd"})
     return rows
 
 
@@ -248,15 +248,15 @@ def _probe_rows(plan: Plan) -> list[dict[str, Any]]:
     rows = []
     for arm in {arm.pretrain: arm for arm in plan.arms if arm.pretrain}.values():
         spec = plan.stages[str(arm.pretrain)].spec
-        told = {"pretrain": arm.pretrain, "init": arm.init, "init_task": arm.init_task, "seed": arm.seed, "n": 500}
-        told |= {"norm": spec.get("norm"), "eps_train": spec.get("eps_train")}
+        values = {"pretrain": arm.pretrain, "init": arm.init, "init_task": arm.init_task, "seed": arm.seed, "n": 500}
+        values |= {"norm": spec.get("norm"), "eps_train": spec.get("eps_train")}
         for features, share in (("pretrained", 0.55), ("untrained", 0.32)):
             for probe, more in (("knn", 0.0), ("linear", 0.06)):
                 for norm in (None, *plan.study.threat):
                     accuracy = (share + more) * (0.2 if norm else 1.0)
                     eps = plan.study.threat[norm].eps if norm else 0.0
                     attack = {"eval_norm": norm, "eps": eps, "accuracy": accuracy}
-                    rows.append(told | {"features": features, "probe": probe} | attack)
+                    rows.append(values | {"features": features, "probe": probe} | attack)
     return rows
 
 
@@ -267,11 +267,11 @@ def _diagnosis_rows(arm: Arm, config: Study) -> list[dict[str, Any]]:
         for head in ("own", "fitted") if arm.task else ("fitted",):
             for images, lost in (("clean", 0.0), ("noise", 0.02), ("supervised", 0.4), ("ssl", 0.1)):
                 cosine = 0.05 + (0.2 if head == "own" else 0.0) - 0.05 * (images == "supervised")
-                told = {"checkpoint": "best", "ssl_task": task, "head": head, "images": images, "n": 256}
-                told |= {f"cosine_q{q:02d}": cosine + (q - 50) / 200 for q in (5, 25, 50, 75, 95)}
-                told |= {"eval_norm": norm, "eps": config.threat[norm].eps, "cosine": cosine, "gradient_ratio": 0.4}
-                told |= {"class_accuracy": 0.8 - lost, "ssl_accuracy": 0.7 - lost, "supervised_loss": 0.6 + lost}
-                rows.append(_arm_row(arm) | told | {"ssl_loss": 0.8 + lost})
+                values = {"checkpoint": "best", "ssl_task": task, "head": head, "images": images, "n": 256}
+                values |= {f"cosine_q{q:02d}": cosine + (q - 50) / 200 for q in (5, 25, 50, 75, 95)}
+                values |= {"eval_norm": norm, "eps": config.threat[norm].eps, "cosine": cosine, "gradient_ratio": 0.4}
+                values |= {"class_accuracy": 0.8 - lost, "ssl_accuracy": 0.7 - lost, "supervised_loss": 0.6 + lost}
+                rows.append(_arm_row(arm) | values | {"ssl_loss": 0.8 + lost})
     return rows
 
 
@@ -285,28 +285,28 @@ def _finding_rows(config: Study, n: int) -> list[dict[str, Any]]:
     ]
     rows = []
     for claim, question, effect, low, high, verdict in primary:
-        told = {"claim": claim, "question": question, "effect": effect, "low": low, "high": high, "verdict": verdict}
-        told |= {
+        values = {"claim": claim, "question": question, "effect": effect, "low": low, "high": high, "verdict": verdict}
+        values |= {
             "cell": "at_ssl_joint (rotation, w 0.5) - at | linf, best checkpoint | mean at 0.25, 0.5 × eps",
             "primary": True,
             "p": 0.012,
             "detectable": 1.4,
         }
-        told |= {
+        values |= {
             "seeds": len(config.seeds),
             "n": n,
             "test": "paired t over seeds",
             "note": "Within the frontier of AT.",
         }
-        rows.append(told)
+        rows.append(values)
     for weight in (0.1, 1, 2):
-        told = rows[0] | {
+        values = rows[0] | {
             "primary": False,
             "verdict": "",
             "cell": f"at_ssl_joint (rotation, w {weight}) - at | l2, best checkpoint",
             "effect": weight,
         }
-        rows.append(told | {"low": weight - 1.1, "high": weight + 1.1})
+        rows.append(values | {"low": weight - 1.1, "high": weight + 1.1})
     return rows
 
 
@@ -323,7 +323,7 @@ def _stage_rows(plan: Plan) -> list[dict[str, Any]]:
         "ood": 9.0,
         "calibrate": 3.0,
     }
-    told = {"device": "cpu", "peak_memory_mb": 812.0, "versions": versions, "commit": "0123456789abcdef0123"}
+    values = {"device": "cpu", "peak_memory_mb": 812.0, "versions": versions, "commit": "0123456789abcdef0123"}
     return [
         {
             "kind": stage.kind,
@@ -331,7 +331,7 @@ def _stage_rows(plan: Plan) -> list[dict[str, Any]]:
             "seconds": seconds[stage.kind],
             "started": f"2026-01-0{i % 3 + 1}T10:00:00Z",
         }
-        | told
+        | values
         for i, stage in enumerate(plan.stages.values())
     ]
 

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from ssrob.analysis.collect import labels
-from ssrob.analysis.paired import BoolArray, Outcomes, unpacked
+from ssrob.analysis.paired import Outcomes, unpacked
+from ssrob.analysis.standard_error import BoolArray
 from ssrob.config.fields import Checkpoint
 from ssrob.planning.plan import Arm, Plan
 from ssrob.registry.lookup import meant
@@ -31,11 +32,11 @@ def find_arms(plan: Plan, name: str) -> dict[int, Arm]:
     if not arms:
         there = list(dict.fromkeys(names.values()))
         raise ValueError(f"arm {name!r}: not in this study{meant(name, there)}; there are: {'; '.join(there)}")
-    found = {arm.seed: arm for arm in arms}
-    if len(found) < len(arms):
+    by_seed = {arm.seed: arm for arm in arms}
+    if len(by_seed) < len(arms):
         keys = ", ".join(arm.finetune for arm in arms)
         raise ValueError(f"arm {name!r}: means several of one seed: {keys}; give a key")
-    return found
+    return by_seed
 
 
 def arm_outcomes(plan: Plan, store: Store, arms: Sequence[Arm], checkpoint: Checkpoint) -> Outcomes:

@@ -6,9 +6,9 @@ own, and of exploratory cells.
 
 from ssrob.analysis.comparisons import AT_EPS, Comparisons, Interval
 from ssrob.analysis.controls import CONTROLS, Subject, is_method, plain_at
+from ssrob.analysis.evidence import Comparison, Evidence
 from ssrob.analysis.statistics import Alternative
 from ssrob.analysis.sweeps import Cell
-from ssrob.analysis.verdicts import Comparison, Evidence
 from ssrob.config.findings import Claim, Primary
 from ssrob.formatting import with_interval
 
@@ -17,22 +17,25 @@ WORDS = {"below": "below eps_train", "above": "above eps_train", "at": "at eps_t
 
 def evidence(comparisons: Comparisons, claim: Claim, ours: Cell) -> Evidence:
     """Gather what a claim about one cell rests on."""
-    subject = Subject(claim, ours, reference(comparisons, claim, ours))
-    interval = interval_of(claim, comparisons.settings.primary)
-    at = comparisons.kept(subject.plain, interval)
-    rivals = _rivals(comparisons, claim, ours)
-    parts = [comparisons.difference(_name(claim, ours, rival), claim.expect, (ours, rival), at) for rival in rivals]
+    plain, interval = reference(comparisons, claim, ours), interval_of(claim, comparisons.settings.primary)
+    subject = Subject(
+        comparisons, claim, ours, plain, _rivals(comparisons, claim, ours), comparisons.kept(plain, interval)
+    )
+    parts = [
+        comparisons.difference(_name(claim, ours, rival), claim.expect, (ours, rival), subject.at)
+        for rival in subject.rivals
+    ]
     remarks = []
     if claim.trend:
         trend, remark = _trend(comparisons, claim.expect, ours, interval)
         parts += trend
         remarks.append(remark)
-    controls = [each for name in claim.controls for each in CONTROLS[name](comparisons, subject, rivals, at)]
+    controls = [each for name in claim.controls for each in CONTROLS[name](subject)]
     if "frontier" in claim.controls and claim.where != "at":
         remarks.append(_position(next(each for each in controls if each.name == "AT's own frontier")))
-    remarks.append(comparisons.remark(subject.plain, interval))
+    remarks.append(comparisons.remark(plain, interval))
     words = "; ".join(filter(None, remarks))
-    return Evidence(str(ours), where(claim), parts, controls, words, weakest=len(rivals) > 1)
+    return Evidence(str(ours), where(claim), parts, controls, words, weakest=len(subject.rivals) > 1)
 
 
 def at_eps(comparisons: Comparisons, ours: Cell) -> Evidence:

@@ -7,55 +7,44 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from statsmodels.stats.proportion import proportion_confint
 
 from ssrob.analysis import findings
-from ssrob.config.fields import Norm
 from ssrob.planning.cost import training_passes
 from ssrob.planning.names import arm_label
 from ssrob.planning.plan import Arm, Plan
 from ssrob.planning.specs import DiagnoseSpec, EvaluateSpec, TrainSpec
-from ssrob.planning.stage import data_stage
+from ssrob.planning.stage import Stage, data_stage
 from ssrob.registry.corruptions import families
 from ssrob.scheduling.priority import missing
 from ssrob.storage import tables
 from ssrob.storage.store import Store, StoreError, prepared_facts, write_json
 
+Rows = Callable[[Plan, Store], list[pd.DataFrame]]
+
 
 def collect(plan: Plan, store: Store) -> dict[str, pd.DataFrame]:
-    """Gather a study's finished stages into the tables of `tables.py`, write them and return them by name."""
-    collected: dict[str, pd.DataFrame] = {}
-    for name, (columns, rows) in _TABLES.items():
-        parts = rows(plan, store)
-        collected[name] = (
-            pd.concat(parts, ignore_index=True)[list(columns)] if parts else pd.DataFrame(columns=list(columns))
-        )
-    collected["findings"] = findings(
-        collected["robustness"],
-        collected["examples"],
-        collected["arms"],
-        plan.study.findings,
-        plan.study.variants,
-        scores=collected["ood_scores"],
-    )
-    folder = plan.folder / "tables"
-    folder.mkdir(parents=True, exist_ok=True)
+    """Gather a study's finished stages into the tables of `tables.COLLECTED`, write them and return them by name."""
+    collected = {}
+    for name, rows in _ROWS.items():
+        parts, columns = rows(plan, store), list(tables.COLLECTED[name])
+        collected[name] = pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+    robustness, examples, arms, scores = (collected[name] for name in ("robustness", "examples", "arms", "ood_scores"))
+    study = plan.study
+    collected["findings"] = findings(robustness, examples, arms, study.findings, study.variants, scores=scores)
+    (plan.folder / "tables").mkdir(parents=True, exist_ok=True)
     for name, table in collected.items():
-        columns = _TABLES[name][0] if name in _TABLES else tables.FINDINGS
-        tables.write_table(table, columns, folder / f"{name}.parquet")
+        tables.write_table(table, tables.COLLECTED[name], plan.folder / "tables" / f"{name}.parquet")
     write_json(plan.folder / "collected.json", {name: len(table) for name, table in collected.items()})
     return collected
 
 
 def read_tables(plan: Plan) -> dict[str, pd.DataFrame]:
     """Read a study's collected tables by name; a ValueError says if there are none, or those of another version."""
-    if not (plan.folder / "tables").is_dir():
-        raise StoreError(
-            f"{plan.folder / 'tables'}: nothing is collected yet; run the workflow, or ssrob collect CONFIG"
-        )
-    read = {}
-    for name, columns in {**{name: row[0] for name, row in _TABLES.items()}, "findings": tables.FINDINGS}.items():
-        file = plan.folder / "tables" / f"{name}.parquet"
+    folder, read = plan.folder / "tables", {}
+    if not folder.is_dir():
+        raise StoreError(f"{folder}: nothing is collected yet; run the workflow, or ssrob collect CONFIG")
+    for name, columns in tables.COLLECTED.items():
+        file = folder / f"{name}.parquet"
         if not file.is_file():
             raise ValueError(f"{file}: missing, as of another version; run `ssrob collect` for it again")
         read[name] = tables.read_table(file)
@@ -84,7 +73,8 @@ def _arms(plan: Plan, store: Store) -> list[pd.DataFrame]:
     for arm in plan.arms:
         trained = [path for path in (arm.pretrain, arm.finetune) if path]
         facts = [store.provenance(path, "seconds", "device", "best_epoch") for path in trained]
-        passes = [_passes(plan, path, fact) for path, fact in zip(trained, facts, strict=True)]
+        specs = [TrainSpec.model_validate(plan.stages[path].spec) for path in trained]
+        passes = [training_passes(spec, fact.get("stopped_epoch")) for spec, fact in zip(specs, facts, strict=True)]
         records = tables.read_table(store.output(arm.finetune, "training.parquet"))
         values = {
             "label": names[arm.finetune],
@@ -119,43 +109,41 @@ def _training(plan: Plan, store: Store) -> list[pd.DataFrame]:
     return parts
 
 
-def _robustness(plan: Plan, store: Store) -> list[pd.DataFrame]:
+def _of_tests(
+    kind: str, name: str, rows_of: Callable[[pd.DataFrame, Stage], pd.DataFrame] = lambda table, _: table
+) -> Rows:
+    """Return what reads a table of every test of a kind: by arm, with the columns of the arm and the checkpoint."""
+
+    def read(plan: Plan, store: Store) -> list[pd.DataFrame]:
+        by_model: dict[str, list[Stage]] = {}
+        for stage in plan.of_kind(kind).values():
+            by_model.setdefault(stage.parents["model"], []).append(stage)
+        return [
+            rows_of(tables.read_table(store.output(stage.path, f"{name}.parquet")), stage).assign(
+                **arm_columns(arm), checkpoint=stage.spec.get("checkpoint", "best")
+            )
+            for arm in plan.arms
+            for stage in by_model.get(arm.finetune, [])
+        ]
+
+    return read
+
+
+def _accuracies(examples: pd.DataFrame, test: Stage) -> pd.DataFrame:
+    """Count the images that are robust at each eps of each norm."""
+    spec = EvaluateSpec.model_validate(test.spec)
     parts = []
-    for arm in plan.arms:
-        for checkpoint, path in arm.evaluate.items():
-            examples = tables.read_table(store.output(path, "robustness.parquet"))
-            spec = EvaluateSpec.model_validate(plan.stages[path].spec)
-            rows = [
-                _accuracy(examples, norm, eps, spec.reference[norm]) | {"checkpoint": checkpoint}
-                for norm, grid in spec.eps.items()
-                for eps in grid
-            ]
-            parts.append(pd.DataFrame(rows).assign(**arm_columns(arm)))
-    return parts
+    for norm, eps in spec.eps.items():
+        failed = examples.loc[examples["eval_norm"] == norm, "first_failed"].to_numpy()
+        accuracy = tables.accuracy_table(np.array(eps), failed > np.array(eps)[:, None])
+        multiples = (accuracy["eps"] / spec.reference[norm]).round(6)
+        parts.append(accuracy.assign(eval_norm=norm, eps_multiple=multiples, n=len(failed)))
+    return pd.concat(parts)
 
 
-def _accuracy(examples: pd.DataFrame, norm: Norm, eps: float, reference: float) -> dict[str, Any]:
-    chosen = examples[examples["eval_norm"] == norm]
-    robust, n = int((chosen["first_failed"] > eps).sum()), len(chosen)
-    low, high = proportion_confint(robust, n, method="wilson")
-    where = {"eval_norm": norm, "eps": eps, "eps_multiple": round(eps / reference, 6)}
-    return where | {"accuracy": robust / n, "n": n, "low": low, "high": high}
-
-
-def _examples(plan: Plan, store: Store) -> list[pd.DataFrame]:
-    return _of_checkpoints(plan, "evaluate", lambda path: tables.read_table(store.output(path, "robustness.parquet")))
-
-
-def _checks(plan: Plan, store: Store) -> list[pd.DataFrame]:
-    return _of_checkpoints(plan, "evaluate", lambda path: tables.read_table(store.output(path, "checks.parquet")))
-
-
-def _of_checkpoints(plan: Plan, kind: str, read: Callable[[str], pd.DataFrame]) -> list[pd.DataFrame]:
-    return [
-        read(path).assign(**arm_columns(arm), checkpoint=checkpoint)
-        for arm in plan.arms
-        for checkpoint, path in getattr(arm, kind).items()
-    ]
+def _corruption_accuracies(tested: pd.DataFrame, _: Stage) -> pd.DataFrame:
+    family = {name: each for each, names in families().items() for name in names}
+    return tested.assign(accuracy=tables.shares(tested), family=tested["corruption"].map(family))
 
 
 def _probes(plan: Plan, store: Store) -> list[pd.DataFrame]:
@@ -171,77 +159,35 @@ def _probes(plan: Plan, store: Store) -> list[pd.DataFrame]:
     return parts
 
 
-def _diagnostics(plan: Plan, store: Store) -> list[pd.DataFrame]:
-    parts = []
-    for arm in plan.arms:
-        for task, path in arm.diagnose.items():
-            if path not in plan.stages:  # of the finished part of a study
-                continue
-            spec = DiagnoseSpec.model_validate(plan.stages[path].spec)
-            values: dict[str, Any] = {
-                "checkpoint": spec.checkpoint,
-                "ssl_task": task,
-                "eval_norm": spec.norm,
-                "eps": spec.eps,
-            }
-            rows = diagnosis(tables.read_table(store.output(path, "diagnosis.parquet")))
-            parts.append(rows.assign(**arm_columns(arm), **values))
-    return parts
+def _diagnostics(rows: pd.DataFrame, stage: Stage) -> pd.DataFrame:
+    spec = DiagnoseSpec.model_validate(stage.spec)
+    return diagnosis(rows).assign(ssl_task=spec.task, eval_norm=spec.norm, eps=spec.eps)
 
 
 def diagnosis(rows: pd.DataFrame) -> pd.DataFrame:
     """Summarise a diagnosis (rows as `tables.DIAGNOSED`) over its images, per head and image set."""
-    values = rows.assign(
-        ratio=rows["ssl_gradient"] / rows["supervised_gradient"].where(rows["supervised_gradient"] > 0)
+    ratio = rows["ssl_gradient"] / rows["supervised_gradient"].where(rows["supervised_gradient"] > 0)
+    right = rows[["class_correct", "ssl_correct"]].astype(float)
+    by_set = rows.assign(ratio=ratio, **right).groupby(["head", "images"], sort=False)
+    means = by_set.agg(
+        n=("example", "count"),
+        cosine=("cosine", "mean"),
+        gradient_ratio=("ratio", "median"),
+        class_accuracy=("class_correct", "mean"),
+        ssl_accuracy=("ssl_correct", "mean"),
+        supervised_loss=("supervised_loss", "mean"),
+        ssl_loss=("ssl_loss", "mean"),
     )
-    values[["class_correct", "ssl_correct"]] = values[["class_correct", "ssl_correct"]].astype(float)
-    rows = (
-        values.groupby(["head", "images"], sort=False)
-        .agg(
-            n=("example", "count"),
-            cosine=("cosine", "mean"),
-            gradient_ratio=("ratio", "median"),
-            class_accuracy=("class_correct", "mean"),
-            ssl_accuracy=("ssl_correct", "mean"),
-            supervised_loss=("supervised_loss", "mean"),
-            ssl_loss=("ssl_loss", "mean"),
-        )
-        .reset_index()
-    )
-    cosines = values.groupby(["head", "images"], sort=False)["cosine"]
-    return rows.assign(**{f"cosine_q{q:02d}": cosines.quantile(q / 100).to_numpy() for q in (5, 25, 50, 75, 95)})
-
-
-def _tested(plan: Plan, store: Store, kind: str, name: str) -> list[pd.DataFrame]:
-    """Return a table of every test of a kind that its row in the registry plans."""
-    arms = {arm.finetune: arm for arm in plan.arms}
-    stages = [stage for stage in plan.of_kind(kind).values() if stage.parents["model"] in arms]
-    return [
-        tables.read_table(store.output(stage.path, f"{name}.parquet")).assign(
-            **arm_columns(arms[stage.parents["model"]]), checkpoint=stage.spec["checkpoint"]
-        )
-        for stage in stages
-    ]
-
-
-def _corruptions(plan: Plan, store: Store) -> list[pd.DataFrame]:
-    family = {name: each for each, names in families().items() for name in names}
-
-    def read(path: str) -> pd.DataFrame:
-        table = tables.read_table(store.output(path, "corruptions.parquet"))
-        return table.assign(accuracy=tables.shares(table), family=table["corruption"].map(family))
-
-    return _of_checkpoints(plan, "corrupt", read)
+    quantiles = {f"cosine_q{q:02d}": by_set["cosine"].quantile(q / 100) for q in (5, 25, 50, 75, 95)}
+    return means.assign(**quantiles).reset_index()
 
 
 def _stages(plan: Plan, store: Store) -> list[pd.DataFrame]:
-    rows = []
-    for stage in plan.stages.values():
-        names = ("seconds", "started", "device", "peak_memory_mb", "commit")
-        facts = store.provenance(stage.path, *names, "versions")
-        row = {name: facts[name] for name in names}
-        rows.append({"kind": stage.kind, "key": stage.key, "versions": json.dumps(facts["versions"])} | row)
-    return [pd.DataFrame(rows)]
+    names = [name for name in tables.STAGES if name not in ("kind", "key")]
+    rows = [
+        store.provenance(stage.path, *names) | {"kind": stage.kind, "key": stage.key} for stage in plan.stages.values()
+    ]
+    return [pd.DataFrame(rows).assign(versions=lambda stages: stages["versions"].map(json.dumps))]
 
 
 def _not_run(plan: Plan, store: Store) -> list[pd.DataFrame]:
@@ -254,25 +200,20 @@ def _not_run(plan: Plan, store: Store) -> list[pd.DataFrame]:
     return [pd.DataFrame(rows)] if rows else []
 
 
-def _passes(plan: Plan, path: str, facts: dict[str, Any]) -> float:
-    spec = TrainSpec.model_validate(plan.stages[path].spec)
-    return training_passes(spec, facts.get("stopped_epoch"))
-
-
-_TABLES: dict[str, tuple[tables.Columns, Callable[[Plan, Store], list[pd.DataFrame]]]] = {
-    "arms": (tables.ARMS, _arms),
-    "training": (tables.TRAINING, _training),
-    "robustness": (tables.ROBUSTNESS, _robustness),
-    "examples": (tables.ALL_EXAMPLES, _examples),
-    "checks": (tables.ALL_CHECKS, _checks),
-    "corruptions": (tables.CORRUPTIONS, _corruptions),
-    "detection": (tables.DETECTION, lambda plan, store: _tested(plan, store, "ood", "detection")),
-    "ood_scores": (tables.OOD_SCORES, lambda plan, store: _tested(plan, store, "ood", "ood_scores")),
-    "calibration": (tables.CALIBRATION, lambda plan, store: _tested(plan, store, "calibrate", "calibration")),
-    "probes": (tables.PROBES, _probes),
-    "diagnostics": (tables.DIAGNOSTICS, _diagnostics),
-    "stages": (tables.STAGES, _stages),
-    "not_run": (tables.NOT_RUN, _not_run),
+_ROWS: dict[str, Rows] = {
+    "arms": _arms,
+    "training": _training,
+    "robustness": _of_tests("evaluate", "robustness", _accuracies),
+    "examples": _of_tests("evaluate", "robustness"),
+    "checks": _of_tests("evaluate", "checks"),
+    "corruptions": _of_tests("corrupt", "corruptions", _corruption_accuracies),
+    "detection": _of_tests("ood", "detection"),
+    "ood_scores": _of_tests("ood", "ood_scores"),
+    "calibration": _of_tests("calibrate", "calibration"),
+    "probes": _probes,
+    "diagnostics": _of_tests("diagnose", "diagnosis", _diagnostics),
+    "stages": _stages,
+    "not_run": _not_run,
 }
 
 

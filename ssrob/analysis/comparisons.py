@@ -9,10 +9,10 @@ import pandas as pd
 
 from ssrob.analysis.contrasts import SCALES, Contrast, beyond_frontier, difference, middle, slope
 from ssrob.analysis.detection_sweeps import detection_sweeps
+from ssrob.analysis.evidence import Comparison
 from ssrob.analysis.moderation import Prior, fit_prior
 from ssrob.analysis.statistics import Alternative
 from ssrob.analysis.sweeps import Cell, IntArray, Sweeps, from_tables
-from ssrob.analysis.verdicts import Comparison
 from ssrob.config.findings import Findings, Measure
 from ssrob.config.variants import Variant, built_in_variants
 

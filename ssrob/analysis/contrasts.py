@@ -7,16 +7,15 @@ A contrast holds one value per seed, and the same values with each group of imag
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
 from ssrob.analysis.moderation import NO_PRIOR, Prior
-from ssrob.analysis.statistics import Estimate, FloatArray, exact_mcnemar, paired_t
+from ssrob.analysis.standard_error import BoolArray, FloatArray
+from ssrob.analysis.statistics import Estimate, exact_mcnemar, paired_t
 from ssrob.analysis.sweeps import Cell, IntArray, Sweeps
 
 SCALES = (0.5, 0.75, 1.0, 1.25)  # plain AT at these multiples of the reference eps is the frontier
 _FINE = np.linspace(SCALES[0], SCALES[-1], 301)
-BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ssrob.analysis.comparisons import Comparisons
+from ssrob.analysis.evidence import Comparison
 from ssrob.analysis.statistics import Alternative
 from ssrob.analysis.sweeps import Cell, IntArray
-from ssrob.analysis.verdicts import Comparison
 from ssrob.config.findings import Claim, Control, Expectation
 from ssrob.config.variants import Variant, base_of, control_of
 from ssrob.planning.names import budget_label
@@ -29,62 +29,63 @@ EQUAL = 0.01  # arms whose passes differ by less than this share have equal pass
 
 @dataclass(frozen=True)
 class Subject:
-    """A cell that a claim is about, and plain AT as its floor and frontier take it."""
+    """A cell that a claim is about: plain AT as its floor and frontier take it, its rivals, and the grid points."""
 
+    comparisons: Comparisons
     claim: Claim
     cell: Cell
     plain: Cell
+    rivals: list[Cell]
+    at: IntArray
 
-    @property
-    def alternative(self) -> Alternative:
-        """What a control asks of the difference: of an equivalence that there is no gain."""
-        return "not_greater" if self.claim.expect == "equivalent" else self.claim.expect
-
-
-def _plain_at(comparisons: Comparisons, subject: Subject, _: list[Cell], at: IntArray) -> list[Comparison]:
-    return [comparisons.difference("plain AT", subject.alternative, (subject.cell, subject.plain), at)]
+    def against(self, name: str, other: Cell) -> Comparison:
+        """Ask of the difference to another cell what a control asks: of an equivalence that there is no gain."""
+        expected: Alternative = "not_greater" if self.claim.expect == "equivalent" else self.claim.expect
+        return self.comparisons.difference(name, expected, (self.cell, other), self.at)
 
 
-def _frontier(comparisons: Comparisons, subject: Subject, rivals: list[Cell], _: IntArray) -> list[Comparison]:
+def _plain_at(subject: Subject) -> list[Comparison]:
+    return [subject.against("plain AT", subject.plain)]
+
+
+def _frontier(subject: Subject) -> list[Comparison]:
     """A gain must lie beyond it, a loss off it: on it is what AT with a smaller eps_train loses, too."""
-    than = rivals[0] if subject.claim.expect == "equivalent" else None
-    return [comparisons.frontier(FRONTIER[subject.claim.expect], subject.cell, subject.plain, than=than)]
+    expect = subject.claim.expect
+    than = subject.rivals[0] if expect == "equivalent" else None
+    return [subject.comparisons.frontier(FRONTIER[expect], subject.cell, subject.plain, than=than)]
 
 
-def _equal_passes(comparisons: Comparisons, subject: Subject, rivals: list[Cell], at: IntArray) -> list[Comparison]:
-    ours = subject.cell
-    pretrained = ours.init != "random" and all(rival.init != ours.init for rival in rivals)
-    if pretrained:
+def _equal_passes(subject: Subject) -> list[Comparison]:
+    ours, comparisons = subject.cell, subject.comparisons
+    if ours.init != "random" and all(rival.init != ours.init for rival in subject.rivals):  # it alone is pre-trained
         task = ours.init_task or comparisons.settings.primary.task
         longer = at_equal_passes(comparisons, subject.plain, ours, task)
     else:
         longer = at_equal_passes(comparisons, plain_at(ours), ours)
-    return [comparisons.difference("AT at equal passes", subject.alternative, (ours, longer), at)]
+    return [subject.against("AT at equal passes", longer)]
 
 
-def _no_gradient(comparisons: Comparisons, subject: Subject, _: list[Cell], at: IntArray) -> list[Comparison]:
-    method = subject.cell.variant
+def _no_gradient(subject: Subject) -> list[Comparison]:
+    method, comparisons = subject.cell.variant, subject.comparisons
     control = control_of(method, "no_gradient", comparisons.variants) or f"a control of {method} (role: no_gradient)"
-    silent = comparisons.find(subject.cell._replace(variant=control))
-    return [comparisons.difference("BatchNorm statistics alone", subject.alternative, (subject.cell, silent), at)]
+    return [subject.against("BatchNorm statistics alone", comparisons.find(subject.cell._replace(variant=control)))]
 
 
-def _two_attacks(comparisons: Comparisons, subject: Subject, _: list[Cell], at: IntArray) -> list[Comparison]:
-    two = subject.plain._replace(variant=TWO)
-    return [comparisons.difference("two supervised perturbations", subject.alternative, (subject.cell, two), at)]
+def _two_attacks(subject: Subject) -> list[Comparison]:
+    return [subject.against("two supervised perturbations", subject.plain._replace(variant=TWO))]
 
 
-def _cheaper_methods(comparisons: Comparisons, subject: Subject, rivals: list[Cell], at: IntArray) -> list[Comparison]:
-    sweeps, ours, differences = comparisons.sweeps, subject.cell, []
-    for rival in rivals:
-        if rival in sweeps.cells and not sweeps.passes(rival) >= CHEAPER * sweeps.passes(ours):
-            longer = at_equal_passes(comparisons, rival, ours)
-            name = f"{rival.variant} at equal passes"
-            differences.append(comparisons.difference(name, subject.alternative, (ours, longer), at))
-    return differences
+def _cheaper_methods(subject: Subject) -> list[Comparison]:
+    comparisons, sweeps, ours = subject.comparisons, subject.comparisons.sweeps, subject.cell
+    trained = [rival for rival in subject.rivals if rival in sweeps.cells]
+    cheaper = [rival for rival in trained if not sweeps.passes(rival) >= CHEAPER * sweeps.passes(ours)]
+    return [
+        subject.against(f"{rival.variant} at equal passes", at_equal_passes(comparisons, rival, ours))
+        for rival in cheaper
+    ]
 
 
-CONTROLS: dict[Control, Callable[[Comparisons, Subject, list[Cell], IntArray], list[Comparison]]] = {
+CONTROLS: dict[Control, Callable[[Subject], list[Comparison]]] = {
     "plain_at": _plain_at,
     "frontier": _frontier,
     "equal_passes": _equal_passes,

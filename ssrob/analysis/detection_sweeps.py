@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from ssrob.analysis.statistics import FloatArray
+from ssrob.analysis.standard_error import FloatArray
 from ssrob.analysis.sweeps import GROUPS, Sweep, Sweeps, add, cell_of, claimed, without_ambiguous
 
 OWN = "test"  # the model's own test images among the image sets
@@ -47,9 +47,9 @@ def auroc_without_groups(inside: FloatArray, outside: FloatArray) -> FloatArray:
         above = (mine > outside).sum(axis=0) + 0.5 * (mine == outside).sum(axis=0)
         wins[group] = np.bincount(np.arange(len(outside)) % GROUPS, above, minlength=GROUPS)
     sizes = [np.bincount(np.arange(len(each)) % GROUPS, minlength=GROUPS) for each in (inside, outside)]
-    found = np.full(1 + GROUPS, math.nan)
-    found[0] = wins.sum() / (len(inside) * len(outside))
+    areas = np.full(1 + GROUPS, math.nan)
+    areas[0] = wins.sum() / (len(inside) * len(outside))
     if min(len(inside), len(outside)) >= GROUPS:
         rest = wins.sum() - wins.sum(axis=0) - wins.sum(axis=1) + wins.diagonal()
-        found[1:] = rest / ((len(inside) - sizes[0]) * (len(outside) - sizes[1]))
-    return found
+        areas[1:] = rest / ((len(inside) - sizes[0]) * (len(outside) - sizes[1]))
+    return areas

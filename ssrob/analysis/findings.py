@@ -8,8 +8,10 @@ import pandas as pd
 
 from ssrob.analysis.claims import at_eps, evidence, exploratory_cells, primary_cells, tested
 from ssrob.analysis.comparisons import Comparisons, comparisons_by_measure
+from ssrob.analysis.evidence import AdjustedEvidence, Comparison, Evidence
 from ssrob.analysis.looks import judged_claim
-from ssrob.analysis.verdicts import AdjustedEvidence, Comparison, Evidence, deciding_p, verdict
+from ssrob.analysis.statistics import Estimate
+from ssrob.analysis.verdicts import verdict
 from ssrob.config.findings import Findings
 from ssrob.config.variants import Variant, built_in_variants
 from ssrob.formatting import signed
@@ -47,8 +49,8 @@ def _primary(comparisons: Comparisons, claim: str) -> Iterator[Row]:
     """Return the rows with verdicts, then what each rests on."""
     judged = judged_claim(comparisons.sweeps, comparisons.settings, claim, comparisons.variants)
     for each in judged:
-        name, note = verdict(each)
-        decided = {"primary": True, "p": each.p, "test": _test(each), "verdict": name, "note": note}
+        word, note = verdict(each)
+        decided = {"primary": True, "p": each.p, "test": _test(each), "verdict": word, "note": note}
         yield _row(comparisons, claim, each.evidence, each.evidence.shown) | decided
     for each in judged:
         yield from _rests_on(comparisons, claim, each.evidence)
@@ -78,14 +80,23 @@ def _rests_on(comparisons: Comparisons, claim: str, evidence: Evidence) -> Itera
 
 def _row(comparisons: Comparisons, claim: str, evidence: Evidence, part: Comparison) -> Row:
     """Write one comparison as an exploratory row; its p value is not corrected."""
-    estimate = part.estimate
-    question = f"{comparisons.settings.all_claims[claim].words()}? against {part.name}"
-    row: Row = {"claim": claim, "question": question, "cell": part.cell, "primary": False}
-    row |= {name: math.nan if estimate is None else getattr(estimate, name) for name in ("effect", "low", "high")}
-    row["detectable"] = estimate.detectable(part.alternative, comparisons.settings.look_alpha) if estimate else math.nan
-    row |= {"p": deciding_p(part, comparisons.settings)}
-    row |= {"seeds": estimate.seeds if estimate else 0, "n": part.n, "test": estimate.test if estimate else ""}
-    return row | {"verdict": "", "note": _aside(evidence, part)}
+    settings, estimate = comparisons.settings, part.estimate or Estimate(math.nan, 0, test="")
+    return {
+        "claim": claim,
+        "question": f"{settings.all_claims[claim].words()}? against {part.name}",
+        "cell": part.cell,
+        "primary": False,
+        "effect": estimate.effect,
+        "low": estimate.low,
+        "high": estimate.high,
+        "p": part.deciding_p(settings),
+        "seeds": estimate.seeds,
+        "n": part.n,
+        "detectable": estimate.detectable(part.alternative, settings.look_alpha),
+        "test": estimate.test,
+        "verdict": "",
+        "note": _aside(evidence, part),
+    }
 
 
 def _test(judged: AdjustedEvidence) -> str:
@@ -93,9 +104,13 @@ def _test(judged: AdjustedEvidence) -> str:
     evidence, estimate = judged.evidence, judged.evidence.shown.estimate
     if estimate is None or estimate.seeds < 2:
         return estimate.test if estimate else ""
-    kinds = ["TOST"] if evidence.shown.alternative == "equivalent" else []
-    kinds += [f"intersection-union over {len(evidence.parts)} methods"] if evidence.weakest else []
-    return ", ".join([*kinds, estimate.test, *([f"Holm over {judged.cells} cells"] if judged.cells > 1 else [])])
+    names = {
+        "TOST": evidence.shown.alternative == "equivalent",
+        f"intersection-union over {len(evidence.parts)} methods": evidence.weakest,
+        estimate.test: True,
+        f"Holm over {judged.cells} cells": judged.cells > 1,
+    }
+    return ", ".join(name for name, applies in names.items() if applies)
 
 
 def _aside(evidence: Evidence, part: Comparison) -> str:

@@ -10,18 +10,17 @@ from dataclasses import replace
 
 from ssrob.analysis.claims import evidence, primary_cells, tested
 from ssrob.analysis.comparisons import Comparisons
+from ssrob.analysis.evidence import AdjustedEvidence, judge
 from ssrob.analysis.sweeps import Cell, Sweeps
-from ssrob.analysis.verdicts import AdjustedEvidence, Comparison, judge, verdict
+from ssrob.analysis.verdicts import DECIDED, verdict
 from ssrob.config.findings import Findings
 from ssrob.config.variants import Variant, built_in_variants
-
-DECIDED = ("supported", "contradicted")
 
 
 def judged_claim(
     sweeps: Sweeps, settings: Findings, claim: str, variants: Mapping[str, Variant] | None = None
 ) -> list[AdjustedEvidence]:
-    """Judge the primary cells of a claim: by all seeds, or as the looks that are reached found it."""
+    """Judge the primary cells of a claim: by all seeds, or as at the last look that is reached."""
     comparisons = Comparisons(sweeps, settings, variants or built_in_variants())
     if not settings.looks:
         return _judged(comparisons, claim)
@@ -45,15 +44,13 @@ def needed(*measures: Comparisons) -> dict[int, set[Cell]]:
         open_claims = [name for name in claims if not _closed_before(histories[name], look)]
         if not all(look in histories[name] for name in open_claims):
             break
-        still = [each for name in open_claims for each in histories[name][look] if verdict(each)[0] not in DECIDED]
-        needed[look] = {cell for each in still for part in _comparisons(each) for cell in part.cells}
+        still = [each for name in open_claims for each in histories[name][look] if not _is_decided(each)]
+        needed[look] = set().union(*map(_cells, still))
     return needed
 
 
 def _closed_before(history: dict[int, list[AdjustedEvidence]], look: int) -> bool:
-    return any(
-        earlier < look and all(verdict(each)[0] in DECIDED for each in judged) for earlier, judged in history.items()
-    )
+    return any(earlier < look and all(map(_is_decided, judged)) for earlier, judged in history.items())
 
 
 def _at_looks(comparisons: Comparisons, claim: str) -> Iterable[tuple[int, list[AdjustedEvidence]]]:
@@ -66,7 +63,7 @@ def _at_looks(comparisons: Comparisons, claim: str) -> Iterable[tuple[int, list[
             return
         now = [decided.get(i, each) for i, each in enumerate(judged)]
         yield look, now
-        decided = {i: each for i, each in enumerate(now) if verdict(each)[0] in DECIDED}
+        decided = {i: each for i, each in enumerate(now) if _is_decided(each)}
         if len(decided) == len(now):
             return
 
@@ -79,12 +76,15 @@ def _judged(comparisons: Comparisons, claim: str) -> list[AdjustedEvidence]:
 
 def _reached(sweeps: Sweeps, judged: AdjustedEvidence, look: int) -> bool:
     """Say whether every arm that the study has of what a claim takes has the seeds of a look."""
-    cells = {cell for part in _comparisons(judged) for cell in part.cells}
-    return all(len(sweeps.cells[cell]) >= look for cell in cells if cell in sweeps.cells)
+    return all(len(sweeps.cells[cell]) >= look for cell in _cells(judged) if cell in sweeps.cells)
 
 
-def _comparisons(judged: AdjustedEvidence) -> list[Comparison]:
-    return [*judged.evidence.parts, *judged.evidence.controls]
+def _cells(judged: AdjustedEvidence) -> set[Cell]:
+    return {cell for part in judged.evidence.comparisons for cell in part.cells}
+
+
+def _is_decided(judged: AdjustedEvidence) -> bool:
+    return verdict(judged)[0] in DECIDED
 
 
 def _first_seeds(sweeps: Sweeps, n: int) -> Sweeps:

@@ -11,10 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import digamma, fdtri, polygamma
 
-FloatArray = NDArray[np.float64]
 # Two differences to the same arm share half of their variance: their means correlate by 1/2, their variances by 1/4.
 SHARED = 0.25
 OUTLYING = 0.2  # level at which a comparison's variance is larger than the others': it then stands for itself

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ssrob.analysis.statistics import Estimate, FloatArray, exact_mcnemar, paired_t
+from ssrob.analysis.standard_error import BoolArray, FloatArray
+from ssrob.analysis.statistics import Estimate, exact_mcnemar, paired_t
 from ssrob.analysis.sweeps import GROUPS
 from ssrob.registry.attacks import NORMS
 from ssrob.registry.corruptions import BENCHMARK
 
-BoolArray = NDArray[np.bool_]
 ALPHA = 0.05
 COLUMNS = ("test", "eps", "corruption", "a", "b", "difference", "low", "high", "p", "seeds", "n", "method")
 
@@ -90,7 +90,7 @@ def _rows(a: Outcomes, b: Outcomes) -> Iterator[tuple[object, ...]]:
 
 
 def _row(test: str, eps: float, corruption: str, a: NDArray[Any], b: NDArray[Any]) -> tuple[object, ...]:
-    found = difference(a, b)
+    estimate = difference(a, b)
     shares = 100 * float(a.mean()), 100 * float(b.mean())
-    numbers = found.effect, found.low, found.high, found.p
-    return (test, eps, corruption, *shares, *numbers, len(a), a.shape[1], found.test)
+    numbers = estimate.effect, estimate.low, estimate.high, estimate.p
+    return (test, eps, corruption, *shares, *numbers, len(a), a.shape[1], estimate.test)

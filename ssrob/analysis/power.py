@@ -1,14 +1,15 @@
 """How large a study has to be: from finished seeds to what each claim could detect, and at what cost."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ssrob.analysis.claims import evidence, primary_cells, tested
 from ssrob.analysis.comparisons import Comparisons
+from ssrob.analysis.evidence import Comparison
 from ssrob.analysis.statistics import least_shown
 from ssrob.analysis.sweeps import Cell
-from ssrob.analysis.verdicts import Comparison
 
 MOST_SEEDS = 1000
 SIZES = (1.0, 2.0)  # points
@@ -65,11 +66,9 @@ class _Study:
         return max(self.of_part(part, seeds, images) for part in self.parts)
 
     def of_part(self, part: Comparison, seeds: int, images: int) -> float:
-        assert part.estimate is not None
-        assert part.estimate.variances is not None
-        more_images = images / part.n if part.n else 1.0
-        error = part.estimate.variances.planned(part.estimate.seeds, seeds, more_images)
-        return least_shown(error, part.alternative, self.alpha)
+        variances, more_images = part.known.variances, images / part.n if part.n else 1.0
+        assert variances is not None
+        return least_shown(variances.planned(part.known.seeds, seeds, more_images), part.alternative, self.alpha)
 
     def hours(self, seeds: int, images: int) -> float:
         """Return the core-hours of all cells, tests growing with their images; NaN if some cost is unknown."""
@@ -88,7 +87,7 @@ def outlook(
     for name, row in settings.all_claims.items():
         for ours in primary_cells(comparisons, row) if tested(comparisons, row) else []:
             gathered = evidence(comparisons, row, ours)
-            parts = [*gathered.parts, *gathered.controls]
+            parts = gathered.comparisons
             known = [part for part in parts if part.estimate is not None and part.estimate.variances is not None]
             cells = frozenset(cell for part in parts for cell in part.cells if cell in sweeps.cells)
             if known:
@@ -99,14 +98,13 @@ def outlook(
 
 def _outlook(claim: str, cell: str, study: _Study, seeds: int, images: int) -> Outlook:
     worst = max(study.parts, key=lambda part: study.of_part(part, seeds, images))
-    assert worst.estimate is not None
     more_seeds = {size: _least_seeds(study, size, images) for size in SIZES}
     more_images = {size: _least_images(study, size, seeds) for size in SIZES}
     return Outlook(
         claim,
         cell,
         worst.name,
-        study.of_part(worst, worst.estimate.seeds, worst.n),
+        study.of_part(worst, worst.known.seeds, worst.n),
         study.detectable(seeds, images),
         more_seeds,
         more_images,
@@ -119,13 +117,10 @@ def _outlook(claim: str, cell: str, study: _Study, seeds: int, images: int) -> O
 
 def _least_seeds(study: _Study, size: float, images: int) -> int | None:
     """Return the fewest seeds, three at least, that detect an effect; None if the images alone forbid it."""
-    low, high = 3, MOST_SEEDS
-    if study.detectable(high, images) > size:
-        return None
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if study.detectable(middle, images) <= size else (middle + 1, high)
-    return low
+    seeds = bisect_left(
+        range(MOST_SEEDS + 1), True, lo=3, key=lambda planned: study.detectable(planned, images) <= size
+    )
+    return seeds if seeds <= MOST_SEEDS else None
 
 
 def _least_images(study: _Study, size: float, seeds: int) -> int | None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ssrob.analysis.statistics import FloatArray
+from ssrob.analysis.standard_error import FloatArray
 from ssrob.config.findings import Measure
 from ssrob.planning.names import SHARED, ArmColumns, arm_label
 
@@ -91,21 +91,15 @@ class Sweeps:
         return float(np.mean([sweep.passes for sweep in self.cells.get(cell, {}).values()] or [math.nan]))
 
 
-def make_sweep(images: IntArray, survived: IntArray, size: int, passes: float = math.nan) -> Sweep:
-    """Make a sweep over a grid of `size` points from the number of grid points that each image survived, (N,)."""
-    accuracy = np.vstack([_alive(survived, size) / len(survived), _left_out(images, survived, size)])
-    return Sweep(100 * accuracy, np.full(size, len(survived)), images, survived, passes)
-
-
 def from_tables(robustness: pd.DataFrame, examples: pd.DataFrame, arms: pd.DataFrame) -> Sweeps:
     """Read the sweeps in the training norm of the models that claims are about."""
-    own = claimed(robustness)
-    own = own[own["eval_norm"] == own["norm"]]
-    grid = np.unique(own["eps_multiple"].dropna().to_numpy(dtype=np.float64).round(6))
+    rows_of_models = claimed(robustness)
+    rows_of_models = rows_of_models[rows_of_models["eval_norm"] == rows_of_models["norm"]]
+    grid = np.unique(rows_of_models["eps_multiple"].dropna().to_numpy(dtype=np.float64).round(6))
     passes = dict(zip(arms["arm"], arms["passes"], strict=True))
     outcomes = _by_sweep(examples)
     sweeps = Sweeps(grid, {})
-    for (arm, checkpoint), rows in own.groupby(["arm", "checkpoint"], sort=True):
+    for (arm, checkpoint), rows in rows_of_models.groupby(["arm", "checkpoint"], sort=True):
         cell = cell_of(rows.iloc[0])
         seen = outcomes.get((arm, checkpoint, cell.norm))
         add(sweeps, cell, int(rows["seed"].iloc[0]), _sweep(rows, seen, grid, float(passes.get(arm, math.nan))))
@@ -142,16 +136,11 @@ def _sweep(rows: pd.DataFrame, seen: pd.DataFrame | None, grid: FloatArray, pass
     images = seen["example"].to_numpy(dtype=np.int64)
     failed = seen["first_failed"].to_numpy(dtype=np.float64) * (1 - 1e-6)  # equal to a grid point but for rounding
     survived = np.searchsorted(rows["eps"].to_numpy(dtype=np.float64), failed).astype(np.int64)
-    accuracy[1:] = 100 * _left_out(images, survived, len(grid))
+    accuracy[1:] = 100 * left_out(images, survived, len(grid))
     return Sweep(accuracy, n, images, survived, passes)
 
 
-def _alive(survived: IntArray, size: int) -> FloatArray:
-    """Count the images that are robust at each of `size` grid points: (E,)."""
-    return (len(survived) - np.bincount(survived, minlength=size + 1).cumsum()[:size]).astype(np.float64)
-
-
-def _left_out(images: IntArray, survived: IntArray, size: int) -> FloatArray:
+def left_out(images: IntArray, survived: IntArray, size: int) -> FloatArray:
     """Return robust accuracies 0..1 with each group of images left out, (GROUPS, E); NaN with too few images."""
     group = images % GROUPS
     members = np.bincount(group, minlength=GROUPS)
@@ -172,9 +161,5 @@ def cell_of(row: "pd.Series[Any]") -> Cell:
 
 
 def _by_sweep(examples: pd.DataFrame) -> dict[tuple[object, ...], pd.DataFrame]:
-    keys = ["arm", "checkpoint", "eval_norm"]
-    columns = examples[["example", "first_failed"]]
-    return {
-        key if isinstance(key, tuple) else (key,): columns.iloc[where]
-        for key, where in examples.groupby(keys, sort=False).indices.items()
-    }
+    grouped = examples.groupby(["arm", "checkpoint", "eval_norm"], sort=False)
+    return dict(iter(grouped[["example", "first_failed"]]))

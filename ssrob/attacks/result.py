@@ -1,12 +1,12 @@
 """What a sweep has found: to compute with, to print, as a table, as a figure, and in a notebook."""
 
-import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ssrob.formatting import NORMS, eps_text
+from ssrob.formatting import NORMS, curve_text, eps_text, notebook_html
+from ssrob.storage.tables import accuracy_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,12 +39,7 @@ class SweepResult:
 
     def to_frame(self) -> "pd.DataFrame":
         """Return eps, accuracy and its 95 % interval (Wilson 1927), one row per eps; shares 0..1."""
-        import pandas as pd
-        from statsmodels.stats.proportion import proportion_confint
-
-        counts = self.robust.sum(1).numpy()
-        low, high = proportion_confint(counts, len(self.distance), method="wilson")
-        return pd.DataFrame({"eps": self.eps.numpy(), "accuracy": self.accuracy.numpy(), "low": low, "high": high})
+        return accuracy_table(self.eps.numpy(), self.robust.numpy())
 
     def plot(self, axes: Any = None) -> Any:
         """Draw accuracy over eps with its 95 % interval onto matplotlib axes (default: new ones); return the axes."""
@@ -52,24 +47,22 @@ class SweepResult:
 
     def __str__(self) -> str:
         """Five lines: what was attacked by what, the clean accuracy and the curve."""
-        clean, shares = float(self.clean_correct.double().mean()), self.accuracy.tolist()
-        odd = int((~self.confirmed).sum())
-        lines = [
-            f"{NORMS[self.norm]} sweep of {len(self.distance)} images, {100 * clean:.1f} % of them classified right",
-            "eps        " + " ".join(f"{eps_text(eps) if eps else '0':>7}" for eps in self.eps.tolist()),
-            "accuracy % " + " ".join(f"{100 * share:7.1f}" for share in shares),
-            f"attacks: {', '.join(self.attacks)}",
-            f"{self.gradients} gradients, {self.forwards} forwards; "
-            + (f"{odd} perturbations NOT confirmed" if odd else "all perturbations confirmed"),
-        ]
-        return "\n".join(lines)
+        return "\n".join([self._headline, curve_text(self.to_frame()), *self._spent()])
 
     def _repr_html_(self) -> str:
-        head, *_, attacks, spent = map(html.escape, str(self).splitlines())
-        frame = self.to_frame()
-        frame["eps"] = [eps_text(eps) if eps else "0" for eps in frame["eps"]]
-        table = frame.to_html(index=False, float_format="{:.3f}".format)
-        return f"<p>{head}</p>{table}<p>{attacks}<br>{spent}</p>"
+        table = self.to_frame()
+        return notebook_html([self._headline], table.assign(eps=table["eps"].map(eps_text)), self._spent())
+
+    @property
+    def _headline(self) -> str:
+        clean = float(self.clean_correct.double().mean())
+        return f"{NORMS[self.norm]} sweep of {len(self.distance)} images, {100 * clean:.1f} % of them classified right"
+
+    def _spent(self) -> list[str]:
+        odd = int((~self.confirmed).sum())
+        confirmed = f"{odd} perturbations NOT confirmed" if odd else "all perturbations confirmed"
+        spent = f"{self.gradients} gradients, {self.forwards} forwards; {confirmed}"
+        return [f"attacks: {', '.join(self.attacks)}", spent]
 
 
 def draw_curve(frame: "pd.DataFrame", norm: str, axes: Any = None, label: str | None = None) -> Any:

@@ -35,7 +35,7 @@ def compare(
     if study:
         plan, store = plan_and_store(study, override)
         chosen = check_choice("--checkpoint", checkpoint, get_args(Checkpoint))
-        found = compare_arms(plan, store, (a, b), cast(Checkpoint, chosen))
+        comparison = compare_arms(plan, store, (a, b), cast(Checkpoint, chosen))
     else:
-        found = of_folders(any_path(a), any_path(b))
-    typer.echo(found.as_json() if as_json else str(found))
+        comparison = of_folders(any_path(a), any_path(b))
+    typer.echo(comparison.as_json() if as_json else str(comparison))

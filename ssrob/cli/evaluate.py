@@ -71,6 +71,7 @@ def evaluate(
     from ssrob.external.page import write_page
     from ssrob.external.screen import as_text
     from ssrob.storage.files import check_writable
+    from ssrob.tracking import evaluation as tracking
 
     if json_file and not as_json:
         raise ValueError(f"evaluate: expected options alone, found {str(json_file)!r}; a model goes after --model")
@@ -104,20 +105,20 @@ def evaluate(
         if folder:
             check_writable(folder, what, "name another folder")
     if tracking_uri:
-        _check_store(tracking_uri, out)
+        tracking.check_store(tracking_uri, out)
     if out == FOLDER:
         _ignore_by_git(out)
     try:
-        found = external.evaluate(request, out, say=_say_warnings, progress=progress)
+        result = external.evaluate(request, out, say=_say_warnings, progress=progress)
     except KeyboardInterrupt:
         say("evaluate  stopped; finished blocks of images are kept, the same command goes on with the others")
         raise
-    typer.echo(entry.as_json(found) if as_json and not json_file else as_text(found))
-    say(f"evaluate  {write_page(found, out)}")
+    typer.echo(entry.as_json(result) if as_json and not json_file else as_text(result))
+    say(f"evaluate  {write_page(result, out)}")
     if json_file:
-        entry.write_document(found, json_file)
+        entry.write_document(result, json_file)
     if tracking_uri:
-        _track(out, tracking_uri)
+        say(f"track     {tracking_uri}: run {tracking.track_evaluation(out, tracking_uri)}")
 
 
 def _say_warnings(line: str) -> None:
@@ -132,15 +133,3 @@ def _ignore_by_git(folder: Path) -> None:
     """Keep the folder that nobody has named out of commits, as pytest does with its own."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / ".gitignore").write_text("*\n")
-
-
-def _check_store(uri: str, out: Path) -> None:
-    from ssrob.tracking.evaluation import check_store
-
-    check_store(uri, out)
-
-
-def _track(out: Path, uri: str) -> None:
-    from ssrob.tracking.evaluation import track_evaluation
-
-    say(f"track     {uri}: run {track_evaluation(out, uri)}")

@@ -55,11 +55,8 @@ def parse_speeds(texts: Iterable[str]) -> dict[str, float]:
             speed = 0.0
         if not speed > 0:
             raise ConfigError(f"speed: expected passes per second, as NUMBER or KIND=NUMBER, found {text!r}")
-        chosen = (
-            [check_choice("kind of stage", name, groups)]
-            if name
-            else [each for each, network in groups.items() if network]
-        )
+        all_networks = [each for each, network in groups.items() if network]
+        chosen = [check_choice("kind of stage", name, groups)] if name else all_networks
         speeds |= dict.fromkeys(chosen, speed)
     return speeds
 
@@ -76,12 +73,10 @@ def measured_speeds(study: Study) -> dict[str, float]:
     if shape is None:
         raise ConfigError("--measure: the size of the images is not known before the data is there")
     height, width, channels = shape
-    model, grey = study.model, [0.5] * channels
-    network = Architecture(
-        model.name, model.arguments, (channels, height, width), grey, grey, heads={CLASS_HEAD: 2}, classes=("0", "1")
-    )
-    torch.set_num_threads(study.finetune.threads)
-    training = study.finetune
+    model, grey, training = study.model, [0.5] * channels, study.finetune
+    images = (channels, height, width)
+    network = Architecture(model.name, model.arguments, images, grey, grey, heads={CLASS_HEAD: 2}, classes=("0", "1"))
+    torch.set_num_threads(training.threads)
     speed = passes_per_second(network, device=study.device, batch_size=training.batch_size, kind=training.precision)
     return parse_speeds([str(speed)])
 
@@ -91,17 +86,18 @@ def speeds(plan: Plan, store: Store, work: Work, given: Mapping[str, float]) -> 
 
     Stages are slower on some devices than on others: those on the device of the latest one count.
     """
-    rows = [(store.provenance(path), plan.stages[path], work[path]) for path in plan.stages if store.done(path)]
-    trained = [(facts, stage, passes) for facts, stage, passes in rows if passes and facts["seconds"]]
-    device = max(trained, key=lambda row: row[0]["started"])[0]["device"] if trained else ""
-    seen: dict[str, list[float]] = {}
-    for facts, stage, passes in trained:
-        if facts["device"] == device and passes:
-            seen.setdefault(pace(stage.kind), []).append(passes / facts["seconds"])
+    facts = {path: store.provenance(path) for path in plan.stages if store.done(path) and work[path]}
+    timed = {path: fact for path, fact in facts.items() if fact["seconds"]}
+    device = max(timed.values(), key=lambda fact: fact["started"])["device"] if timed else ""
+    measured: dict[str, list[float]] = {}
+    for path, fact in timed.items():
+        if fact["device"] == device:
+            measured.setdefault(pace(plan.stages[path].kind), []).append((work[path] or 0.0) / fact["seconds"])
     sources = ["the speeds that were given or measured"] if given else []
-    sources += [f"{sum(map(len, seen.values()))} finished stages on {device}"] if set(seen) - set(given) else []
-    found = {group: statistics.median(each) for group, each in seen.items()}
-    return Speeds(found | dict(given), " and ".join(sources))
+    if set(measured) - set(given):
+        sources.append(f"{sum(map(len, measured.values()))} finished stages on {device}")
+    medians = {group: statistics.median(each) for group, each in measured.items()}
+    return Speeds(medians | dict(given), " and ".join(sources))
 
 
 def plan_text(plan: Plan, store: Store, given: Mapping[str, float]) -> str:
@@ -113,17 +109,17 @@ def plan_text(plan: Plan, store: Store, given: Mapping[str, float]) -> str:
     speed = speeds(plan, store, work, given)
     left = sum(not store.done(arm.finetune) for arm in plan.arms)
     models = f"{len(plan.arms)} models ({_seeds(plan)}), {left or 'none'} still to train"
-    tables = [as_text(_kinds(plan, store, work, speed)), as_text(_blocks(plan, store, work, speed))]
     head = f"{plan.study.study}: {models}, results in {plan.folder}"
     foot = _foot(speed)
-    if any(not store.done(path) for path in plan.stages):
+    if _left(store, plan.stages):
         foot += f"\nThe remaining work needs {estimate(plan, store)}."
     if warning := emulation(plan, store):
         foot += f"\nSlow: {warning}."
-    more = len(plan.arms) - LISTED
-    others = f"\n... and {more} more arms; ssrob ls CONFIG lists every stage"
-    listed = as_text(_arms(plan, store)) + (others if more > 0 else "")
-    return "\n\n".join([head, tables[0], foot, tables[1], listed])
+    arms = as_text(_arms(plan, store))
+    if (more := len(plan.arms) - LISTED) > 0:
+        arms += f"\n... and {more} more arms; ssrob ls CONFIG lists every stage"
+    kinds, blocks = as_text(_kinds(plan, store, work, speed)), as_text(_blocks(plan, store, work, speed))
+    return "\n\n".join([head, kinds, foot, blocks, arms])
 
 
 def emulation(plan: Plan, store: Store) -> str:
@@ -131,7 +127,7 @@ def emulation(plan: Plan, store: Store) -> str:
 
     Imports torch only where a stage that is to do asks for bfloat16.
     """
-    left = (stage.in_bfloat16 for path, stage in plan.stages.items() if not store.done(path))
+    left = (plan.stages[path].in_bfloat16 for path in _left(store, plan.stages))
     settings = list(dict.fromkeys(itertools.chain.from_iterable(left)))
     if not settings:
         return ""
@@ -143,12 +139,12 @@ def emulation(plan: Plan, store: Store) -> str:
 
 def portion_text(plan: Plan, store: Store, portion: Portion) -> str:
     """Say what a portion did, what is half done, what failed, and what comes next."""
-    left = [path for block in blocks(plan) for path in block.stages if not store.done(path)]
+    left = _left(store, (path for block in blocks(plan) for path in block.stages))
     done = len(plan.stages) - len(left)
     counts = f"{len(portion.done)} stages finished, {done} of {len(plan.stages)} in all"
     lines = [f"Portion of {duration(portion.seconds)}: {counts}"]
-    stage_statuses = [standing(plan.stages[path], store, None, 0.0) for path in left]
-    half = [each for each in stage_statuses if each.state == "stopped"]
+    statuses = [standing(plan.stages[path], store, None, 0.0) for path in left]
+    half = [each for each in statuses if each.state == "stopped"]
     lines += [f"Half done:  {each.path}" + (f"  {100 * each.fraction:.0f} %" if each.fraction else "") for each in half]
     if half and not portion.done:
         lines += ["            If nothing ever finishes, raise the budget; a sweep goes on from its last block."]
@@ -170,17 +166,22 @@ def _seeds(plan: Plan) -> str:
 def _kinds(plan: Plan, store: Store, work: Work, speed: Speeds) -> Table:
     """Lay out by kind: number, done, to do, passes and time to do."""
     table = _table("stage", "number", "done", "to do", "million passes to do", "passes a second", "time to do")
-    for kind in dict.fromkeys(stage.kind for stage in plan.stages.values()):
-        paths = [path for path, stage in plan.stages.items() if stage.kind == kind]
-        left = [path for path in paths if not store.done(path)]
-        rate = speed.of.get(pace(kind))
-        cells = ["", "", ""] if not STAGES[kind].work else [_millions(work, left), f"{rate:,.0f}" if rate else "?"]
-        cells += [] if not STAGES[kind].work else [_time(plan, work, left, speed)]
-        table.add_row(kind, *map(str, (len(paths), len(paths) - len(left), len(left))), *cells)
-    left = [path for path in plan.stages if not store.done(path)]
-    counts = map(str, (len(plan.stages), len(plan.stages) - len(left), len(left)))
-    table.add_row("in all", *counts, _millions(work, left), "", _time(plan, work, left, speed))
+    kinds = dict.fromkeys(stage.kind for stage in plan.stages.values())
+    for kind in [*kinds, "in all"]:
+        paths = [path for path, stage in plan.stages.items() if kind in (stage.kind, "in all")]
+        left = _left(store, paths)
+        row = [kind, *map(str, (len(paths), len(paths) - len(left), len(left)))]
+        if kind == "in all" or STAGES[kind].work:
+            row += [_millions(work, left), _rate(speed, kind), _time(plan, work, left, speed)]
+        table.add_row(*row)
     return table
+
+
+def _rate(speed: Speeds, kind: str) -> str:
+    if kind == "in all":
+        return ""
+    rate = speed.of.get(pace(kind))
+    return f"{rate:,.0f}" if rate else "?"
 
 
 def _foot(speed: Speeds) -> str:
@@ -197,11 +198,10 @@ def _blocks(plan: Plan, store: Store, work: Work, speed: Speeds) -> Table:
     table = _table("in this order", "models", "complete", "stages to do", "million passes to do", "time to do")
     whole = {arm.finetune for arm in complete(plan, store, plan.arms)}
     for block in blocks(plan):
-        left = [path for path in block.stages if not store.done(path)]
+        left = _left(store, block.stages)
         models = [len(block.arms), sum(arm.finetune in whole for arm in block.arms)] if block.arms else ["", ""]
-        table.add_row(
-            block.name, *map(str, models), str(len(left)), _millions(work, left), _time(plan, work, left, speed)
-        )
+        row = [block.name, *map(str, models), str(len(left)), _millions(work, left), _time(plan, work, left, speed)]
+        table.add_row(*row)
     return table
 
 
@@ -209,15 +209,15 @@ def _arms(plan: Plan, store: Store) -> Table:
     """List the first arms: what each is, what it costs with its pre-training, and whether it is trained."""
     table = Table("arm", "seed", "passes per image", "trained", box=None)
     for arm in plan.arms[:LISTED]:
-        trained = [plan.stages[path].spec for path in (arm.pretrain, arm.finetune) if path]
-        cost = sum(training_passes(TrainSpec.model_validate(spec)) for spec in trained)
-        table.add_row(
-            arm_label(arm, plan.study, init_task=arm.init_task, eps=True),
-            str(arm.seed),
-            f"{cost:,.0f}",
-            "yes" if store.done(arm.finetune) else "no",
-        )
+        specs = [TrainSpec.model_validate(plan.stages[path].spec) for path in (arm.pretrain, arm.finetune) if path]
+        label = arm_label(arm, plan.study, init_task=arm.init_task, eps=True)
+        trained = "yes" if store.done(arm.finetune) else "no"
+        table.add_row(label, str(arm.seed), f"{sum(map(training_passes, specs)):,.0f}", trained)
     return table
+
+
+def _left(store: Store, paths: Iterable[str]) -> list[str]:
+    return [path for path in paths if not store.done(path)]
 
 
 def _table(first: str, *others: str) -> Table:

@@ -51,16 +51,16 @@ def power(
     settings = plan.study.findings.model_copy(update={"primary": source.study.findings.primary})
     every = prepared_facts(its_store, data_stage(source.study.data).path)["counts"]["test"]
     seeds, images = len(plan.study.seeds), planned_images(plan.study, settings, every)
-    found = [
+    rows = [
         row
         for each in comparisons_by_measure(tables, settings, source.study.variants)
         for row in outlook(each, seeds, images, costs(finished, its_store, TESTS[each.sweeps.measure]))
     ]
-    if not found:
+    if not rows:
         raise ValueError(f"{pilot or config}: no claim has two finished seeds yet; train more, or name a --pilot")
-    compared = list(dict.fromkeys(row.claim for row in found))
+    compared = list(dict.fromkeys(row.claim for row in rows))
     typer.echo(f"{seeds} seeds and {_sizes_of(images, compared)} are planned; with 80 % power:\n")
-    typer.echo("\n".join(line for row in found for line in _lines(row)))
+    typer.echo("\n".join(line for row in rows for line in _lines(row)))
     if others := [name for name in images if name not in compared]:
         typer.echo(f"\nnot compared by two finished seeds: {', '.join(others)}")
 
@@ -91,8 +91,8 @@ def take_look(plan: "Plan", store: "Store") -> "Plan | None":
     if not plan.study.findings.looks or not all(map(store.done, plan.stages)):
         return None
     tables = collect(plan, store)
-    found = needed(*comparisons_by_measure(tables, plan.study.findings, plan.study.variants))
-    write_record(plan, {seeds: map(identity, cells) for seeds, cells in found.items()})
+    open_cells = needed(*comparisons_by_measure(tables, plan.study.findings, plan.study.variants))
+    write_record(plan, {seeds: map(identity, cells) for seeds, cells in open_cells.items()})
     due = due_part(make_plan(plan.study))
     return due if len(due.arms) > len(plan.arms) else None
 

@@ -27,8 +27,8 @@ def collect(config: Config, override: Overrides = None, partial: Partial = False
         raise StoreError(f"{plan.study.study}: {len(left)} of {len(plan.stages)} stages are not finished; {advice}")
     plan = finished_part(plan, store) if partial else plan
     check_alike(plan, store)
-    made = gather(plan, store)
-    say(f"collect   {plan.folder / 'tables'}: {sum(map(len, made.values()))} rows")
+    tables = gather(plan, store)
+    say(f"collect   {plan.folder / 'tables'}: {sum(map(len, tables.values()))} rows")
 
 
 @app.command()

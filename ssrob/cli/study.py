@@ -76,9 +76,9 @@ def portion(
     seconds = time_budget.parse_budget(budget)
     plan, store = plan_and_store(config, override)
     preflight.check(plan, starts=False)  # the disk need not hold all of it
-    plan, found = _run_with_looks(plan, store, Workers(store.root, device, quiet=jobs > 1), seconds, jobs)
-    typer.echo(plan_view.portion_text(plan, store, found))
-    sys.exit(128 + found.signal if found.signal else int(bool(found.failed)))
+    plan, done = _run_with_looks(plan, store, Workers(store.root, device, quiet=jobs > 1), seconds, jobs)
+    typer.echo(plan_view.portion_text(plan, store, done))
+    sys.exit(128 + done.signal if done.signal else int(bool(done.failed)))
 
 
 def _run_with_looks(
@@ -89,13 +89,13 @@ def _run_with_looks(
     from ssrob.runtime.time_budget import run_portion
 
     ends = time.monotonic() + budget
-    found = run_portion(plan, store, workers, budget=budget, jobs=jobs, say=say)
-    while not found.signal and not found.failed and (left := ends - time.monotonic()) > 0:
+    done = run_portion(plan, store, workers, budget=budget, jobs=jobs, say=say)
+    while not done.signal and not done.failed and (left := ends - time.monotonic()) > 0:
         due = take_look(plan, store)
         if due is None:
             break
-        plan, found = due, found.followed_by(run_portion(due, store, workers, budget=left, jobs=jobs, say=say))
-    return plan, found
+        plan, done = due, done.followed_by(run_portion(due, store, workers, budget=left, jobs=jobs, say=say))
+    return plan, done
 
 
 @app.command()
@@ -154,10 +154,10 @@ def gc(
         plans.setdefault(root, []).append(plan)
         stores[root] = store
     for root, store in stores.items():
-        found = garbage.unused(plans[root], store)
+        unused = garbage.unused(plans[root], store)
         if delete:
-            garbage.delete(found, store)
-        typer.echo(garbage.unused_text(found, store, deleted=delete))
+            garbage.delete(unused, store)
+        typer.echo(garbage.unused_text(unused, store, deleted=delete))
 
 
 @app.command()

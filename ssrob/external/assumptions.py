@@ -43,15 +43,15 @@ def assumptions(about: Prepared, preprocess: str, *, crop: str, weights: Path | 
 
 def suspicions(clean: float, n: int, about: Prepared, outputs: int) -> list[str]:
     """Say what looks wrong before anything was attacked."""
-    classes, found = len(about.classes), []
+    classes, warnings = len(about.classes), []
     if near_chance(clean, n, classes):
-        found.append(
+        warnings.append(
             f"clean accuracy is {clean:.1%}, near the {1 / classes:.1%} of guessing: wrong preprocessing, "
             "order of classes or weights? Resolve this before you read on"
         )
     if outputs != classes:
-        found.append(f"the model has {outputs} outputs, the data {classes} classes")
-    return found
+        warnings.append(f"the model has {outputs} outputs, the data {classes} classes")
+    return warnings
 
 
 def near_chance(accuracy: float, n: int, classes: int) -> bool:

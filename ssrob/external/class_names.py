@@ -26,18 +26,18 @@ def outputs_of(text: str, classes: Sequence[str], model: nn.Module, count: int) 
     loose: dict[str, set[int]] = {}
     for name, outputs in known.items():
         loose.setdefault(_plain(name), set()).update(outputs)
-    found = {name: known.get(name) or loose.get(_plain(name), set()) for name in classes}
-    missing = [name for name, outputs in found.items() if not outputs]
+    by_class = {name: known.get(name) or loose.get(_plain(name), set()) for name in classes}
+    missing = [name for name, outputs in by_class.items() if not outputs]
     if missing:
         shown = ", ".join(map(repr, list(known)[:3]))
         raise ValueError(
             f"--classes: {len(missing)} of {len(classes)} classes are not among its names, such as "
             f"{missing[0]!r}; it has {len(known)}, such as {shown}"
         )
-    if several := [name for name, outputs in found.items() if len(outputs) > 1]:
-        numbers = sorted(found[several[0]])
+    if several := [name for name, outputs in by_class.items() if len(outputs) > 1]:
+        numbers = sorted(by_class[several[0]])
         raise ValueError(f"--classes: {several[0]!r} names several outputs, {numbers}; use names that are distinct")
-    chosen = tuple(next(iter(outputs)) for outputs in found.values())
+    chosen = tuple(next(iter(outputs)) for outputs in by_class.values())
     if outside := [output for output in chosen if not 0 <= output < count]:
         raise ValueError(f"--classes: outputs must be 0..{count - 1} (the model's), found {outside[0]}")
     if len(set(chosen)) < len(chosen):
@@ -85,19 +85,19 @@ def _parsed(text: str, where: str) -> Any:
         raise ValueError(f"{where}: {error}") from None
 
 
-def _by_name(found: Any, where: str) -> dict[str, set[int]]:
+def _by_name(names_or_outputs: Any, where: str) -> dict[str, set[int]]:
     """Return the outputs of every name; a list is in the order of the outputs, an entry may be several names."""
-    if isinstance(found, list | tuple):
-        found = dict(enumerate(found))
-    if not isinstance(found, Mapping) or not found:
-        raise ValueError(f"{where}: expected a list of names or a mapping, found {type(found).__name__}")
+    if isinstance(names_or_outputs, list | tuple):
+        names_or_outputs = dict(enumerate(names_or_outputs))
+    if not isinstance(names_or_outputs, Mapping) or not names_or_outputs:
+        raise ValueError(f"{where}: expected a list of names or a mapping, found {type(names_or_outputs).__name__}")
     known: dict[str, set[int]] = {}
-    if all(str(key).isdecimal() for key in found):  # output: name or names
-        for key, names in found.items():
+    if all(str(key).isdecimal() for key in names_or_outputs):  # output: name or names
+        for key, names in names_or_outputs.items():
             for name in names if isinstance(names, list | tuple) else [names]:
                 known.setdefault(str(name), set()).add(int(key))
         return known
-    for name, output in found.items():
+    for name, output in names_or_outputs.items():
         if not str(output).isdecimal():
             raise ValueError(f"{where}: expected the number of an output for {name!r}, found {output!r}")
         known[str(name)] = {int(output)}

@@ -1,6 +1,5 @@
 """Two results on the same images compared: which is better, by how much, and how sure that is."""
 
-import html
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,7 @@ from ssrob.config.fields import Checkpoint
 from ssrob.external.identity import SHORT
 from ssrob.external.same import corruptions_alike, refuse_unlike, remarks
 from ssrob.external.saved import Saved, read_saved
-from ssrob.formatting import NORMS, eps_text, interval, number, points, signed
+from ssrob.formatting import NORMS, eps_text, interval, notebook_html, number, points, signed
 from ssrob.planning.plan import Plan
 from ssrob.storage.store import Store
 
@@ -82,11 +81,8 @@ class Comparison:
             "A − B (points)": [signed(row["difference"]) for row in rows],
             "95 % interval": [interval(row["low"], row["high"], sign=True) for row in rows],
         }
-        headline, sides, below = (
-            "<br>".join(map(html.escape, lines))
-            for lines in (self.headline.splitlines(), self._sides(), [_method(self.rows), *self.notes])
-        )
-        return f"<p><b>{headline}</b></p><p>{sides}</p>{pd.DataFrame(columns).to_html(index=False)}<p>{below}</p>"
+        above = [*self.headline.splitlines(), *self._sides()]
+        return notebook_html(above, pd.DataFrame(columns), [_method(self.rows), *self.notes])
 
     def _sides(self) -> list[str]:
         return [f"A: {self.a}", f"B: {self.b}"]

@@ -11,13 +11,13 @@ from ssrob.storage.files import replacing
 DOCUMENT = "evaluation.json"
 
 
-def summary(found: Evaluation) -> dict[str, Any]:
+def summary(result: Evaluation) -> dict[str, Any]:
     """Return the result in the form of RobustBench's model entries, accuracies in per cent, with more beside it.
 
     `eps` is the largest of the request, in [0, 1] pixel units; `autoattack_acc` is there only if AutoAttack itself was
     run. `curve` has a row per eps, ascending, as the tables have it: shares 0..1.
     """
-    request, last = found.request, found.curve.iloc[-1]
+    request, last = result.request, result.curve.iloc[-1]
     robust = _percent(last["accuracy"])
     entry: dict[str, Any] = {
         "link": None,
@@ -25,40 +25,40 @@ def summary(found: Evaluation) -> dict[str, Any]:
         "authors": None,
         "additional_data": None,
         "number_forward_passes": 1,
-        "dataset": found.facts["dataset"],
+        "dataset": result.facts["dataset"],
         "venue": None,
-        "architecture": found.facts["architecture"],
+        "architecture": result.facts["architecture"],
         "norm": {"linf": "Linf", "l2": "L2"}[request.norm],
         "eps": float(last["eps"]),
-        "clean_acc": _percent(found.curve["accuracy"].iloc[0]),
+        "clean_acc": _percent(result.curve["accuracy"].iloc[0]),
         "reported": robust,
     }
-    if found.facts["attacks"] == list(ATTACKS):  # not where a model without a gradient has left one of them
+    if result.facts["attacks"] == list(ATTACKS):  # not where a model without a gradient has left one of them
         entry["autoattack_acc"] = robust
-    if found.corruptions is not None:
-        entry["corruptions_acc"], entry["corruptions_acc_all"] = map(_percent, corruption_means(found.corruptions))
-    entry["curve"] = found.curve.to_dict("records")
+    if result.corruptions is not None:
+        entry["corruptions_acc"], entry["corruptions_acc_all"] = map(_percent, corruption_means(result.corruptions))
+    entry["curve"] = result.curve.to_dict("records")
     entry |= {"attack": request.preset, "gradients_in": request.gradients_in}
-    entry |= {"n": found.facts["n"], "seed": request.seed}
-    return entry | {"failed_checks": list(found.failed["check"]), "unreliable": bool(len(found.failed))}
+    entry |= {"n": result.facts["n"], "seed": request.seed}
+    return entry | {"failed_checks": list(result.failed["check"]), "unreliable": bool(len(result.failed))}
 
 
-def document(found: Evaluation) -> dict[str, Any]:
+def document(result: Evaluation) -> dict[str, Any]:
     """Return all that is known of an evaluation but its tables."""
-    about = {"checks": found.checks[["check", "passed", "detail"]].to_dict("records"), "facts": found.facts}
-    return summary(found) | about | {"assumed": found.assumed, "warnings": found.warnings}
+    about = {"checks": result.checks[["check", "passed", "detail"]].to_dict("records"), "facts": result.facts}
+    return summary(result) | about | {"assumed": result.assumed, "warnings": result.warnings}
 
 
-def as_json(found: Evaluation) -> str:
+def as_json(result: Evaluation) -> str:
     """Return it as JSON."""
-    return json.dumps(document(found), indent=2)
+    return json.dumps(document(result), indent=2)
 
 
-def write_document(found: Evaluation, file: Path) -> None:
+def write_document(result: Evaluation, file: Path) -> None:
     """Write it as JSON, the numbers before what they depend on."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file, "w") as opened:
-        opened.write(as_json(found) + "\n")
+        opened.write(as_json(result) + "\n")
 
 
 def _percent(share: float) -> float:

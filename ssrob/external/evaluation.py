@@ -1,17 +1,17 @@
 """What an evaluation has found: to print, as a table, as a figure, and in a notebook."""
 
-import html
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ssrob.attacks.result import SweepResult, draw_curve
 from ssrob.corruptions import BENCHMARK, SEVERITIES
 from ssrob.external.identity import SHORT
 from ssrob.external.request import Request
-from ssrob.formatting import NORMS, eps_text, interval, percent
-from ssrob.reporting.figures.summary import wilson
+from ssrob.formatting import NORMS, curve_text, eps_text, interval, notebook_html, percent
+from ssrob.storage.tables import accuracy_table
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Evaluation:
         clean, last = (self.curve.iloc[i] for i in (0, -1))
         return (
             f"{percent(last['accuracy'])} robust ({interval(100 * last['low'], 100 * last['high'])}) at "
-            f"{NORMS[self.request.norm]} eps {eps_label(last['eps'])}, {percent(clean['accuracy'])} clean"
+            f"{NORMS[self.request.norm]} eps {eps_text(last['eps'])}, {percent(clean['accuracy'])} clean"
         )
 
     @property
@@ -70,36 +70,18 @@ class Evaluation:
 
     def __str__(self) -> str:
         """Five lines: the answer, the curve, the checks, what was run."""
-        texts = [eps_label(eps) for eps in self.curve["eps"]]
-        shares = [f"{100 * share:.1f}" for share in self.curve["accuracy"]]
-        widths = [max(map(len, pair)) for pair in zip(texts, shares, strict=True)]
-        rows = (
-            "  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)) for cells in (texts, shares)
-        )
-        eps, accuracy = rows
-        return "\n".join(
-            [self.headline, f"eps         {eps}", f"accuracy %  {accuracy}", self.verdict_on_checks, self.what_was_run]
-        )
+        return "\n".join([self.headline, curve_text(self.curve), self.verdict_on_checks, self.what_was_run])
 
     def _repr_html_(self) -> str:
-        table = self.curve.assign(eps=[eps_label(eps) for eps in self.curve["eps"]])
-        rows = table.to_html(index=False, float_format=lambda share: f"{share:.3f}")
-        below = "<br>".join(map(html.escape, (self.verdict_on_checks, self.what_was_run)))
-        return f"<p><b>{html.escape(self.headline)}</b></p>{rows}<p>{below}</p>"
-
-
-def eps_label(eps: float) -> str:
-    """Write an eps as people do, 0 as ``0``."""
-    return eps_text(float(eps)) if eps else "0"
+        table = self.curve.assign(eps=self.curve["eps"].map(eps_text))
+        return notebook_html([self.headline], table, [self.verdict_on_checks, self.what_was_run])
 
 
 def curve(result: SweepResult) -> pd.DataFrame:
     """Return accuracy over eps with its 95 % binomial interval; the clean accuracy stands at eps = 0."""
-    points = {0.0: float(result.clean_correct.double().mean())}
-    points |= dict(zip(result.eps.tolist(), result.accuracy.tolist(), strict=True))
-    frame = pd.DataFrame(points.items(), columns=["eps", "accuracy"])
-    low, high = wilson(frame["accuracy"], pd.Series(len(result.distance), index=frame.index))
-    return frame.assign(low=low.clip(lower=0), high=high.clip(upper=1))
+    attacked = result.to_frame()
+    clean = accuracy_table(np.zeros(1), result.clean_correct.numpy()[None])
+    return pd.concat([clean, attacked[attacked["eps"] > 0]], ignore_index=True)
 
 
 def corruption_means(table: pd.DataFrame) -> tuple[float, float]:

@@ -47,8 +47,8 @@ def _find(where: str, asked: Asked | None) -> tuple[Callable[..., Any], Callable
         raise ValueError(f"--model {where}: {module!r} has no {name!r}{meant(name, there)}")
     if not callable(factory):
         raise ValueError(f"--model {where}: expected a function that returns a model, found {type(factory).__name__}")
-    found: Callable[..., Any] = factory
-    return found, _failure
+    maker: Callable[..., Any] = factory
+    return maker, _failure
 
 
 def _import(module: str, what: str) -> ModuleType:

@@ -7,8 +7,8 @@ import contextlib
 import hashlib
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 
 from torch import Tensor, nn
 
@@ -26,27 +26,21 @@ def remove_outputs(out: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-class BlockFolder:
-    """The blocks of one sweep while it runs: found again by a call after a kill, if model and images are the same.
+@contextlib.contextmanager
+def blocks_of(out: Path, model: nn.Module, logits: Tensor) -> Iterator[BlockStore]:
+    """Keep the blocks of a sweep while it runs; a call after a kill goes on with them if model and images are the same.
 
     The same: its logits of the images, to the bit, and the source files of its own code; a sweep adds the weights and
     its settings. Blocks of other models are removed, and all of them on a normal exit.
     """
-
-    def __init__(self, out: Path, model: nn.Module, logits: Tensor):
-        self.root, self.name = out / "blocks", model_digest(model, logits)
-
-    def __enter__(self) -> BlockStore:
-        for other in self.root.glob("model-*"):
-            if other.name != self.name:
-                shutil.rmtree(other)
-        return BlockStore(self.root / self.name)
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if kind is None:
-            shutil.rmtree(self.root / self.name)
-            with contextlib.suppress(OSError):  # not empty: something of the user's
-                self.root.rmdir()
+    root, name = out / "blocks", model_digest(model, logits)
+    for other in root.glob("model-*"):
+        if other.name != name:
+            shutil.rmtree(other)
+    yield BlockStore(root / name)
+    shutil.rmtree(root / name)
+    with contextlib.suppress(OSError):  # not empty: something of the user's
+        root.rmdir()
 
 
 def model_digest(model: nn.Module, logits: Tensor) -> str:

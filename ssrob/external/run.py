@@ -14,7 +14,7 @@ from ssrob.corruptions import BENCHMARK, SEVERITIES
 from ssrob.external.assumptions import WARNING
 from ssrob.external.entry import DOCUMENT, write_document
 from ssrob.external.evaluation import Evaluation, curve
-from ssrob.external.leftovers import BlockFolder, remove_outputs
+from ssrob.external.leftovers import blocks_of, remove_outputs
 from ssrob.external.ready import Ready, make_ready
 from ssrob.external.request import Request, parse_request
 from ssrob.hardware.device import device_of, exact_float32
@@ -66,7 +66,7 @@ def _evaluate(ready: Ready, out: Path, device: torch.device, progress: bool | No
     source = _corrupted(ready)
     remove_outputs(out)
     model, test, facts = ready.model, ready.test, ready.facts
-    with BlockFolder(out, ready.raw, ready.logits) as blocks:
+    with blocks_of(out, ready.raw, ready.logits) as blocks:
         result = _sweep(ready, blocks, progress)
         checks = check_rows(model, test, result, preset=request.preset, seed=request.seed, **_audit())
         facts |= {"gradients": result.gradients, "attacks": list(result.attacks)} | provenance(device)
@@ -75,9 +75,9 @@ def _evaluate(ready: Ready, out: Path, device: torch.device, progress: bool | No
             corruptions, facts["corruptions"] = _corruptions(ready, source, out, progress), source.provenance
         write_table(example_rows(result, request.norm, test), EXAMPLES, out / "robustness.parquet")
         write_table(checks, CHECKED, out / "checks.parquet")
-        found = Evaluation(request, facts, ready.assumed, ready.warnings, curve(result), checks, corruptions)
-        write_document(found, out / DOCUMENT)
-    return found
+        evaluation = Evaluation(request, facts, ready.assumed, ready.warnings, curve(result), checks, corruptions)
+        write_document(evaluation, out / DOCUMENT)
+    return evaluation
 
 
 def _audit() -> dict[str, int]:

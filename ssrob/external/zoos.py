@@ -63,8 +63,8 @@ def robustbench_model(name: str, asked: Asked | None, **arguments: Any) -> Any:
 def _dataset(asked: Asked | None, zoo: Mapping[str, Any]) -> str:
     """Return which of RobustBench's data sets the images are of, by source or name."""
     names = (asked.data.source, asked.data.name) if asked else ()
-    found = next((name for name in names if name in zoo), None)
-    if found is None:
+    dataset = next((name for name in names if name in zoo), None)
+    if dataset is None:
         say = """--model-args '{"dataset": "imagenet"}'"""
         raise ValueError(f"it needs to know which of {', '.join(zoo)} the images are of, as by {say}")
-    return found
+    return dataset

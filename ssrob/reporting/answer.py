@@ -5,10 +5,11 @@ from typing import Any
 
 import pandas as pd
 
+from ssrob.analysis.verdicts import DECIDED
 from ssrob.config.findings import Findings
 from ssrob.formatting import NORMS, eps_text, interval, number, signed
 from ssrob.reporting.data import ReportData
-from ssrob.reporting.verdicts import DECIDED, compared
+from ssrob.reporting.verdicts import compared
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,11 @@ class Line:
     effect: str
     interval: str
     sizes: str
+
+    @property
+    def effect_text(self) -> str:
+        """The effect with its interval, where there is one."""
+        return f"{self.effect} ({self.interval})" if self.interval else self.effect
 
 
 def claim_sentence(claim: str, settings: Findings) -> str:
@@ -52,6 +58,12 @@ def untested(data: ReportData) -> list[str]:
     return [claim for claim in data.study.findings.all_claims if claim not in tested]
 
 
+def untested_text(data: ReportData) -> str:
+    """Name the claims that the study has no result on; empty where there are none."""
+    claims = untested(data)
+    return f"Not tested here: {', '.join(claims)}." if claims else ""
+
+
 def headline(data: ReportData) -> str:
     """Say in one sentence what was found and how sure it is."""
     rows = data.primary[data.primary["effect"].notna()]
@@ -67,7 +79,7 @@ def headline(data: ReportData) -> str:
     rest = f" Open: {', '.join(open_claims)}." if open_claims else ""
     if len(decided) > 2:
         return _in_short(decided, data.study.findings) + rest
-    sentences = [_found(row, data.study.findings) for row in decided.to_dict("records")]
+    sentences = [_decided(row, data.study.findings) for row in decided.to_dict("records")]
     return f"{'; '.join(sentences)}.{rest}"
 
 
@@ -99,7 +111,7 @@ def what_was_run(data: ReportData) -> str:
     return text + (f"; {_count(kinds, 'corruption')}" if kinds else "")
 
 
-def _found(row: dict[Any, Any], settings: Findings) -> str:
+def _decided(row: dict[Any, Any], settings: Findings) -> str:
     """Write a decided comparison: claim, verdict, effect, interval, sizes."""
     limits = interval(row["low"], row["high"], sign=True)
     sizes = f"{_count(row['seeds'], 'seed')} × {row['n']:,} images"
@@ -111,8 +123,8 @@ def _in_short(decided: pd.DataFrame, settings: Findings) -> str:
     """Name the claims of many decided comparisons by verdict, each with the span of its effects."""
     parts = []
     for verdict, rows in decided.groupby("verdict", sort=False):
-        found = [_claim_in_short(str(claim), part, settings) for claim, part in rows.groupby("claim", sort=False)]
-        parts.append(f"{str(verdict).capitalize()}: {'; '.join(found)}.")
+        texts = [_claim_in_short(str(claim), part, settings) for claim, part in rows.groupby("claim", sort=False)]
+        parts.append(f"{str(verdict).capitalize()}: {'; '.join(texts)}.")
     return " ".join(parts)
 
 

@@ -1,42 +1,30 @@
-"""What the figures and tables of a report are made from: a study's tables, with names and looks for the arms."""
+"""What the figures and tables of a report are made from: a study's tables, with names and styles for the arms."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from ssrob.config.study import Study
+from ssrob.reporting.figures.arm_styles import ArmStyles, arm_styles
 from ssrob.reporting.figures.arms import name_arms, with_names
-from ssrob.reporting.figures.looks import Looks, looks
-from ssrob.storage.tables import (
-    ALL_CHECKS,
-    ALL_EXAMPLES,
-    CALIBRATION,
-    CORRUPTIONS,
-    DETECTION,
-    DIAGNOSTICS,
-    FINDINGS,
-    NOT_RUN,
-    PROBES,
-    ROBUSTNESS,
-    STAGES,
-    TRAINING,
-    Columns,
-)
+from ssrob.storage.tables import COLLECTED
 
 Tables = Mapping[str, pd.DataFrame]
 Samples = Mapping[str, Mapping[str, Any]]
+TESTED = ("robustness", "corruptions", "detection", "calibration", "examples")  # tables with rows of each checkpoint
+OF_ARMS = (*TESTED, "training", "diagnostics")
 
 
 @dataclass(frozen=True)
 class ReportData:
-    """A study's tables at its headline checkpoint, with the arms' names and looks; absent tables are empty."""
+    """A study's tables at its headline checkpoint, with the arms' names and styles; absent tables are empty."""
 
     study: Study
     arms: pd.DataFrame
-    looks: Looks
+    styles: ArmStyles
     robustness: pd.DataFrame
     all_robustness: pd.DataFrame  # of every checkpoint
     corruptions: pd.DataFrame
@@ -56,27 +44,17 @@ class ReportData:
 
     def trained_on(self, norm: str) -> "ReportData":
         """Return the same with the arms trained on one norm alone, and those trained on none."""
-        arms = _of_norm(self.arms, norm)
-        examples = self.examples[self.examples["arm"].isin(set(arms["arm"]))]
-        return dataclasses.replace(
-            self,
-            norm=norm,
-            arms=arms,
-            robustness=_of_norm(self.robustness, norm),
-            corruptions=_of_norm(self.corruptions, norm),
-            detection=_of_norm(self.detection, norm),
-            calibration=_of_norm(self.calibration, norm),
-            training=_of_norm(self.training, norm),
-            examples=examples,
-            diagnostics=_of_norm(self.diagnostics, norm),
-        )
+        arms = self.arms[(self.arms["norm"] == norm) | self.arms["norm"].isna()]
+        tables = {name: getattr(self, name) for name in OF_ARMS}
+        kept = {name: table[table["arm"].isin(set(arms["arm"]))] for name, table in tables.items()}
+        return dataclasses.replace(self, norm=norm, arms=arms, **kept)
 
     @property
     def norms(self) -> list[str]:
         """The norms that arms were trained on, the primary one first; it alone where there are none."""
         primary = self.study.findings.primary.norm
-        found = list(dict.fromkeys(self.arms["norm"].dropna()))
-        return sorted(found, key=lambda norm: norm != primary) or [self.norm]
+        trained = dict.fromkeys(self.arms["norm"].dropna())
+        return sorted(trained, key=lambda norm: norm != primary) or [self.norm]
 
     @property
     def primary(self) -> pd.DataFrame:
@@ -94,37 +72,22 @@ def report_data(study: Study, tables: Tables, samples: Samples, classes: Sequenc
     arms = name_arms(tables["arms"], study)
     checkpoint = headline_checkpoint(study)
 
-    def plain(name: str, columns: Columns) -> pd.DataFrame:
-        frame = tables.get(name)
-        return pd.DataFrame(columns=list(columns)) if frame is None or frame.empty else frame
-
-    def named(name: str, columns: Columns) -> pd.DataFrame:
-        return with_names(plain(name, columns).rename(columns={"label": "class"}), arms)  # `label` is the arm's
-
-    def tested(name: str, columns: Columns) -> pd.DataFrame:
-        rows = named(name, columns)
-        return rows[rows["checkpoint"] == checkpoint]
-
+    primary = study.findings.primary.norm
+    frames = {name: _or_empty(tables.get(name), columns) for name, columns in COLLECTED.items()}
+    named = {  # a column `label` is the arm's
+        name: with_names(frames[name].rename(columns={"label": "class"}), arms) for name in (*OF_ARMS, "checks")
+    }
+    at_checkpoint = {name: named[name][named[name]["checkpoint"] == checkpoint] for name in TESTED}
+    plain = {name: frames[name] for name in ("findings", "probes", "stages", "not_run")}
     return ReportData(
         study=study,
         arms=arms,
-        looks=looks(arms),
-        robustness=tested("robustness", ROBUSTNESS),
-        all_robustness=named("robustness", ROBUSTNESS),
-        corruptions=tested("corruptions", CORRUPTIONS),
-        detection=tested("detection", DETECTION),
-        calibration=tested("calibration", CALIBRATION),
-        training=named("training", TRAINING),
-        findings=plain("findings", FINDINGS),
-        examples=tested("examples", ALL_EXAMPLES),
-        probes=plain("probes", PROBES),
-        diagnostics=named("diagnostics", DIAGNOSTICS),
-        checks=named("checks", ALL_CHECKS),
-        stages=plain("stages", STAGES),
-        not_run=plain("not_run", NOT_RUN),
+        styles=arm_styles(arms),
+        all_robustness=named["robustness"],
         samples=samples,
         classes=classes,
-        norm=study.findings.primary.norm if study.findings.primary.norm in study.threat else next(iter(study.threat)),
+        norm=primary if primary in study.threat else next(iter(study.threat)),
+        **plain | named | at_checkpoint,
     )
 
 
@@ -134,5 +97,5 @@ def headline_checkpoint(study: Study) -> str:
     return wanted if wanted in study.evaluate.checkpoints else study.evaluate.checkpoints[0]
 
 
-def _of_norm(frame: pd.DataFrame, norm: str) -> pd.DataFrame:
-    return frame[(frame["norm"] == norm) | frame["norm"].isna()]
+def _or_empty(frame: pd.DataFrame | None, columns: Iterable[str]) -> pd.DataFrame:
+    return pd.DataFrame(columns=list(columns)) if frame is None or frame.empty else frame

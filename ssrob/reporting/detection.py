@@ -23,15 +23,10 @@ def detection_notes(data: ReportData) -> list[str]:
 
 
 def detection(data: ReportData) -> Table | None:
-    """Lay out the detection by every score."""
-    return plain_table(detection_numbers(data))
-
-
-def detection_numbers(data: ReportData) -> pd.DataFrame:
     """Return per arm and score AUROC, clean and attacked, AUPR and FPR in per cent; means over image sets and seeds."""
     rows = data.detection
     if rows.empty:
-        return pd.DataFrame()
+        return None
     clean, attacked = (part.groupby(["name", "score"]) for part in (rows[rows["eps"] == 0], rows[rows["eps"] > 0]))
     known = clean["auroc"].mean().index
     keys = [key for name in names_in(rows, data.arms) for score in SCORES if (key := (name, score)) in known]
@@ -41,19 +36,13 @@ def detection_numbers(data: ReportData) -> pd.DataFrame:
     for heading, values in columns.items():
         if len(values):
             table[heading] = (100 * values.mean()).reindex(keys).to_numpy()
-    return table
+    return plain_table(table)
 
 
 def calibration(data: ReportData) -> Table | None:
-    """Lay out calibration by kind of images."""
-    frame = calibration_numbers(data)
-    return plain_table(frame, dict.fromkeys(("NLL", "Brier"), lambda value: number(value, 3)))
-
-
-def calibration_numbers(data: ReportData) -> pd.DataFrame:
     """Return per arm and kind of images accuracy and ECE (per cent), NLL (nats) and Brier score; means over seeds."""
     if data.calibration.empty:
-        return pd.DataFrame()
+        return None
     rows = calibration_means(data.calibration)
     means = rows.groupby(["name", "panel", "scaled"], sort=False)[["accuracy", "ece", "nll", "brier"]].mean()
     order = {name: place for place, name in enumerate(names_in(rows, data.arms))}
@@ -61,4 +50,5 @@ def calibration_numbers(data: ReportData) -> pd.DataFrame:
     temperature = means["scaled"].map({False: "as trained", True: "fitted"})
     table = pd.DataFrame({"arm": means["name"], "images": means["panel"], "temperature": temperature})
     table["accuracy"], table["ECE"] = 100 * means["accuracy"], 100 * means["ece"]
-    return table.assign(NLL=means["nll"], Brier=means["brier"]).reset_index(drop=True)
+    table = table.assign(NLL=means["nll"], Brier=means["brier"]).reset_index(drop=True)
+    return plain_table(table, dict.fromkeys(("NLL", "Brier"), lambda value: number(value, 3)))

@@ -7,7 +7,7 @@ import pandas as pd
 
 from ssrob.corruptions.relative_error import mce
 from ssrob.formatting import NORMS, number, percent, signed
-from ssrob.registry.corruptions import BENCHMARK, CORRUPTIONS, families
+from ssrob.registry.corruptions import BENCHMARK, families
 from ssrob.reporting.data import ReportData
 from ssrob.reporting.figures.arms import is_plain_at, names_in
 from ssrob.reporting.figures.diagnosis import over_models
@@ -15,36 +15,28 @@ from ssrob.reporting.figures.probes import probe_rows
 from ssrob.reporting.figures.training import chance, pretraining_rows
 from ssrob.reporting.layout import Table, plain_table
 
-LEAST_RETRIEVAL = (
-    0.05  # of an image's other view among many; a task without a chance level that does worse was not learnt
-)
+LEAST_RETRIEVAL = 0.05  # accuracy of finding an image's other view among many; with less the task was not learnt
 ATTACKED = {"clean": "clean", "noise": "noise", "ssl": "SSL attack", "supervised": "class attack"}
 PROBES = {"knn": "kNN", "linear": "linear"}
 
 
 def pretraining(data: ReportData) -> Table | None:
-    """Lay out what each pre-training is worth."""
-    return plain_table(pretraining_numbers(data))
-
-
-def pretraining_numbers(data: ReportData) -> pd.DataFrame:
     """Return per pre-training, and for the same network untrained, the probes' accuracies in per cent.
 
     Columns: pre-training, features, the SSL tasks' own validation accuracies at the end (per cent; of the trained
     one), then a column for each probe, clean and under each norm's attack. Means over seeds.
     """
     if data.probes.empty:
-        return pd.DataFrame()
+        return None
     rows = probe_rows(data.probes)
-    norms = [norm for norm in ("", *NORMS) if norm in set(rows["eval_norm"])]
-    headings = [f"{probe}{', ' + NORMS[norm] if norm else ''}" for probe in PROBES.values() for norm in norms]
-    attacked = rows["eval_norm"].map(lambda norm: f", {NORMS[norm]}" if norm else "")
-    wide = rows.assign(column=rows["probe"].map(PROBES) + attacked)
-    wide = wide.pivot_table(index=["pretraining", "features"], columns="column", values="accuracy")
+    norms = {"": "", **{norm: f", {name}" for norm, name in NORMS.items()}}
+    headings = [probe + norms[norm] for probe in PROBES.values() for norm in norms if norm in set(rows["eval_norm"])]
+    rows["column"] = rows["probe"].map(PROBES) + rows["eval_norm"].map(norms)
+    wide = rows.pivot_table(index=["pretraining", "features"], columns="column", values="accuracy")
     wide = (100 * wide).reindex(columns=headings).sort_index(kind="stable").reset_index()
     trained = wide["features"] == "pretrained"
     wide.insert(2, "own task", wide["pretraining"].map(_task_accuracies(data)).where(trained, ""))
-    return wide.rename(columns={"pretraining": "pre-training"})
+    return plain_table(wide.rename(columns={"pretraining": "pre-training"}))
 
 
 def pretraining_warnings(data: ReportData) -> list[str]:
@@ -58,17 +50,17 @@ def pretraining_warnings(data: ReportData) -> list[str]:
 
 
 def _unlearnt(data: ReportData) -> list[tuple[str, str]]:
-    found = []
+    reasons = []
     for (name, metric), (first, last) in _ends(data).items():
         task, _, kind = metric.rpartition("_")
         level = chance(task, data.study.losses)
         if kind == "loss" and last >= first:
-            found.append((name, f"did not lower its {task} loss on validation images ({first:.3g} to {last:.3g})"))
+            reasons.append((name, f"did not lower its {task} loss on validation images ({first:.3g} to {last:.3g})"))
         elif kind == "accuracy" and level is not None and last < (1 + level) / 2:
-            found.append((name, f"ends at {percent(last, 0)} {task} accuracy (chance {percent(level, 0)})"))
+            reasons.append((name, f"ends at {percent(last, 0)} {task} accuracy (chance {percent(level, 0)})"))
         elif kind == "accuracy" and level is None and last < LEAST_RETRIEVAL:
-            found.append((name, f"ends at {percent(last)} {task} accuracy"))
-    return found
+            reasons.append((name, f"ends at {percent(last)} {task} accuracy"))
+    return reasons
 
 
 def _useless(data: ReportData) -> list[tuple[str, str]]:
@@ -94,12 +86,10 @@ def _ends(data: ReportData) -> dict[tuple[str, str], tuple[float, float]]:
     """
     rows = pretraining_rows(data.training)
     rows = rows[rows["metric"].str.startswith("validation/clean_")].sort_values("step")
+    rows["metric"] = rows["metric"].str.removeprefix("validation/clean_")
     by_seed = rows.groupby(["pretraining", "metric", "seed"])["value"].agg(["first", "last"])
-    means = by_seed.groupby(level=[0, 1]).mean()
-    return {
-        (str(row["pretraining"]), str(row["metric"]).removeprefix("validation/clean_")): (row["first"], row["last"])
-        for row in means.reset_index().to_dict("records")
-    }
+    means = by_seed.groupby(level=["pretraining", "metric"]).mean()
+    return dict(zip(means.index, means.itertuples(index=False, name=None), strict=True))
 
 
 def _task_accuracies(data: ReportData) -> dict[str, str]:
@@ -114,11 +104,6 @@ def _task_accuracies(data: ReportData) -> dict[str, str]:
 
 
 def corruptions_by_family(data: ReportData) -> Table | None:
-    """Lay out accuracy by family."""
-    return plain_table(corruption_numbers(data))
-
-
-def corruption_numbers(data: ReportData) -> pd.DataFrame:
     """Return per arm the accuracy in per cent on the benchmark, on all tested, per family, and mCE where it exists.
 
     Means over corruptions, severities and seeds. mCE (per cent) is relative to the models of the variant
@@ -126,22 +111,20 @@ def corruption_numbers(data: ReportData) -> pd.DataFrame:
     """
     rows = data.corruptions
     if rows.empty:
-        return pd.DataFrame()
-    names = names_in(rows, data.arms)
+        return None
     kinds = set(rows["corruption"])
-    chosen = [(f"mean of {len(kinds & set(BENCHMARK))}", [name for name in BENCHMARK if name in kinds])]
+    columns = {f"mean of {len(kinds & set(BENCHMARK))}": kinds & set(BENCHMARK)}
     if kinds - set(BENCHMARK):
-        chosen.append((f"mean of {len(kinds)}", [name for name in CORRUPTIONS if name in kinds]))
-    chosen += [(family, [name for name in members if name in kinds]) for family, members in families().items()]
-    table = pd.DataFrame({"arm": names})
-    for heading, members in chosen:
+        columns[f"mean of {len(kinds)}"] = kinds
+    columns |= {family: kinds & set(members) for family, members in families().items()}
+    table = pd.DataFrame({"arm": names_in(rows, data.arms)})
+    for heading, members in columns.items():
         if members:
             means = rows[rows["corruption"].isin(members)].groupby("name")["accuracy"].mean()
             table[heading] = 100 * table["arm"].map(means)
-    relative = relative_errors(data)
-    if relative:
+    if relative := relative_errors(data):
         table[f"mCE to {data.study.corrupt.baseline}"] = table["arm"].map(relative)
-    return table
+    return plain_table(table)
 
 
 def corruption_notes(data: ReportData) -> list[str]:
@@ -167,11 +150,11 @@ def relative_errors(data: ReportData) -> dict[str, float]:
     plain = rows["budget"].isna() & (rows["init"] == "random") & (rows["eps_scale"] == 1)
     baseline = rows[plain & (rows["variant"] == data.study.corrupt.baseline)]
     baseline = baseline[baseline["norm"].isna() | (baseline["norm"] == data.norm)]
-    found: dict[str, list[float]] = {}
+    by_name: dict[str, list[float]] = {}
     for (name, seed, _), part in rows.groupby(["name", "seed", "arm"], sort=False):
         errors = _relative(part, baseline[baseline["seed"] == seed], benchmark)
-        found.setdefault(str(name), []).extend(errors)
-    return {name: float(np.mean(values)) for name, values in found.items() if values}
+        by_name.setdefault(str(name), []).extend(errors)
+    return {name: float(np.mean(values)) for name, values in by_name.items() if values}
 
 
 def _relative(model: pd.DataFrame, baseline: pd.DataFrame, names: list[str]) -> list[float]:
@@ -183,17 +166,10 @@ def _relative(model: pd.DataFrame, baseline: pd.DataFrame, names: list[str]) -> 
 
 
 def diagnosis(data: ReportData) -> Table | None:
-    """Lay out the diagnosis of every arm."""
-    frame = diagnosis_numbers(data)
-    ratios = {str(name): lambda value: number(value, 2) for name in frame if str(name).startswith(("cosine", "SSL /"))}
-    return plain_table(frame, ratios)
-
-
-def diagnosis_numbers(data: ReportData) -> pd.DataFrame:
     """Return per arm, task and head: cosines, norm ratio, accuracies (per cent) on the image sets, overfitting gap."""
     rows = data.diagnostics
     if rows.empty:
-        return pd.DataFrame()
+        return None
     means = over_models(rows, ["cosine", "gradient_ratio", "class_accuracy", "ssl_accuracy"])
     wide = means.pivot_table(index=["name", "ssl_task", "head"], columns="images", sort=False, dropna=False)
     wide = wide.dropna(how="all")
@@ -205,10 +181,11 @@ def diagnosis_numbers(data: ReportData) -> pd.DataFrame:
     for heading, (what, where, scale) in columns.items():
         if (what, where) in wide.columns:
             table[heading] = scale * wide[what, where].to_numpy()
-    gaps = data.arms.groupby("name")["overfitting"].mean() if "overfitting" in data.arms else pd.Series(dtype=float)
-    table["robust overfitting (points)"] = 100 * table["arm"].map(gaps)
+    table["robust overfitting (points)"] = 100 * table["arm"].map(data.arms.groupby("name")["overfitting"].mean())
     order = {name: place for place, name in enumerate(names_in(data.arms, data.arms))}
-    return table.sort_values(["task", "arm"], key=lambda c: c.map(order) if c.name == "arm" else c, kind="stable")
+    table = table.sort_values(["task", "arm"], key=lambda c: c.map(order) if c.name == "arm" else c, kind="stable")
+    ratios = [name for name in columns if name.startswith(("cosine", "SSL /"))]
+    return plain_table(table, dict.fromkeys(ratios, lambda value: number(value, 2)))
 
 
 def diagnosis_words(data: ReportData) -> list[str]:

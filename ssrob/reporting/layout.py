@@ -1,12 +1,14 @@
-"""A table of a report: its cells in groups, and how it is written as LaTeX and Markdown."""
+"""How pages are made: tables of cells in groups, as HTML, LaTeX and Markdown, and the templates that they stand in."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pandas as pd
 
 from ssrob.formatting import MISSING, number
+from ssrob.reporting.verdicts import VERDICTS
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,18 @@ def plain_table(frame: pd.DataFrame, write: dict[str, Any] | None = None) -> Tab
     return Table([str(name) for name in frame.columns], [("", rows)], numeric, frame)
 
 
+def render(template: str, **context: Any) -> str:
+    """Fill a page of `templates/`, which has its style inside and needs no other file."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("ssrob.reporting"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template, globals={"signs": VERDICTS}).render(context)
+
+
 def write_latex(table: Table, path: Path) -> None:
     """Write a LaTeX tabular (needs booktabs): text columns to the left, numbers to the right; its groups in one."""
     cells = [
@@ -65,8 +79,10 @@ def write_latex(table: Table, path: Path) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def markdown(table: Table) -> str:
+def markdown(table: Table | None) -> str:
     """Lay out a table in Markdown: of a cell its text, with what stands beside and below it in brackets."""
+    if table is None:
+        return ""
     rows = [[_cell(cell) for cell in row] for row in table.rows]
     lines = [table.headings, ["---"] * len(table.headings), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

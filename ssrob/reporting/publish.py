@@ -17,9 +17,10 @@ from ssrob.formatting import file_size
 from ssrob.planning.plan import Plan
 from ssrob.registry.stages import kinds_of
 from ssrob.reporting import tables as report_tables
-from ssrob.reporting.answer import Line, headline, too_small, untested, verdict_lines
+from ssrob.reporting.answer import Line, headline, too_small, untested_text, verdict_lines
 from ssrob.reporting.data import ReportData, report_data
-from ssrob.reporting.layout import Table, markdown, plain_table
+from ssrob.reporting.layout import markdown, plain_table
+from ssrob.reporting.main_table import main
 from ssrob.reporting.registry import ITEMS
 from ssrob.scheduling.disk_usage import folder_size
 from ssrob.storage import tables
@@ -43,13 +44,13 @@ def publish(plan: Plan, store: Store, to: Path, command: str) -> list[str]:
     page = plan.folder / "report.html"
     if not page.is_file():
         raise StoreError(f"{page}: not made yet; run the workflow, or ssrob report --partial for what is finished")
-    made = read_tables(plan)
+    collected = read_tables(plan)
     to = to.absolute()
     check_writable(to.parent, "--to", "name another folder")
     _check_place(to)
     fresh = to.with_name(f".{to.name}.partial")
     shutil.rmtree(fresh, ignore_errors=True)
-    left_out = _write(fresh, plan, store, made, command)
+    left_out = _write(fresh, plan, store, collected, command)
     shutil.rmtree(to, ignore_errors=True)
     fresh.rename(to)
     return left_out
@@ -65,11 +66,12 @@ def _check_place(to: Path) -> None:
         raise StoreError(f"{to}: ssrob publish did not write what is there; {remedy}")
 
 
-def _write(to: Path, plan: Plan, store: Store, made: Mapping[str, pd.DataFrame], command: str) -> list[str]:
+def _write(to: Path, plan: Plan, store: Store, collected: Mapping[str, pd.DataFrame], command: str) -> list[str]:
     """Write all files into a new folder; return what was left out."""
     (to / "tables").mkdir(parents=True)
-    _write_tables(made, plan.folder / "tables", to / "tables")
-    left_out = [f"`{name}` (a row per test image)" for name, table in made.items() if PER_IMAGE in table and len(table)]
+    _write_tables(collected, plan.folder / "tables", to / "tables")
+    per_image = [name for name, table in collected.items() if PER_IMAGE in table and len(table)]
+    left_out = [f"`{name}` (a row per test image)" for name in per_image]
     figures, page = plan.folder / "figures", plan.folder / "report.html"
     _write_figures(figures, to / "figures", MOST, HEADINGS.__contains__)
     if _write_page(page, to):
@@ -79,8 +81,8 @@ def _write(to: Path, plan: Plan, store: Store, made: Mapping[str, pd.DataFrame],
         shutil.rmtree(to / "figures")
         left_out += _write_figures(figures, to / "figures", MOST - PAGE - folder_size(to), lambda _: True)
     (to / "config.yaml").write_text(yaml.safe_dump(plan.study.model_dump(mode="json"), sort_keys=False))
-    facts = _facts(plan, store, made, command) + f"\n| left out | {', '.join(left_out)} |"
-    page_text = "\n\n".join(_page(plan.study, made, facts, to / "figures"))
+    facts = _facts(plan, store, collected, command) + f"\n| left out | {', '.join(left_out)} |"
+    page_text = "\n\n".join(filter(None, _page(plan.study, collected, facts, to / "figures")))
     (to / "README.md").write_text(page_text + "\n", encoding="utf-8")
     if folder_size(to) > MOST:
         raise StoreError(
@@ -89,9 +91,9 @@ def _write(to: Path, plan: Plan, store: Store, made: Mapping[str, pd.DataFrame],
     return left_out
 
 
-def _write_tables(made: Mapping[str, pd.DataFrame], source: Path, to: Path) -> None:
+def _write_tables(collected: Mapping[str, pd.DataFrame], source: Path, to: Path) -> None:
     """Copy the tables, of the training records validation alone, and the CSV and LaTeX of the main ones."""
-    for name, table in made.items():
+    for name, table in collected.items():
         if name == "training":
             kept = table[table["metric"].str.startswith("validation/")].reset_index(drop=True)
             tables.write_table(kept, tables.TRAINING, to / f"{name}.parquet")
@@ -127,44 +129,48 @@ def _write_figures(source: Path, to: Path, room: int, chosen: Callable[[str], bo
     return left_out
 
 
-def _page(study: Study, made: Mapping[str, pd.DataFrame], facts: str, figures: Path) -> Iterator[str]:
-    missing = made["not_run"]
+def _page(study: Study, collected: Mapping[str, pd.DataFrame], facts: str, figures: Path) -> Iterator[str]:
+    missing = collected["not_run"]
     yield f"# {study.title or study.study}"
     yield WRITTEN
     if len(missing):
         yield (
-            f"**The study is not finished:** {len(missing)} of {len(missing) + len(made['arms'])} models are"
+            f"**The study is not finished:** {len(missing)} of {len(missing) + len(collected['arms'])} models are"
             " [not run](#not-run), and verdicts may change with them."
         )
-    data = report_data(study, {name: each for name, each in made.items() if len(each)}, {})
-    yield "## Outcome\n\n" + "\n\n".join(filter(None, [f"**{headline(data)}**", too_small(data), *_outcome(data)]))
-    yield from _written(report_tables.verdicts(data))
+    data = report_data(study, {name: each for name, each in collected.items() if len(each)}, {})
+    yield f"## Outcome\n\n**{headline(data)}**"
+    yield too_small(data)
+    yield _outcome(data)
+    yield untested_text(data)
+    yield markdown(report_tables.verdicts(data))
     captions = {item.name: item.caption for item in ITEMS}
     for name in HEADINGS:
         for file in figures.glob(f"{name}.*"):
             yield f"![{name.replace('_', ' ')}](figures/{file.name})\n\n{captions[name]}"
     yield f"## Main numbers\n\n{captions['main']}"
-    yield from _written(report_tables.main(data))
+    yield markdown(main(data))
     yield "## What it ran on\n\n" + facts
     if len(missing):
-        yield "## Not run\n\n" + _missing(report_tables.not_run(missing))
+        rows = report_tables.not_run(missing)[["part", "label", "seed"]]
+        yield "## Not run\n\n" + markdown(plain_table(rows.rename(columns={"label": "arm", "seed": "seeds"})))
     yield (
         "## Files\n\n`tables/`: parquet, columns as `ssrob/storage/tables.py` describes them; of the training records"
         " validation alone; main table and verdicts as CSV and LaTeX. `config.yaml`: every setting."
     )
 
 
-def _facts(plan: Plan, store: Store, made: Mapping[str, pd.DataFrame], command: str) -> str:
+def _facts(plan: Plan, store: Store, collected: Mapping[str, pd.DataFrame], command: str) -> str:
     """List what was run on what."""
-    ran = report_tables.provenance(made["stages"])
-    arms, robustness = made["arms"], made["robustness"]
+    ran = report_tables.provenance(collected["stages"])
+    arms, robustness = collected["arms"], collected["robustness"]
     prepared = {
         path: prepared_facts(store, path)["fingerprint"]
         for path, stage in plan.stages.items()
         if stage.kind == "data" and store.done(path)
     }
     data = ", ".join(f"{plan.stages[path].spec['name']}, fingerprint `{mark}`" for path, mark in prepared.items())
-    whole = len(arms) + len(made["not_run"])
+    whole = len(arms) + len(collected["not_run"])
     explain = [path for path, stage in (plan.whole or plan).stages.items() if stage.kind in kinds_of("explanation")]
     done = sum(map(store.done, explain))
     rows = {
@@ -172,36 +178,24 @@ def _facts(plan: Plan, store: Store, made: Mapping[str, pd.DataFrame], command: 
         "data": data,
         "models": f"{len(arms)} of {whole} trained and tested; seeds {', '.join(map(str, sorted(set(arms['seed']))))}",
         "test images": ", ".join(map(str, sorted(set(robustness["n"])))) + f", preset `{plan.study.evaluate.preset}`",
-        "checks of the evaluations": f"{int(made['checks']['passed'].sum())} of {len(made['checks'])} passed",
+        "checks of the evaluations": f"{int(collected['checks']['passed'].sum())} of {len(collected['checks'])} passed",
         "probes and diagnoses": f"{done} of {len(explain)} run",
         "dates": ran["dates"],
         "hardware": f"{ran['devices']}; {ran['computing time']} of computing",
         "versions": ran["versions"],
         "commits": ran["commits"],
     }
-    return "| | |\n|---|---|\n" + "\n".join(f"| {name} | {fingerprint} |" for name, fingerprint in rows.items())
+    return "| | |\n|---|---|\n" + "\n".join(f"| {name} | {fact} |" for name, fact in rows.items())
 
 
-def _outcome(data: ReportData) -> Iterator[str]:
-    """Say what came of each claim in one line, and which were not tested."""
+def _outcome(data: ReportData) -> str:
+    """Say what came of each claim in one line."""
     by_claim: dict[str, list[Line]] = {}
     for line in verdict_lines(data):
         by_claim.setdefault(line.claim, []).append(line)
     lines = []
-    for claim, found in by_claim.items():
-        words = " and ".join(dict.fromkeys(line.verdict for line in found))
-        effects = ", ".join(f"{line.effect} ({line.interval})" if line.interval else line.effect for line in found)
-        lines.append(f"- **{claim}: {words}.** {found[0].sentence}: {effects} points.")
-    yield "\n".join(lines)
-    if missing := untested(data):
-        yield f"Not tested here: {', '.join(missing)}."
-
-
-def _missing(rows: pd.DataFrame) -> str:
-    frame = rows[["part", "label", "seed"]].rename(columns={"label": "arm", "seed": "seeds"})
-    return "".join(_written(plain_table(frame)))
-
-
-def _written(table: Table | None) -> Iterator[str]:
-    if table is not None:
-        yield markdown(table)
+    for claim, judged in by_claim.items():
+        words = " and ".join(dict.fromkeys(line.verdict for line in judged))
+        effects = ", ".join(line.effect_text for line in judged)
+        lines.append(f"- **{claim}: {words}.** {judged[0].sentence}: {effects} points.")
+    return "\n".join(lines)

@@ -8,31 +8,13 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from ssrob.reporting import detection, glossary, insights, tables
+from ssrob.reporting import detection, glossary, insights, main_table, tables
 from ssrob.reporting.data import ReportData
-from ssrob.reporting.figures.classes import per_class
-from ssrob.reporting.figures.corruption import corruption_families
-from ssrob.reporting.figures.curves import (
-    difference_by_weight,
-    difference_to_at,
-    every_difference,
-    gain_from_pretraining,
-    robust_accuracy,
-)
+from ssrob.reporting.figures import classes, corruption, curves, effects, heatmaps, pictures, probes, trade_offs
 from ssrob.reporting.figures.detection import calibration_error, detection_auroc
 from ssrob.reporting.figures.diagnosis import diagnosis
-from ssrob.reporting.figures.effects import effects
-from ssrob.reporting.figures.heatmaps import corruption_heatmap, sweep_heatmap
-from ssrob.reporting.figures.pictures import adversarial_examples
-from ssrob.reporting.figures.probes import probe_accuracies
-from ssrob.reporting.figures.trade_offs import clean_against_robust, cost_against_robust
 from ssrob.reporting.figures.training import pretraining_curves, training_curves
 from ssrob.reporting.layout import Table
-
-
-def no_notes(data: ReportData) -> list[str]:
-    """Say nothing before a section's tables and figures."""
-    return []
 
 
 @dataclass(frozen=True)
@@ -41,7 +23,7 @@ class Section:
 
     id: str
     title: str
-    notes: Callable[[ReportData], list[str]] = no_notes
+    notes: Callable[[ReportData], list[str]] = lambda _: []
 
 
 @dataclass(frozen=True)
@@ -98,7 +80,7 @@ SECTIONS = (
 ITEMS: tuple[FigureRow | TableRow, ...] = (
     FigureRow(
         "evidence",
-        effects,
+        effects.effects,
         "Each claim's effect with its interval. Where the interval includes zero, no effect is shown; where it lies "
         "inside the grey zone, there is none that matters here.",
         "findings",
@@ -113,31 +95,37 @@ ITEMS: tuple[FigureRow | TableRow, ...] = (
     TableRow("evidence", tables.exploratory, "Exploratory comparisons, without verdicts", folded=True),
     FigureRow(
         "against-at",
-        difference_to_at,
+        curves.difference_to_at,
         "Above zero: more robust than plain adversarial training (AT). A gain at small eps with a loss at large eps is "
         "also what plain AT with a smaller eps gives: compare with the thin grey lines.",
         "robustness",
     ),
-    FigureRow("against-at", every_difference, "The same for every arm, a panel each.", "robustness", folded=True),
-    FigureRow("against-at", difference_by_weight, "The same by the weight of the SSL loss.", "robustness", folded=True),
+    FigureRow(
+        "against-at", curves.every_difference, "The same for every arm, a panel each.", "robustness", folded=True
+    ),
+    FigureRow(
+        "against-at", curves.difference_by_weight, "The same by the weight of the SSL loss.", "robustness", folded=True
+    ),
     FigureRow(
         "robust",
-        robust_accuracy,
+        curves.robust_accuracy,
         "Share of test images that stay correctly classified under every attack, by size of the perturbation; eps = 0 "
         "is clean accuracy.",
         "robustness",
     ),
-    FigureRow("robust", sweep_heatmap, "Robust accuracy of every arm in per cent.", "robustness", folded=True),
+    FigureRow("robust", heatmaps.sweep_heatmap, "Robust accuracy of every arm in per cent.", "robustness", folded=True),
     FigureRow(
         "robust",
-        clean_against_robust,
+        trade_offs.clean_against_robust,
         "Up and to the right is better. Beyond the grey line: more than plain AT reaches by the choice of its eps.",
         "robustness",
     ),
-    FigureRow("robust", per_class, "Robustness that rests on a few easy classes shows here.", "examples", folded=True),
+    FigureRow(
+        "robust", classes.per_class, "Robustness that rests on a few easy classes shows here.", "examples", folded=True
+    ),
     TableRow(
         "numbers",
-        tables.main,
+        main_table.main,
         "Accuracy in per cent on test images, mean over seeds, with the difference to plain AT in points beside it and "
         "the interval that figures show below it. Bold: the best of a column.",
         saved=True,
@@ -145,13 +133,17 @@ ITEMS: tuple[FigureRow | TableRow, ...] = (
     TableRow("numbers", tables.checkpoints, "Checkpoints, at the reference eps of the training norm", folded=True),
     FigureRow(
         "corruptions",
-        corruption_families,
+        corruption.corruption_families,
         "Accuracy on corrupted test images, the mean over severities. Nothing was trained or chosen on them.",
         "corruptions",
     ),
     TableRow("corruptions", insights.corruptions_by_family, "By family, in per cent", folded=True, saved=True),
     FigureRow(
-        "corruptions", corruption_heatmap, "Accuracy of every arm on each corruption.", "corruptions", folded=True
+        "corruptions",
+        heatmaps.corruption_heatmap,
+        "Accuracy of every arm on each corruption.",
+        "corruptions",
+        folded=True,
     ),
     FigureRow(
         "ood",
@@ -192,14 +184,14 @@ ITEMS: tuple[FigureRow | TableRow, ...] = (
     ),
     FigureRow(
         "pretraining",
-        probe_accuracies,
+        probes.probe_accuracies,
         "Filled marks no better than hollow ones: what was pre-trained is worth no more than a random start.",
         "probes",
         per_norm=False,
     ),
     FigureRow(
         "pretraining",
-        gain_from_pretraining,
+        curves.gain_from_pretraining,
         "Above zero: more robust than the same training from random weights, which took fewer passes.",
         "robustness",
     ),
@@ -228,7 +220,7 @@ ITEMS: tuple[FigureRow | TableRow, ...] = (
     ),
     FigureRow(
         "examples",
-        adversarial_examples,
+        pictures.adversarial_examples,
         "A few test images attacked at the reference eps.",
         "robustness",
         per_norm=False,
@@ -237,7 +229,7 @@ ITEMS: tuple[FigureRow | TableRow, ...] = (
     TableRow("checks", tables.checked_for, "What each check would find", folded=True),
     FigureRow(
         "cost",
-        cost_against_robust,
+        trade_offs.cost_against_robust,
         "One pass is one forward of one image; a backward to the input counts one, a full backward two.",
         "robustness",
         per_norm=False,

@@ -2,11 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import yaml
 
@@ -16,9 +14,8 @@ from ssrob.reporting import answer, insights
 from ssrob.reporting import tables as report_tables
 from ssrob.reporting.data import ReportData, Samples, Tables, headline_checkpoint, report_data
 from ssrob.reporting.figures.saving import Saved, save
-from ssrob.reporting.layout import Table, write_latex
+from ssrob.reporting.layout import Table, render, write_latex
 from ssrob.reporting.registry import ITEMS, SECTIONS, FigureRow, Section, TableRow
-from ssrob.reporting.verdicts import VERDICTS
 
 
 @dataclass(frozen=True)
@@ -50,17 +47,17 @@ def build_report(
     shown = {section.id: _shown(section, data, folder) for section in SECTIONS}
     page = folder / "report.html"
     absent = [section.title for section in SECTIONS if not shown[section.id]]
-    page.write_text(_template().render(_context(data), shown=shown, absent=absent), encoding="utf-8")
+    page.write_text(render("report.html.j2", **_context(data), shown=shown, absent=absent), encoding="utf-8")
     return page
 
 
 def _shown(section: Section, data: ReportData, folder: Path) -> list[Shown]:
     """Make the tables and figures of a section that there is anything for."""
-    found: list[Shown] = []
+    shown: list[Shown] = []
     for item in ITEMS:
         if item.section == section.id:
-            found += _drawn(item, data, folder) if isinstance(item, FigureRow) else _laid_out(item, data, folder)
-    return found
+            shown += _drawn(item, data, folder) if isinstance(item, FigureRow) else _laid_out(item, data, folder)
+    return shown
 
 
 def _drawn(row: FigureRow, data: ReportData, folder: Path) -> list[Shown]:
@@ -106,7 +103,6 @@ def _context(data: ReportData) -> dict[str, Any]:
         "not_run": report_tables.not_run(data.not_run).to_dict("records"),
         "unexplained": report_tables.unexplained(study, data.stages),
         "checkpoint": headline_checkpoint(study),
-        "signs": VERDICTS,
         "sections": [(section, section.notes(data)) for section in SECTIONS],
         "config": yaml.safe_dump(_config(data), sort_keys=False, allow_unicode=True, width=100),
     }
@@ -118,12 +114,3 @@ def _config(data: ReportData) -> dict[str, Any]:
     for section, used in (("variants", set(data.arms["variant"])), ("pretraining", set(data.arms["init"]))):
         config[section] = {name: row for name, row in config[section].items() if name in used}
     return config
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    folder = files("ssrob.reporting") / "templates"
-    environment.globals["css"] = (folder / "report.css").read_text(encoding="utf-8")
-    return environment.from_string((folder / "report.html.j2").read_text(encoding="utf-8"))

@@ -1,131 +1,19 @@
-"""The numbers of a report as tables: per arm, per claim, per stage."""
+"""Tables of a report: the comparisons behind the verdicts, costs, checks, and what was run on what."""
 
 import json
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ssrob.config.study import Study
-from ssrob.formatting import NORMS, duration, eps_text, interval, number, signed
+from ssrob.formatting import NORMS, duration, interval, number, signed
 from ssrob.planning.plan import make_plan
 from ssrob.registry.attacks import CHECKS
 from ssrob.registry.stages import kinds_of
 from ssrob.reporting.data import ReportData
-from ssrob.reporting.figures.arms import is_plain_at, names_in, questions
-from ssrob.reporting.figures.corruption import corruption_means
-from ssrob.reporting.figures.summary import over_seeds
+from ssrob.reporting.figures.arms import names_in
 from ssrob.reporting.layout import Cell, Table, plain_table
 from ssrob.reporting.verdicts import compared
-
-SHOWN = (0.5, 1.0, 2.0)  # multiples of the reference eps in the main table
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of accuracies in the main table: its name in files and its heading."""
-
-    key: str
-    heading: str
-
-
-def main_columns(data: ReportData) -> list[Column]:
-    """Return the columns of the main table that the study has numbers for."""
-    found = [Column("clean", "clean")] if len(data.robustness) else []
-    for norm, name in NORMS.items():
-        rows = data.robustness[data.robustness["eval_norm"] == norm]
-        grid = sorted(set(rows["eps_multiple"]))
-        shown = [multiple for multiple in SHOWN if multiple in grid] or [multiple for multiple in grid if multiple][:3]
-        for multiple in shown:
-            eps = rows.loc[np.isclose(rows["eps_multiple"], multiple), "eps"].iloc[0]
-            found.append(Column(f"{norm}_{multiple:g}", f"{name} {eps_text(eps)}"))
-    if len(data.corruptions):
-        kinds = corruption_means(data.corruptions)["kinds"].max()
-        found.append(Column("corruptions", f"{kinds} corruptions"))
-    return found
-
-
-def main_numbers(data: ReportData) -> pd.DataFrame:
-    """Return the main table: per arm its seeds, and per column mean, low and high in per cent, difference in points.
-
-    Columns: name, seeds, n, then `KEY`, `KEY_low`, `KEY_high`, `KEY_to_at` by key of `main_columns`, and `passes`.
-    low and high are the interval that figures show: over seeds, or binomial for a single seed. `to_at`: to plain AT
-    from random weights with the same training norm (of arms without one: the primary), mean over shared seeds.
-    """
-    frame = pd.DataFrame({"name": names_in(data.arms, data.arms)})
-    frame["seeds"] = frame["name"].map(data.arms.groupby("name")["seed"].nunique())
-    frame["n"] = frame["name"].map(data.robustness.groupby("name")["n"].max()) if len(data.robustness) else np.nan
-    for column in main_columns(data):
-        rows = _rows_of(data, column)
-        means = over_seeds(rows, ["name"]).set_index("name")
-        for end, suffix in (("mean", ""), ("low", "_low"), ("high", "_high")):
-            frame[column.key + suffix] = 100 * frame["name"].map(means[end])
-        frame[f"{column.key}_to_at"] = 100 * frame["name"].map(_to_at(rows, data))
-    frame["passes"] = frame["name"].map(data.arms.groupby("name")["passes"].mean())
-    return frame
-
-
-def _to_at(rows: pd.DataFrame, data: ReportData) -> dict[str, float]:
-    """Return by name the mean difference to plain AT over shared seeds, 0..1; nothing for plain AT itself."""
-    values = rows.pivot_table(index="seed", columns="name", values="accuracy")
-    arms = data.arms.drop_duplicates("name").set_index("name")
-    plain = arms[is_plain_at(arms) & (arms["init"] == "random")]
-    references = {row["norm"]: name for name, row in plain.iterrows() if name in values}
-    norms = arms["norm"].fillna(data.norm)
-    found = {}
-    for name in values.columns:
-        reference = references.get(norms[name])
-        if reference is not None and reference != name:
-            found[str(name)] = float((values[name] - values[reference]).mean())
-    return found
-
-
-def _rows_of(data: ReportData, column: Column) -> pd.DataFrame:
-    if column.key == "corruptions":
-        means = corruption_means(data.corruptions)
-        return means[means["group"] == "all"]
-    rows = data.robustness
-    if column.key == "clean":
-        norm, multiple = str(rows["eval_norm"].iloc[0]), 0.0
-    else:
-        norm, multiple = column.key.split("_")[0], float(column.key.split("_")[1])
-    chosen: pd.DataFrame = rows[(rows["eval_norm"] == norm) & np.isclose(rows["eps_multiple"], multiple)]
-    return chosen
-
-
-def main(data: ReportData) -> Table | None:
-    """Lay out the main table: grouped by question, the difference to plain AT beside the value, the best in bold."""
-    columns, numbers = main_columns(data), main_numbers(data)
-    if not columns:
-        return None
-    best = {column.key: numbers[column.key].max() for column in columns}
-    twins, by_name = same_models(data), numbers.set_index("name", drop=False).to_dict("index")
-
-    def cell(row: dict[Any, Any], key: str) -> Cell:
-        aside = "" if pd.isna(row[f"{key}_to_at"]) else signed(row[f"{key}_to_at"])
-        kind = "best" if row[key] == best[key] else ""
-        return Cell(number(row[key]), aside, interval(row[f"{key}_low"], row[f"{key}_high"]), kind)
-
-    def line(row: dict[Any, Any]) -> list[Cell]:
-        note = f"the same model as “{twins[row['name']]}”" if row["name"] in twins else ""
-        return [Cell(row["name"], below=note), Cell(str(row["seeds"])), *(cell(row, each.key) for each in columns)]
-
-    groups = [(title, [line(by_name[name]) for name in names]) for title, names in questions(data.arms)]
-    headings = ["arm", "seeds", *(column.heading for column in columns)]
-    return Table(headings, groups, [False, *[True] * (1 + len(columns))], numbers)
-
-
-def same_models(data: ReportData) -> dict[str, str]:
-    """Find arms that have every accuracy of every seed in common: by name, the first of the same numbers."""
-    first: dict[tuple[Any, ...], str] = {}
-    found = {}
-    for name, rows in data.robustness.groupby("name", sort=False):
-        ordered = rows.sort_values(["seed", "eval_norm", "eps"])
-        key = tuple(ordered[["seed", "eval_norm", "eps", "accuracy"]].itertuples(index=False, name=None))
-        if len(set(ordered["accuracy"])) > 2 and first.setdefault(key, str(name)) != name:
-            found[str(name)] = first[key]
-    return found
 
 
 def verdicts(data: ReportData) -> Table | None:
@@ -181,25 +69,24 @@ def checkpoints(data: ReportData) -> Table | None:
     rows = data.all_robustness
     if rows["checkpoint"].nunique() < 2:
         return None
-    own = rows["norm"].fillna(data.norm) == rows["eval_norm"]
-    rows = rows[own & np.isclose(rows["eps_multiple"].astype(float), 1.0)]
+    trained_on = rows["norm"].fillna(data.norm)
+    rows = rows[(rows["eval_norm"] == trained_on) & np.isclose(rows["eps_multiple"].astype(float), 1.0)]
     means = 100 * rows.pivot_table(index="name", columns="checkpoint", values="accuracy")
     return plain_table(means.reindex(names_in(rows, data.arms)).reset_index().rename(columns={"name": "arm"}))
 
 
 def costs(data: ReportData) -> Table | None:
     """Return per arm its training cost, mean over seeds: passes (with pre-training, and without), seconds, device."""
-    grouped = data.arms.groupby("name", sort=False)
-    frame = grouped.agg(
-        passes=("passes", "mean"),
-        fine=("passes_finetune", "mean"),
-        time=("seconds", "mean"),
-        best=("best_epoch", "mean"),
-        device=("device", _distinct),
-    ).reset_index()
-    names = {"name": "arm", "passes": "passes per image", "fine": "of these fine-tuning", "best": "best epoch"}
+    columns = {
+        "passes per image": ("passes", "mean"),
+        "of these fine-tuning": ("passes_finetune", "mean"),
+        "time": ("seconds", "mean"),
+        "best epoch": ("best_epoch", "mean"),
+        "device": ("device", _distinct),
+    }
+    frame = data.arms.groupby("name", sort=False).agg(**columns).rename_axis("arm").reset_index()
     whole = dict.fromkeys(("passes per image", "of these fine-tuning"), lambda value: number(value, 0))
-    return plain_table(frame.rename(columns=names), whole | {"time": duration})
+    return plain_table(frame, whole | {"time": duration})
 
 
 def failed_checks(data: ReportData) -> Table | None:
@@ -219,20 +106,11 @@ def checked_for(data: ReportData) -> Table | None:
 
 def stages(data: ReportData) -> Table | None:
     """Return per kind of stage how many there are, their time and their largest memory."""
-    if data.stages.empty:
-        return None
-    frame = stage_totals(data.stages).rename(
-        columns={"kind": "stage", "stages": "count", "memory": "largest memory (MB)"}
-    )
-    whole = dict.fromkeys(("count", "largest memory (MB)"), lambda value: number(value, 0))
+    memory = "largest memory (MB)"
+    columns = {"count": ("key", "count"), "seconds": ("seconds", "sum"), memory: ("peak_memory_mb", "max")}
+    frame = data.stages.groupby("kind", sort=False).agg(**columns).rename_axis("stage").reset_index()
+    whole = dict.fromkeys(("count", memory), lambda value: number(value, 0))
     return plain_table(frame, whole | {"seconds": duration})
-
-
-def stage_totals(stages: pd.DataFrame) -> pd.DataFrame:
-    """Return per kind of stage how many there are, their seconds and their largest memory."""
-    grouped = stages.groupby("kind", sort=False)
-    found = grouped.agg(stages=("key", "count"), seconds=("seconds", "sum"), memory=("peak_memory_mb", "max"))
-    return found.reset_index()
 
 
 def check_notes(data: ReportData) -> list[str]:

@@ -21,7 +21,6 @@ VERDICTS = {
     "inconclusive": Verdict("~", "#5f6670", "neither is shown, by a comparison that had the power to show it"),
     "underpowered": Verdict("?", "#8a6d00", "neither is shown, by too few seeds or images to show it"),
 }
-DECIDED = ("supported", "contradicted")
 
 
 def compared(cell: str) -> tuple[str, str]:

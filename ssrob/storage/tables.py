@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from ssrob.planning.names import ArmColumns
 from ssrob.storage.files import replacing
@@ -227,6 +228,22 @@ STAGES: Columns = {
     "versions": (TEXT, "JSON: package -> version"),
     "commit": (TEXT, "git commit of the code, with -dirty if changed since; empty outside a checkout"),
 }
+COLLECTED: dict[str, Columns] = {  # the tables of a study, in the order in which they are collected
+    "arms": ARMS,
+    "training": TRAINING,
+    "robustness": ROBUSTNESS,
+    "examples": ALL_EXAMPLES,
+    "checks": ALL_CHECKS,
+    "corruptions": CORRUPTIONS,
+    "detection": DETECTION,
+    "ood_scores": OOD_SCORES,
+    "calibration": CALIBRATION,
+    "probes": PROBES,
+    "diagnostics": DIAGNOSTICS,
+    "stages": STAGES,
+    "not_run": NOT_RUN,
+    "findings": FINDINGS,
+}
 
 
 def write_table(frame: pd.DataFrame, columns: Columns, path: Path) -> None:
@@ -237,6 +254,18 @@ def write_table(frame: pd.DataFrame, columns: Columns, path: Path) -> None:
     table = pa.Table.from_pandas(frame, schema=pa.schema(fields), preserve_index=False)
     with replacing(path) as file:
         pq.write_table(table.replace_schema_metadata(None), file, compression="zstd")
+
+
+def accuracy_table(eps: NDArray[Any], correct: NDArray[Any]) -> pd.DataFrame:
+    """Return eps, accuracy and its 95 % interval (Wilson 1927), one row per eps; shares 0..1.
+
+    eps (E,); correct (E, N) bool: whether each image is classified right under attacks of that eps.
+    """
+    from statsmodels.stats.proportion import proportion_confint
+
+    ends = proportion_confint(correct.sum(1), correct.shape[1], method="wilson")
+    low, high = (end.clip(0, 1) for end in ends)  # rounding leaves the ends of 0 and 100 % just outside
+    return pd.DataFrame({"eps": eps, "accuracy": correct.mean(1), "low": low, "high": high})
 
 
 def shares(table: pd.DataFrame) -> pd.Series:

@@ -105,7 +105,9 @@ class Experiment:
         """
         from mlflow.entities import Metric, Param, RunTag
 
-        points, params, tags = points or [], _missing(params, run.params), _changed(tags, run.tags)
+        points = points or []
+        params = {name: value for name, value in (params or {}).items() if name not in run.params}
+        tags = {name: value for name, value in (tags or {}).items() if run.tags.get(name) != value}
         if not (points or params or tags):
             return
         self._client.log_batch(
@@ -133,8 +135,8 @@ class Experiment:
 
         if run.model:
             return
-        found = self._client.search_logged_models([self.id], filter_string=f"source_run_id = '{run.id}'")
-        model = found[0] if found else self._client.create_logged_model(self.id, name, run.id)
+        logged = self._client.search_logged_models([self.id], filter_string=f"source_run_id = '{run.id}'")
+        model = logged[0] if logged else self._client.create_logged_model(self.id, name, run.id)
         if model.status != LoggedModelStatus.READY:
             with tempfile.TemporaryDirectory() as folder:
                 write(Path(folder))
@@ -153,15 +155,13 @@ class Experiment:
         run.status = "FINISHED"
 
     def _find_runs(self) -> dict[str, LoggedRun]:
-        found: dict[str, LoggedRun] = {}
+        runs: dict[str, LoggedRun] = {}
         token = None
         while token != "":
             page = self._client.search_runs([self.id], max_results=PAGE, page_token=token)
-            for run in page:
-                if key := run.data.tags.get(KEY):
-                    found[key] = _logged(run)
+            runs |= {key: _logged(run) for run in page if (key := run.data.tags.get(KEY))}
             token = page.token or ""
-        return found
+        return runs
 
 
 def default_uri(root: Path) -> str:
@@ -236,11 +236,11 @@ def _create_sqlite(uri: str) -> None:
 
 def _experiment_id(client: "MlflowClient", name: str, artifacts: str | None) -> str:
     """Find or create the experiment. One in the trash, or of a results folder that was copied here, makes way."""
-    found = client.get_experiment_by_name(name)
-    if found is not None and found.lifecycle_stage == "active" and artifacts in (None, found.artifact_location):
-        return str(found.experiment_id)
-    if found is not None:
-        _set_aside(client, found)
+    present = client.get_experiment_by_name(name)
+    if present is not None and present.lifecycle_stage == "active" and artifacts in (None, present.artifact_location):
+        return str(present.experiment_id)
+    if present is not None:
+        _set_aside(client, present)
     return str(client.create_experiment(name, artifact_location=artifacts))
 
 
@@ -254,11 +254,3 @@ def _set_aside(client: "MlflowClient", experiment: "MlflowExperiment") -> None:
 def _logged(run: "MlflowRun") -> LoggedRun:
     info, data = run.info, run.data
     return LoggedRun(info.run_id, info.start_time, info.status, dict(data.tags), dict(data.params), dict(data.metrics))
-
-
-def _missing(wanted: dict[str, str] | None, present: dict[str, str]) -> dict[str, str]:
-    return {name: value for name, value in (wanted or {}).items() if name not in present}
-
-
-def _changed(wanted: dict[str, str] | None, present: dict[str, str]) -> dict[str, str]:
-    return {name: value for name, value in (wanted or {}).items() if present.get(name) != value}

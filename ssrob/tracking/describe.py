@@ -71,11 +71,10 @@ def model_of(plan: Plan, stage: Stage) -> Stage:
 
 def resolved(stage: Stage) -> dict[str, Any]:
     """Return a stage's spec with the defaults of its kind; a data set's needs its path, which is then left out."""
-    own = {name: stage.settings[name] for name in OPERATIONAL & set(stage.settings)} if stage.kind == "data" else {}
+    names = OPERATIONAL & set(stage.settings) if stage.kind == "data" else set()
     kind = cast("type[Strict]", load(STAGES[stage.kind].spec))
-    spec = kind.model_validate(stage.spec | own)
-    loaded: dict[str, Any] = spec.model_dump(mode="json", exclude=OPERATIONAL if own else None)
-    return loaded
+    spec = kind.model_validate(stage.spec | {name: stage.settings[name] for name in names})
+    return dict(spec.model_dump(mode="json", exclude=OPERATIONAL if names else None))
 
 
 def _data_name(plan: Plan, stage: Stage) -> str:

@@ -19,7 +19,7 @@ from ssrob.tracking.client import BATCH, Experiment, LoggedRun, Point, default_u
 from ssrob.tracking.describe import model_of, provenance_tags, run_name, run_params, run_tags
 from ssrob.tracking.model import dataset, final_weights, model_name, write_model
 from ssrob.tracking.points import as_bytes, measured_points, training_points
-from ssrob.tracking.view import VIEW_TAG, view_tag
+from ssrob.tracking.view import experiment_tags
 
 LAYOUT = "4"  # raised when what is logged of a finished stage changes, so that it is looked at again
 MAX_ARTIFACT_BYTES = 16 * 2**20  # larger files stay in the results folder alone; weights are logged as models
@@ -65,20 +65,20 @@ class _Import:
 
     def run(self) -> Tracked:
         study = self._study_run()
-        found = 1
+        runs = 1
         for stage in self.plan.stages.values():
             if self.store.done(stage.path) or (self.store.work(stage.path) / "records.jsonl").is_file():
                 self._import_stage(stage, study)
-                found += 1
+                runs += 1
         self._finish_study(study)
-        return Tracked(found, self.wrote["created"], self.wrote["points"], self.wrote["files"])
+        return Tracked(runs, self.wrote["created"], self.wrote["points"], self.wrote["files"])
 
     def _study_run(self) -> LoggedRun:
         """Find or create the run that holds the report; a changed study gets a new one."""
         study = self.plan.study
         run = self._run_of(f"study/{study.study}/{self.plan.digest}", f"study {study.study}", self._earliest_start)
         if run.tags.get(DESCRIBED) != LAYOUT:
-            self.experiment.describe(_about(self.plan))
+            self.experiment.describe(experiment_tags(self.plan))
         tags = {"kind": "study", "study": study.study, "title": study.title, "ssrob.digest": self.plan.digest}
         tags[DESCRIBED] = LAYOUT
         tags["stages"] = f"{len(self.done)} of {len(self.plan.stages)} done"
@@ -224,20 +224,6 @@ def _cost_points(stage: Stage, provenance: dict[str, Any]) -> list[Point]:
         spec = TrainSpec.model_validate(stage.spec)
         costs["cost/passes"] = training_passes(spec)
     return [(name, 0, float(value)) for name, value in costs.items() if value is not None]
-
-
-def _about(plan: Plan) -> dict[str, str]:
-    """Return the tags of the experiment: what it is, and the view that its page opens with."""
-    tested = {norm: None for stage in plan.of_kind("evaluate").values() for norm in stage.spec["eps"]}
-    note = (
-        f"**{plan.study.title or plan.study.study}**\n\nReport, figures and tables are artifacts of the run "
-        "`study`. Runs of kind `finetune` are the trained models, with the results of their tests.\n\n"
-        "`robust_accuracy/linf/x1.00`: accuracy under l-inf perturbations of 1.00 times the reference eps; "
-        "`eps_multiple`: such multiples. Of the parameters, `eps_train` is the eps of training's perturbations, "
-        "`eps_scale` how many times the reference eps that is. An eps is in [0, 1] pixel units."
-    )
-    kind = "custom_model_development"  # not generative AI, which the UI would show otherwise
-    return {"mlflow.experimentKind": kind, "mlflow.note.content": note, VIEW_TAG: view_tag(list(tested))}
 
 
 def _is_artifact(file: Path) -> bool:

@@ -27,8 +27,8 @@ class Predictor:
         """Images (N, C, H, W) in [0, 1] -> logits (N, K), or features (N, D) of a network without classes."""
         answer = self.network if CLASS_HEAD in self.network.heads else self.network.features
         parts = torch.split(torch.from_numpy(np.asarray(images, dtype=np.float32)), BATCH)
-        found: NDArray[np.float32] = torch.cat([answer(part) for part in parts]).numpy()
-        return found
+        outputs: NDArray[np.float32] = torch.cat([answer(part) for part in parts]).numpy()
+        return outputs
 
 
 def _load_pyfunc(path: str) -> Predictor:

@@ -1,14 +1,11 @@
 """The MLflow UI over a results folder, on this machine alone."""
 
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -34,12 +31,14 @@ def serve(root: Path, tracking_uri: str | None = None, port: int = 5000, *, stud
     if chosen != port:
         print(f"port {port} is taken; using {chosen}")
     print("starting the MLflow UI (about 15 s) ...", flush=True)
+    set_environment()
+    page = f"http://{HOST}:{chosen}{_first_page(uri, study)}"
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # runs the `finally` below
     log = root / "mlflow-server.log"
     server = _start(uri, root, chosen, log)
     try:
         _wait_until_ready(server, chosen, log)
-        print(f"{training_runs_url(chosen, study)}\nstop it with Ctrl-C; its messages go to {log}", flush=True)
+        print(f"{page}\nstop it with Ctrl-C; its messages go to {log}", flush=True)
         return server.wait()
     except KeyboardInterrupt:
         return 0
@@ -57,27 +56,19 @@ def free_port(wanted: int) -> int:
                 probe.bind((HOST, port))
             except OSError:
                 continue
-            found: int = probe.getsockname()[1]
-            return found
+            return int(probe.getsockname()[1])
     raise TrackingError(f"no free port on {HOST}")
 
 
-def training_runs_url(port: int, study: str | None) -> str:
+def _first_page(uri: str, study: str | None) -> str:
     """Return where the UI shows a study's trained models; without a study, or before its import, the start page."""
-    base = f"http://{HOST}:{port}"
-    if study is None:
-        return base
-    query = urllib.parse.urlencode({"experiment_name": study})
-    try:
-        with urllib.request.urlopen(f"{base}/api/2.0/mlflow/experiments/get-by-name?{query}", timeout=30) as reply:
-            experiment = json.load(reply)["experiment"]["experiment_id"]
-    except urllib.error.HTTPError:
-        return base
-    return base + view_path(experiment)
+    from mlflow import MlflowClient
+
+    experiment = study and MlflowClient(tracking_uri=uri).get_experiment_by_name(study)
+    return view_path(experiment.experiment_id) if experiment else ""
 
 
 def _start(uri: str, root: Path, port: int, log: Path) -> "subprocess.Popen[bytes]":
-    set_environment()
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", HOST]
     command += ["--port", str(port), "--workers", "1", "--artifacts-destination", str(root.resolve() / "mlartifacts")]
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}

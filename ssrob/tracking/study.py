@@ -6,8 +6,9 @@ import pandas as pd
 
 from ssrob.analysis.collect import read_tables
 from ssrob.planning.plan import Plan
-from ssrob.reporting.answer import headline, too_small, untested, verdict_lines, what_was_run
+from ssrob.reporting.answer import headline, too_small, untested_text, verdict_lines, what_was_run
 from ssrob.reporting.data import ReportData, report_data
+from ssrob.reporting.layout import markdown, plain_table
 from ssrob.tracking.client import Point
 
 NUMBERS = {"effect": "effect_points", "low": "low", "high": "high", "detectable": "detectable", "p": "p"}
@@ -33,25 +34,19 @@ def effect_points(data: ReportData) -> list[Point]:
 
 def verdict_params(data: ReportData) -> dict[str, str]:
     """Return the verdict of every comparison with a result, e.g. ``C2.1 verdict``, and what was compared."""
-    params: dict[str, str] = {}
-    for name, row in _compared(data):
-        params |= {
-            f"{name}/verdict": str(row["verdict"]),
-            f"{name}/compared": str(row["cell"]).partition(" | ")[0][:500],
-        }
-    return params
+    rows = _compared(data)
+    arms = {f"{name}/compared": str(row["cell"]).partition(" | ")[0][:500] for name, row in rows}
+    return {f"{name}/verdict": str(row["verdict"]) for name, row in rows} | arms
 
 
 def description(data: ReportData) -> str:
     """Return the answer in Markdown."""
-    lines = ["| claim | compared | effect in points | verdict |", "|---|---|---|---|"]
-    for line in verdict_lines(data):
-        effect = f"{line.effect} ({line.interval})" if line.interval else line.effect
-        lines.append(f"| **{line.claim}** {line.sentence} | {line.compared} | {effect} | {line.verdict} |")
-    missing = untested(data)
-    parts = [f"**{headline(data)}**", too_small(data), "\n".join(lines) if len(lines) > 2 else ""]
-    parts += [f"Not tested here: {', '.join(missing)}." if missing else "", f"Run: {what_was_run(data)}."]
-    return "\n\n".join([*filter(None, parts), "The report is the artifact `report.html`."])
+    lines = verdict_lines(data)
+    rows = [(f"**{each.claim}** {each.sentence}", each.compared, each.effect_text, each.verdict) for each in lines]
+    table = plain_table(pd.DataFrame(rows, columns=["claim", "compared", "effect in points", "verdict"]))
+    parts = [f"**{headline(data)}**", too_small(data), markdown(table), untested_text(data)]
+    parts += [f"Run: {what_was_run(data)}.", "The report is the artifact `report.html`."]
+    return "\n\n".join(filter(None, parts))
 
 
 def _compared(data: ReportData) -> list[tuple[str, dict[Any, Any]]]:

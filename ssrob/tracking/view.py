@@ -8,12 +8,27 @@ import json
 from typing import Any
 from urllib.parse import urlencode
 
+from ssrob.planning.plan import Plan
 from ssrob.tracking.points import EPS_AXIS, SEVERITY_AXIS
 
 VIEW = "training"
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
 SECTION = "trained-models"
 TRAINING_CURVES = ("validation/clean_accuracy", "validation/robust_accuracy", "loss/total")
+
+
+def experiment_tags(plan: Plan) -> dict[str, str]:
+    """Return the tags of a study's experiment: what it is, and the view that its page opens with."""
+    tested = {norm: None for stage in plan.of_kind("evaluate").values() for norm in stage.spec["eps"]}
+    note = (
+        f"**{plan.study.title or plan.study.study}**\n\nReport, figures and tables are artifacts of the run "
+        "`study`. Runs of kind `finetune` are the trained models, with the results of their tests.\n\n"
+        "`robust_accuracy/linf/x1.00`: accuracy under l-inf perturbations of 1.00 times the reference eps; "
+        "`eps_multiple`: such multiples. Of the parameters, `eps_train` is the eps of training's perturbations, "
+        "`eps_scale` how many times the reference eps that is. An eps is in [0, 1] pixel units."
+    )
+    kind = "custom_model_development"  # not generative AI, which the UI would show otherwise
+    return {"mlflow.experimentKind": kind, "mlflow.note.content": note, VIEW_TAG: view_tag(list(tested))}
 
 
 def view_tag(norms: list[str]) -> str:

@@ -109,7 +109,7 @@ def test_a_study_says_which_of_its_variants_are_controls() -> None:
     cells = [method_cell("mine"), method_cell("quiet"), PLAIN]
     sweeps = sweeps_of(draw(World(dict.fromkeys(cells, Truth())), QUIET, np.random.default_rng(0)))
     comparisons = Comparisons(sweeps, Findings(), variants)
-    subject = Subject(paper_claims()["C2"], method_cell("mine"), PLAIN)
-    (found,) = CONTROLS["no_gradient"](comparisons, subject, [], comparisons.kept(PLAIN, (1.0, 1.0)))
+    at = comparisons.kept(PLAIN, (1.0, 1.0))
+    (found,) = CONTROLS["no_gradient"](Subject(comparisons, paper_claims()["C2"], method_cell("mine"), PLAIN, [], at))
     assert found.cell.startswith("mine rotation, w 0.5 - quiet rotation, w 0.5")
     assert not found.missing

@@ -8,9 +8,10 @@ from ssrob.analysis import findings, judged_claim
 from ssrob.analysis.claims import exploratory_cells
 from ssrob.analysis.comparisons import Comparisons
 from ssrob.analysis.controls import TWO
+from ssrob.analysis.evidence import Evidence, judge
 from ssrob.analysis.statistics import p_value
 from ssrob.analysis.sweeps import Cell, Sweeps
-from ssrob.analysis.verdicts import Evidence, deciding_p, judge, verdict
+from ssrob.analysis.verdicts import verdict
 from ssrob.config.findings import Findings, paper_claims
 from ssrob.config.loader import parse_study
 from ssrob.planning.cost import step_passes
@@ -121,17 +122,17 @@ def test_arms_of_equal_cost_share_the_control_at_equal_passes() -> None:
     apart = drawn(world)
     stretched = {seed: dataclasses.replace(each, passes=26.5) for seed, each in apart.cells[shared].items()}
     apart.cells[shared] = stretched  # 2 % more
-    told = verdicts(apart, "C2")
-    assert [name for name, _ in told] == ["supported", "inconclusive"]
-    assert "passes of AT + rotation on adversarial images" in told[1][1]
+    outcomes = verdicts(apart, "C2")
+    assert [name for name, _ in outcomes] == ["supported", "inconclusive"]
+    assert "passes of AT + rotation on adversarial images" in outcomes[1][1]
     beaten = verdicts(drawn(world.with_truth(Truth(below=EFFECT), shared), seed=1), "C2")
     assert all("does not hold against AT at equal passes" in note for _, note in beaten)
 
 
 def test_the_control_at_equal_passes_is_the_one_with_most_seeds() -> None:
     world, ours = truths(EFFECT)["C2"], method_cell("at_ssl_adv")
-    told = verdicts(one_seed(world, longer(ours)), "C2")
-    assert [name for name, _ in told] == ["supported", "supported"]
+    outcomes = verdicts(one_seed(world, longer(ours)), "C2")
+    assert [name for name, _ in outcomes] == ["supported", "supported"]
 
 
 def test_the_joint_way_must_also_beat_plain_at_of_its_own_length() -> None:
@@ -179,5 +180,5 @@ def test_a_p_value_of_one_seed_is_that_of_mcnemar() -> None:
     part = comparisons.difference("plain AT", "loss", (RANDOM_METHODS[0], PLAIN), np.array([1, 2, 3]))
     assert part.estimate is not None
     assert part.estimate.test.startswith("McNemar")
-    assert deciding_p(part, SETTINGS) == part.estimate.p < 0.05
+    assert part.deciding_p(SETTINGS) == part.estimate.p < 0.05
     assert not part.tested

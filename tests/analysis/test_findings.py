@@ -76,8 +76,8 @@ def exact(curves: dict[Cell, np.ndarray], seeds: int = 2) -> Sweeps:
 def test_a_true_claim_with_all_controls_is_supported(claim: str) -> None:
     effect = 0.0 if claim == "C5b" else EFFECT
     settings = SETTINGS.model_copy(update={"margin": EFFECT})
-    told = verdicts(truths(effect)[claim], claim, settings)
-    assert {name for name, _ in told} == {"supported"}, told
+    outcomes = verdicts(truths(effect)[claim], claim, settings)
+    assert {name for name, _ in outcomes} == {"supported"}, outcomes
 
 
 def test_effects_are_those_of_the_truth() -> None:
@@ -213,8 +213,8 @@ def test_eps_train_belongs_to_neither_interval_and_the_floor_leaves_points_out()
 
 
 def test_nothing_above_the_floor_is_inconclusive() -> None:
-    told = verdicts(study("C3"), "C3", SETTINGS.model_copy(update={"floor": 60.0}))
-    assert all(name == "inconclusive" and "floor" in note for name, note in told)
+    outcomes = verdicts(study("C3"), "C3", SETTINGS.model_copy(update={"floor": 60.0}))
+    assert all(name == "inconclusive" and "floor" in note for name, note in outcomes)
 
 
 def test_the_joint_way_must_beat_every_other() -> None:
@@ -227,9 +227,9 @@ def test_the_joint_way_must_beat_every_other() -> None:
 
 def test_the_joint_way_must_also_beat_ways_that_a_study_adds() -> None:
     mine = method_cell("my_method")
-    told = verdicts(World({**truths(EFFECT)["C4"].truths, mine: Truth(below=8, at=12, above=8)}), "C4")
-    assert told[0][0] == "contradicted"
-    assert "my_method" in told[0][1]
+    outcomes = verdicts(World({**truths(EFFECT)["C4"].truths, mine: Truth(below=8, at=12, above=8)}), "C4")
+    assert outcomes[0][0] == "contradicted"
+    assert "my_method" in outcomes[0][1]
 
 
 def test_cheaper_ways_are_compared_at_equal_passes() -> None:
@@ -254,21 +254,21 @@ def test_a_significant_effect_decides_whatever_the_power_and_its_size_is_doubted
     for name, note in verdicts(truths(20.0)["C2"], "C2", Findings(), SMALL):
         assert name == "supported"
         assert "its size is likely overstated" in note
-    told = verdicts(truths(-20.0)["C2"], "C2", Findings(), SMALL)
-    assert {name for name, _ in told} == {"contradicted"}
-    assert all("its size is likely overstated" in note for _, note in told)
+    outcomes = verdicts(truths(-20.0)["C2"], "C2", Findings(), SMALL)
+    assert {name for name, _ in outcomes} == {"contradicted"}
+    assert all("its size is likely overstated" in note for _, note in outcomes)
     large = verdicts(truths(EFFECT)["C2"], "C2", Findings(), QUIET)
     assert all(name == "supported" and "overstated" not in note for name, note in large)
 
 
 def test_two_seeds_are_never_a_verdict() -> None:
-    told = verdicts(truths(20.0)["C2"], "C2", Findings(), Size(seeds=2, images=2000, seed_sd=0.05))
-    assert all(name == "underpowered" and "a verdict takes 3" in note for name, note in told)
+    outcomes = verdicts(truths(20.0)["C2"], "C2", Findings(), Size(seeds=2, images=2000, seed_sd=0.05))
+    assert all(name == "underpowered" and "a verdict takes 3" in note for name, note in outcomes)
 
 
 def test_an_equivalence_that_a_small_study_does_not_show_is_underpowered() -> None:
-    told = verdicts(truths(0.0)["C5b"], "C5b", Findings(), SMALL)
-    assert all(name == "underpowered" and "could only show a margin of" in note for name, note in told)
+    outcomes = verdicts(truths(0.0)["C5b"], "C5b", Findings(), SMALL)
+    assert all(name == "underpowered" and "could only show a margin of" in note for name, note in outcomes)
 
 
 def test_one_seed_is_a_mcnemar_test_and_never_a_verdict() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ssrob.analysis.comparisons import Comparisons
 from ssrob.analysis.power import Cost, outlook
-from ssrob.analysis.statistics import Variances
+from ssrob.analysis.standard_error import Variances
 from ssrob.config.findings import Findings
 from tests.simulated import PLAIN, SSL_PLAIN, Size, Truth, World, draw, pretrained_longer, sweeps_of, truths
 

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from scipy import stats
 from ssrob.analysis.moderation import NO_PRIOR, Prior
+from ssrob.analysis.standard_error import StandardError, image_variances
 from ssrob.analysis.statistics import (
-    StandardError,
     detectable_ratio,
     exact_mcnemar,
     holm,
-    image_variances,
     least_shown,
     p_opposite,
     p_value,

@@ -13,13 +13,13 @@ from typer.testing import CliRunner
 
 
 def test_the_help_lists_every_command_uncut() -> None:
-    told = CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "80"}).output
-    assert "How does visual self-supervision" in told
-    listed = [line.split()[0] for line in told.partition("Commands:")[2].splitlines() if line.strip()]
+    output = CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "80"}).output
+    assert "How does visual self-supervision" in output
+    listed = [line.split()[0] for line in output.partition("Commands:")[2].splitlines() if line.strip()]
     assert listed == list(get_command(cli.app).commands)  # type: ignore[attr-defined]
     assert listed[:3] == ["init", "study", "plan"]
     assert {"plan", "portion", "evaluate", "run"} < set(listed)
-    assert "..." not in told.partition("Commands:")[2]
+    assert "..." not in output.partition("Commands:")[2]
 
 
 def test_version() -> None:
@@ -29,12 +29,12 @@ def test_version() -> None:
 @pytest.mark.parametrize("command", ["portion", "run", "evaluate"])
 def test_a_device_that_is_none_is_refused_before_any_work(command: str, tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(tiny_config(tmp_path / "results")))
-    told = {
+    arguments = {
         "portion": [str(tmp_path / "study.yaml"), "--budget", "1s"],
         "run": ["--stage", "{}", "--results", str(tmp_path / "results")],
         "evaluate": ["--model", "a:b", "--data", "digits", "--eps", "0.1"],
     }[command]
-    found = CliRunner().invoke(cli.app, [command, *told, "--device", "foo"])
+    found = CliRunner().invoke(cli.app, [command, *arguments, "--device", "foo"])
     assert str(found.exception) == "device: expected auto, cpu, cuda or cuda:N, found 'foo'"
     assert not (tmp_path / "results").exists()
 

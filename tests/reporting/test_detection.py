@@ -1,9 +1,11 @@
 """Detection and calibration in the report: figures and tables say what the collected tables hold."""
 
+import pandas as pd
 import pytest
 from ssrob.reporting import detection
 from ssrob.reporting.data import ReportData, report_data
 from ssrob.reporting.figures.detection import calibration_error, calibration_means, detection_auroc
+from ssrob.reporting.layout import Table
 from tests import synthetic
 
 SMALL = {
@@ -20,8 +22,13 @@ def data() -> ReportData:
     return report_data(study, synthetic.tables(study), {})
 
 
+def laid_out(table: Table | None) -> pd.DataFrame:
+    assert table is not None
+    return table.frame
+
+
 def test_the_detection_table_is_the_mean_of_its_rows(data: ReportData) -> None:
-    table = detection.detection_numbers(data).set_index(["arm", "score"])
+    table = laid_out(detection.detection(data)).set_index(["arm", "score"])
     assert [score for arm, score in table.index if arm == AT] == ["max softmax", "energy"]
     assert [score for arm, score in table.index if arm == JOINT] == ["max softmax", "energy", "rotation"]
     rows = data.detection[(data.detection["name"] == JOINT) & (data.detection["score"] == "rotation")]
@@ -48,7 +55,7 @@ def test_calibration_averages_corruptions_and_keeps_the_rest(data: ReportData) -
     plain = rows[~rows["scaled"].astype(bool)].set_index("images")["ece"]
     assert means[AT, 1, "corrupted", False] == pytest.approx(plain[["fog", "gaussian_noise"]].mean())
     assert means[AT, 1, "attacked, l2", False] == plain["l2"]
-    table = detection.calibration_numbers(data)
+    table = laid_out(detection.calibration(data))
     assert len(table) == 2 * 4 * 2
     figure = calibration_error(data)
     assert figure is not None

@@ -14,12 +14,11 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 from scipy import stats
-from ssrob.config.study import Study
 from ssrob.formatting import signed
-from ssrob.planning.names import ArmColumns, arm_label
 from ssrob.reporting.data import ReportData, report_data
 from ssrob.reporting.figures import arms as arm_names
 from ssrob.reporting.figures import saving, summary
+from ssrob.reporting.figures.arm_styles import arm_styles
 from ssrob.reporting.figures.arms import names_in
 from ssrob.reporting.figures.classes import class_accuracies, shown_classes
 from ssrob.reporting.figures.corruption import corruption_families, corruption_means
@@ -33,7 +32,6 @@ from ssrob.reporting.figures.curves import (
 from ssrob.reporting.figures.diagnosis import diagnosis
 from ssrob.reporting.figures.effects import effects
 from ssrob.reporting.figures.heatmaps import corruption_heatmap, sweep_heatmap
-from ssrob.reporting.figures.looks import looks
 from ssrob.reporting.figures.pictures import adversarial_examples, in_norm
 from ssrob.reporting.figures.probes import probe_accuracies, probe_rows
 from ssrob.reporting.figures.saving import save
@@ -57,22 +55,6 @@ SMALL = {
 AT, AT_SSL = "AT, l-inf", "AT, l-inf, from SSL pre-training"
 JOINT = "AT + rotation in attack and training, w 0.5, l-inf"
 JOINT_SSL = f"{JOINT}, from SSL pre-training"
-
-
-def labels_of(arms: pd.DataFrame, study: Study) -> pd.Series:
-    """Return the labels of arms from their columns, as `collect` writes them."""
-    several = len(set(arms["init_task"].dropna())) > 1
-    return pd.Series(
-        [
-            arm_label(
-                ArmColumns(**{name: None if pd.isna(row[name]) else row[name] for name in ArmColumns.model_fields}),
-                study,
-                init_task=row["init_task"] if several else None,
-            )
-            for row in arms.to_dict("records")
-        ],
-        index=arms.index,
-    )
 
 
 def _given(**changes: object) -> ReportData:
@@ -146,12 +128,6 @@ def test_a_label_that_says_too_little_is_extended() -> None:
     assert any("ssl" in name for name in groups["name"])
 
 
-def test_labels_are_those_that_a_study_writes() -> None:
-    study = synthetic.study(**SMALL)
-    arms = synthetic.tables(study)["arms"]
-    assert list(labels_of(arms, study)) == list(arms["label"])
-
-
 def test_short_names_leave_out_what_a_figure_says_once() -> None:
     names = ["AT, l-inf", "AT + rotation, separate attacks, w 0.5, l-inf", "AT, l-inf (passes of AT)"]
     assert list(arm_names.short_names(names).values()) == ["AT", "AT + rotation, separate attacks", "AT (passes of AT)"]
@@ -167,30 +143,30 @@ def test_results_of_an_unknown_arm_are_refused(given: ReportData) -> None:
 
 def test_looks_tell_every_pair_of_arms_apart(large: ReportData) -> None:
     for norm in ("linf", "l2"):
-        found = looks(large.trained_on(norm).arms)
-        points = [(look.colour, look.marker, look.fill, look.face, look.thin) for look in found.values()]
+        found = arm_styles(large.trained_on(norm).arms)
+        points = [(look.colour, look.marker, look.fill, look.fill_colour, look.thin) for look in found.values()]
         assert len(set(points)) == len(points), "without their dashes, too"
 
 
 def test_controls_are_pale_and_two_budgets_differ() -> None:
     blocks = [{"variant": ["at", "at_ssl_clean", "at_ssl_clean_nograd"], "norm": "linf"}]
     blocks += [{"variant": "at", "norm": "linf", "equal_passes": way} for way in ("at_ssl_clean", "at_ssl_joint")]
-    found = _given(arms=blocks).looks
+    found = _given(arms=blocks).styles
     one, other = (look for name, look in found.items() if "passes" in name)
-    assert one.face == other.face == (1, 1, 1)
+    assert one.fill_colour == other.fill_colour == (1, 1, 1)
     assert one.marker != other.marker
     twins = [look for name, look in found.items() if name.startswith("AT + rotation on clean images")]
     assert twins[0].colour == twins[1].colour
-    assert twins[0].face != twins[1].face
+    assert twins[0].fill_colour != twins[1].fill_colour
 
 
 def test_a_look_does_not_depend_on_the_other_ways_in_the_study(given: ReportData, large: ReportData) -> None:
     for name in ("standard training", AT, JOINT):
-        assert given.looks[name] == large.looks[name]
+        assert given.styles[name] == large.styles[name]
 
 
 def test_a_larger_weight_is_darker(large: ReportData) -> None:
-    light = [colorsys.rgb_to_hls(*large.looks[JOINT.replace("0.5", w)].colour)[1] for w in ("0.1", "0.5", "2")]
+    light = [colorsys.rgb_to_hls(*large.styles[JOINT.replace("0.5", w)].colour)[1] for w in ("0.1", "0.5", "2")]
     assert light == sorted(light, reverse=True)
     assert len(set(light)) == 3
 
@@ -241,13 +217,6 @@ def test_an_interval_of_accuracies_stays_inside_0_to_1() -> None:
         {"name": "a", "seed": [0, 1, 2], "accuracy": [0.0, 0.0, 0.02], "n": 100, "low": 0.0, "high": 0.1}
     )
     assert summary.over_seeds(rows, ["name"])["low"].item() == 0
-
-
-def test_wilson_equals_scipy() -> None:
-    low, high = summary.wilson(pd.Series([0.0, 0.3, 1.0]), pd.Series([50, 200, 80]))
-    for i, (hits, n) in enumerate([(0, 50), (60, 200), (80, 80)]):
-        expected = stats.binomtest(hits, n).proportion_ci(method="wilson")
-        assert (low[i], high[i]) == pytest.approx((expected.low, expected.high), abs=1e-7)  # Z has seven digits
 
 
 def test_differences_are_paired_by_seed_init_and_norm(given: ReportData) -> None:
@@ -544,7 +513,7 @@ DEUTERANOPIA = np.array(  # Machado, Oliveira, Fernandes 2009, severity 1
 
 @pytest.mark.parametrize(("seen", "least"), [(np.eye(3), 12.0), (DEUTERANOPIA, 10.0)])
 def test_colours_differ_for_most_readers(seen: np.ndarray, least: float) -> None:
-    from ssrob.reporting.figures.looks import _COLOURS, _SPARE
+    from ssrob.reporting.figures.arm_styles import _COLOURS, _SPARE
 
     colours = {way: colour for way, (colour, _) in [*_COLOURS.items(), *enumerate(_SPARE)]}
     places = {way: _lab(colour, seen) for way, colour in colours.items()}
@@ -556,7 +525,7 @@ def test_colours_differ_for_most_readers(seen: np.ndarray, least: float) -> None
 
 
 def test_no_two_ways_share_a_marker() -> None:
-    from ssrob.reporting.figures.looks import _COLOURS, _SPARE
+    from ssrob.reporting.figures.arm_styles import _COLOURS, _SPARE
 
     markers = [marker for _, marker in [*_COLOURS.values(), *_SPARE]]
     assert len(set(markers)) == len(markers)

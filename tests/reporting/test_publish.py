@@ -23,14 +23,14 @@ def test_a_published_study_says_what_was_run_on_what(finished: Finished, tmp_pat
     page = (to / "README.md").read_text()
     data = next(path for path in plan.stages if path.startswith("data/"))
     stage = store.provenance(plan.arms[0].finetune)
-    told = [
+    facts = [
         "make study CONFIG=tiny.yaml",
         "digits, fingerprint `",
         "| models | 3 of 3 ",
         stage["device"],
         stage["commit"][:12],
     ]
-    assert all(text in page for text in [*told, "torch ", data.partition("/")[0]]), page
+    assert all(text in page for text in [*facts, "torch ", data.partition("/")[0]]), page
     assert "## Not run" not in page
     headings = [line for line in page.splitlines() if line.startswith("## ")]
     assert headings == ["## Outcome", "## Main numbers", "## What it ran on", "## Files"]

@@ -12,13 +12,14 @@ import pytest
 from PIL import Image
 from ssrob.config.study import Study
 from ssrob.formatting import signed
-from ssrob.reporting import answer, insights, layout, tables
+from ssrob.reporting import answer, insights, layout, main_table, tables
 from ssrob.reporting import report as report_module
 from ssrob.reporting.data import ReportData, report_data
 from ssrob.reporting.figures.saving import Saved
 from ssrob.reporting.registry import ITEMS, SECTIONS, FigureRow
 from ssrob.reporting.report import build_report
 from tests import synthetic
+from tests.reporting.test_detection import laid_out
 
 JOINT = "AT + rotation in attack and training, w 0.5, l-inf"
 SMALL: dict[str, Any] = {
@@ -108,9 +109,9 @@ def test_nothing_decided_names_the_largest_difference(small: Study) -> None:
     weak = ", and the study is too small to tell it from chance."
     for word, ending in (("inconclusive", "."), ("underpowered", weak)):
         findings = tables["findings"].assign(verdict=word)
-        told = answer.headline(report_data(small, tables | {"findings": findings}, {}))
+        said = answer.headline(report_data(small, tables | {"findings": findings}, {}))
         start = "None of the 5 claims tested is supported or contradicted; the largest difference is +2.1 points"
-        assert told == f"{start} (+1.2 to +3.0){ending}"
+        assert said == f"{start} (+1.2 to +3.0){ending}"
     none = answer.headline(report_data(small, tables | {"findings": findings.assign(effect=np.nan)}, {}))
     assert none.startswith("No claim was tested")
 
@@ -252,13 +253,13 @@ def test_main_numbers_equal_the_tables(page: Page, written: tuple[Path, syntheti
 
 def test_the_best_of_a_column_is_bold_and_rows_are_grouped_by_question(small: Study) -> None:
     data = report_data(small, synthetic.tables(small), {})
-    table = tables.main(data)
+    table = main_table.main(data)
     assert table is not None
     assert [title for title, _ in table.groups] == ["Methods", "SSL weight", "Initialisation", "Without a perturbation"]
-    numbers = tables.main_numbers(data).set_index("name")
-    for place, column in enumerate(tables.main_columns(data), start=2):
+    numbers = main_table.main_numbers(data).set_index("name")
+    for place, key in enumerate(main_table.main_columns(data), start=2):
         bold = [row[0].text for row in table.rows if row[place].kind == "best"]
-        assert numbers[column.key].idxmax() in bold
+        assert numbers[key].idxmax() in bold
 
 
 def test_one_model_under_two_names_says_so(small: Study) -> None:
@@ -269,7 +270,7 @@ def test_one_model_under_two_names_says_so(small: Study) -> None:
     rows = rows.assign(arm=rows["arm"] + "-again", budget="passes of at")
     both = {"arms": pd.concat([made["arms"], twins], ignore_index=True)}
     both["robustness"] = pd.concat([made["robustness"], rows], ignore_index=True)
-    table = tables.main(report_data(small, made | both, {}))
+    table = main_table.main(report_data(small, made | both, {}))
     assert table is not None
     (noted,) = [row[0] for row in table.rows if row[0].below]
     assert noted.below == "the same model as “AT, l-inf”"
@@ -327,7 +328,7 @@ def test_hostile_names_are_shown_not_run(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("no_drawing")
 @pytest.mark.parametrize(
-    ("missing", "told"),
+    ("missing", "said"),
     [
         ("corruptions", "not collected: Natural corruptions."),
         ("findings", "No claim was tested"),
@@ -339,13 +340,13 @@ def test_hostile_names_are_shown_not_run(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("empty", [True, False])
 def test_a_missing_table_is_said_and_does_not_stop_the_report(
-    missing: str, told: str, empty: bool, small: Study, tmp_path: Path
+    missing: str, said: str, empty: bool, small: Study, tmp_path: Path
 ) -> None:
     tables = synthetic.tables(small)
     table = tables.pop(missing)
     if empty:
         tables[missing] = table.iloc[:0]
-    assert told in Page(build_report(tmp_path, small, tables, {})).text
+    assert said in Page(build_report(tmp_path, small, tables, {})).text
 
 
 def _only_ask(row: FigureRow, data: ReportData, folder: Path) -> list[report_module.Shown]:
@@ -386,7 +387,7 @@ def test_a_norm_of_its_own_figure_when_trained_on_two(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("words", "detectable", "told"),
+    ("words", "detectable", "said"),
     [
         (["supported", "inconclusive"], [4.0, 3.0], ""),
         (
@@ -403,13 +404,13 @@ def test_a_norm_of_its_own_figure_when_trained_on_two(tmp_path: Path, monkeypatc
     ],
 )
 def test_a_study_that_is_too_small_says_so_at_the_top(
-    small: Study, words: list[str], detectable: list[float], told: str
+    small: Study, words: list[str], detectable: list[float], said: str
 ) -> None:
     """Always: one comparison that is decided does not hide that another could not have been."""
     made = synthetic.tables(small)
     findings = made["findings"].iloc[:2].assign(verdict=words, detectable=detectable)
     found = answer.too_small(report_data(small, made | {"findings": findings}, {}))
-    assert (told in found) if told else (found == "")
+    assert (said in found) if said else (found == "")
 
 
 def test_a_figure_on_the_page_leaves_its_words_to_the_page_and_its_ids_are_its_own(tmp_path: Path) -> None:
@@ -440,8 +441,8 @@ def test_warnings_cover_tasks_with_and_without_an_accuracy(small: Study) -> None
     tables = synthetic.tables(small)
     renamed = {"rotation_accuracy": "vicreg_loss"}
     training = tables["training"].assign(metric=lambda t: t["metric"].replace(renamed, regex=True))
-    (told,) = insights.pretraining_warnings(report_data(small, tables | {"training": training}, {}))
-    assert "'adversarial_ssl' did not lower its vicreg loss on validation images" in told
+    (said,) = insights.pretraining_warnings(report_data(small, tables | {"training": training}, {}))
+    assert "'adversarial_ssl' did not lower its vicreg loss on validation images" in said
     probes = tables["probes"].assign(accuracy=0.4)
     found = insights.pretraining_warnings(report_data(small, tables | {"probes": probes}, {}))
     assert any("has a linear probe of 40.0 %, untrained 40.0 %" in each for each in found)
@@ -450,13 +451,13 @@ def test_warnings_cover_tasks_with_and_without_an_accuracy(small: Study) -> None
 def test_corruption_numbers_are_means_and_relative_errors(small: Study) -> None:
     tables = synthetic.tables(small)
     given = report_data(small, tables, {})
-    found = insights.corruption_numbers(given).set_index("arm")
+    found = laid_out(insights.corruptions_by_family(given)).set_index("arm")
     assert list(found)[:2] == ["mean of 15", "noise"]
     rows = given.corruptions[given.corruptions["name"] == "AT, l-inf"]
     assert found.loc["AT, l-inf", "mean of 15"] == pytest.approx(100 * rows["accuracy"].mean())
     assert found.loc["standard training", "mCE to standard"] == pytest.approx(100)
     other = small.model_copy(update={"corrupt": small.corrupt.model_copy(update={"baseline": "trades"})})
-    assert not any("mCE" in name for name in insights.corruption_numbers(report_data(other, tables, {})))
+    assert not any("mCE" in name for name in laid_out(insights.corruptions_by_family(report_data(other, tables, {}))))
 
 
 def test_the_diagnosis_is_told_in_words_and_numbers(small: Study) -> None:
@@ -465,9 +466,9 @@ def test_the_diagnosis_is_told_in_words_and_numbers(small: Study) -> None:
     assert "Plain AT and rotation: mean cosine of the gradients +0.05 on clean images." in words
     assert "noise takes 2.0 points" in words
     assert "cross-entropy 40.0" in words
-    table = insights.diagnosis_numbers(given).set_index(["arm", "head"])
+    table = laid_out(insights.diagnosis(given)).set_index(["arm", "head"])
     assert table.loc[(JOINT, "own"), "cosine, clean"] == pytest.approx(0.25)
     assert table.loc[("AT, l-inf", "fitted"), "robust overfitting (points)"] == pytest.approx(1.25)
-    probes = insights.pretraining_numbers(given)
+    probes = laid_out(insights.pretraining(given))
     assert list(probes["features"]) == ["pretrained", "untrained"]
     assert probes.loc[0, "own task"].startswith("rotation 4")

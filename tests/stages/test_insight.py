@@ -238,7 +238,7 @@ def test_the_collected_tables_carry_them(study: tuple[Plan, Store]) -> None:
     (probes,) = collect._probes(plan, store)
     assert set(probes["init_task"]) == {"contrastive"}
     assert probes["accuracy"].between(0, 1).all()
-    diagnostics = pd.concat(collect._diagnostics(plan, store))
+    diagnostics = pd.concat(collect._ROWS["diagnostics"](plan, store))
     assert len(diagnostics) == (2 + 1) * 4
     assert (diagnostics["cosine_q05"] <= diagnostics["cosine_q95"]).all()
 

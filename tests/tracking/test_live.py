@@ -193,9 +193,9 @@ def test_a_store_that_is_away_is_told_once_and_asked_again(
     script = Script(monkeypatch, [away, away, NEW], nothing, nothing)
     live.follow(*study)
     assert script.answers == []
-    told = capsys.readouterr().err
-    assert told.count("no answer") == 1
-    assert "1 points" in told
+    said = capsys.readouterr().err
+    assert said.count("no answer") == 1
+    assert "1 points" in said
 
 
 def test_a_slow_store_is_asked_less_often(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:

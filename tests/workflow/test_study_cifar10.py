@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 from ssrob.analysis import from_tables, judged_claim
-from ssrob.analysis.verdicts import Evidence
+from ssrob.analysis.evidence import Evidence
 from ssrob.config.findings import paper_claims
 from ssrob.config.loader import load_study
 from ssrob.planning.cost import training_passes

@@ -128,16 +128,16 @@ def questions(frame: pd.DataFrame) -> list[tuple[str, list[str]]]:
     for title, test in reversed(tests.items()):
         kind = kind.mask(test, title)
     several = len(set(groups["norm"].dropna())) > 1
-    found: dict[str, list[str]] = {}
+    grouped: dict[str, list[str]] = {}
     for norm in [*dict.fromkeys(groups["norm"].dropna()), None]:
-        own = groups["norm"].isna() if norm is None else groups["norm"] == norm
+        of_norm = groups["norm"].isna() if norm is None else groups["norm"] == norm
         for title in ("Methods", *reversed(tests)):
-            names = list(groups.loc[own & (kind == title), "name"])
+            names = list(groups.loc[of_norm & (kind == title), "name"])
             heading = "Without a perturbation" if norm is None else title
             suffix = f", trained on {NORMS[norm]}" if several and norm else ""
             if names:
-                found.setdefault(heading + suffix, []).extend(names)
-    return list(found.items())
+                grouped.setdefault(heading + suffix, []).extend(names)
+    return list(grouped.items())
 
 
 def _usual(frame: pd.DataFrame, column: str) -> pd.Series:

@@ -4,14 +4,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from statsmodels.stats.proportion import proportion_confint
 
 from ssrob.formatting import percent
 from ssrob.registry.corruptions import BENCHMARK, families
 from ssrob.reporting.data import ReportData
+from ssrob.reporting.figures.arm_styles import ArmStyle
 from ssrob.reporting.figures.arms import main_arms, short_names
-from ssrob.reporting.figures.looks import Look
 from ssrob.reporting.figures.style import end_at_100, name_rows, new_figure, per_cent, rows_height, styled
-from ssrob.reporting.figures.summary import interval_words, over_seeds, wilson
+from ssrob.reporting.figures.summary import interval_words, over_seeds
 
 
 def corruption_means(corruptions: pd.DataFrame) -> pd.DataFrame:
@@ -23,9 +24,9 @@ def corruption_means(corruptions: pd.DataFrame) -> pd.DataFrame:
     rows = corruptions[corruptions["corruption"].isin(BENCHMARK)]
     both = pd.concat([rows.assign(group=rows["family"]), rows.assign(group="all")])
     grouped = both.groupby(["name", "seed", "group"], sort=False)
-    found = grouped.agg(kinds=("corruption", "nunique"), accuracy=("accuracy", "mean"), n=("n", "min")).reset_index()
-    low, high = wilson(found["accuracy"], found["n"])
-    return found.assign(low=low, high=high)
+    means = grouped.agg(kinds=("corruption", "nunique"), accuracy=("accuracy", "mean"), n=("n", "min")).reset_index()
+    low, high = proportion_confint(means["accuracy"] * means["n"], means["n"], method="wilson")
+    return means.assign(low=low, high=high)
 
 
 @styled
@@ -46,7 +47,7 @@ def corruption_families(data: ReportData) -> Figure | None:
         summary = over_seeds(means[means["group"] == group], ["name"]).set_index("name")
         for place, name in enumerate(names):
             if name in summary.index:
-                _dot(ax, summary.loc[[name]].iloc[0], place, data.looks[name])
+                _dot(ax, summary.loc[[name]].iloc[0], place, data.styles[name])
         ax.set_title(f"{group}\n({kinds[group]})")
         ax.margins(x=0.15)
         per_cent(ax.xaxis)
@@ -63,7 +64,7 @@ def _title(means: pd.DataFrame, names: list[str]) -> str:
     return f"On corrupted images {overall.idxmax()} is right most often: {percent(overall.max())}"
 
 
-def _dot(ax: Axes, summary: pd.Series, place: int, look: Look) -> None:
+def _dot(ax: Axes, summary: pd.Series, place: int, style: ArmStyle) -> None:
     """Draw a mean and its interval in a row of its own."""
     ends = [[summary["mean"] - summary["low"]], [summary["high"] - summary["mean"]]]
-    ax.errorbar([summary["mean"]], [place], xerr=ends, elinewidth=1.4, **look.point())
+    ax.errorbar([summary["mean"]], [place], xerr=ends, elinewidth=1.4, **style.point())

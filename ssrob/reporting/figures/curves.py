@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from ssrob.formatting import NORMS, eps_text, percent, signed
 from ssrob.reporting.data import ReportData
+from ssrob.reporting.figures.arm_styles import ArmStyles
 from ssrob.reporting.figures.arms import is_frontier, is_plain_at, main_arms, names_in, short_names, trained_on
-from ssrob.reporting.figures.looks import Look, Looks
 from ssrob.reporting.figures.style import FAINT, INK, MUTED, eps_axis, fold, label_lines, new_figure, per_cent, styled
 from ssrob.reporting.figures.summary import (
     differences_to_at,
@@ -47,9 +47,9 @@ def robust_accuracy(data: ReportData) -> Figure | None:
         _describe(ax, sweep, norm)
         ax.set_ylim(0, top)
         per_cent(ax.yaxis)
-        ends = _lines(ax, over_seeds(sweep, ["name", X]), data.looks)
+        ends = _lines(ax, over_seeds(sweep, ["name", X]), data.styles)
         ax.set_ylabel("robust accuracy")
-        label_lines(ax, ends, {name: data.looks[name].colour for name in ends})
+        label_lines(ax, ends, {name: data.styles[name].colour for name in ends})
     return figure
 
 
@@ -69,49 +69,41 @@ def _accuracy_title(data: ReportData, rows: pd.DataFrame) -> str:
 def difference_to_at(data: ReportData) -> Figure | None:
     """Draw what the study's main arms gain over plain AT, in points."""
     rows = _against_at(data)
-    chosen = main_arms(rows[~is_frontier(rows)]) if len(rows) else []
     note = "Paired with plain AT of the same seed, init and training norm; "
-    return _differences(data, rows, chosen, (_difference_title(data, rows, chosen, "plain AT"), note))
+    return _differences(data, rows, main_arms(rows[~is_frontier(rows)]), "plain AT", note)
 
 
 @styled
 def gain_from_pretraining(data: ReportData) -> Figure | None:
     """Draw what the main pre-trained arms gain over the same training from random weights."""
-    rows = data.robustness
-    rows = rows if rows.empty else differences_to_random(rows, data.study.findings.floor)
-    chosen = main_arms(rows) if len(rows) else []
+    rows = differences_to_random(data.robustness, data.study.findings.floor)
     note = "Paired with the same training of the same seed from random weights; "
-    return _differences(data, rows, chosen, (_difference_title(data, rows, chosen, "random weights"), note))
+    return _differences(data, rows, main_arms(rows), "random weights", note)
 
 
 @styled
 def every_difference(data: ReportData) -> Figure | None:
     """Draw the difference to plain AT in a small panel per arm, where there are more than one panel can show."""
     rows = _against_at(data)
-    rows = rows[rows["eval_norm"] == data.norm] if len(rows) else rows
-    rows = rows[~is_frontier(rows)] if len(rows) else rows
-    names = names_in(rows, data.arms)[:MOST_PANELS] if len(rows) else []
-    if len(names) <= len(main_arms(rows)) if len(rows) else True:
+    rows = rows[(rows["eval_norm"] == data.norm) & ~is_frontier(rows)]
+    if rows["name"].nunique() <= len(main_arms(rows)):
         return None
-    note = f"{interval_words(rows, ['name', 'eval_norm'], single=NOISE)} Grey: all other arms."
-    at = rows[np.isclose(rows[X], 1.0)].groupby("name")["difference"].mean()
-    above = f"Of {len(at)} arms {trained_on(rows)}, {int((at > 0).sum())} are above plain AT at the reference eps"
-    return _small_panels(data, rows, names, (above, note))
+    at = _at_reference(rows).groupby("name")["difference"].mean()
+    title = f"Of {len(at)} arms {trained_on(rows)}, {int((at > 0).sum())} are above plain AT at the reference eps"
+    return _small_panels(data, rows, title, "all other arms")
 
 
 @styled
 def difference_by_weight(data: ReportData) -> Figure | None:
     """Draw the difference to plain AT in a small panel per method and weight, for methods with several weights."""
     rows = _against_at(data)
-    rows = rows[rows["eval_norm"] == data.norm] if len(rows) else rows
-    rows = rows[several_weights(rows)] if len(rows) else rows
+    rows = rows[(rows["eval_norm"] == data.norm) & several_weights(rows)]
     if rows.empty:
         return None
     means = rows[rows[X] > 0].groupby("weight")["difference"].mean()
     title = "By SSL weight, mean difference to plain AT: "
     title += ", ".join(f"{signed(value)} at w {weight:g}" for weight, value in means.items())
-    note = f"{interval_words(rows, ['name', 'eval_norm'], single=NOISE)} Grey: the other weights and methods."
-    return _small_panels(data, rows, names_in(rows, data.arms)[:MOST_PANELS], (title, note))
+    return _small_panels(data, rows, title, "the other weights and methods")
 
 
 def several_weights(rows: pd.DataFrame) -> pd.Series:
@@ -121,14 +113,16 @@ def several_weights(rows: pd.DataFrame) -> pd.Series:
 
 
 def _against_at(data: ReportData) -> pd.DataFrame:
-    rows = data.robustness
-    return rows if rows.empty else differences_to_at(rows, data.study.findings.floor)
+    return differences_to_at(data.robustness, data.study.findings.floor)
+
+
+def _at_reference(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[np.isclose(rows[X].astype(float), 1.0)]
 
 
 def _difference_title(data: ReportData, rows: pd.DataFrame, chosen: list[str], base: str) -> str:
     """Say over which range the differences of the arms that are drawn lie at the reference eps."""
-    rows = rows[rows["name"].isin(chosen)] if len(rows) else rows
-    at = rows[rows["eval_norm"].eq(data.norm) & np.isclose(rows[X], 1.0)] if len(rows) else rows
+    at = _at_reference(rows[rows["name"].isin(chosen) & (rows["eval_norm"] == data.norm)])
     if at.empty:
         return f"Difference to {base}"
     means = at.groupby("name")["difference"].mean()
@@ -137,12 +131,12 @@ def _difference_title(data: ReportData, rows: pd.DataFrame, chosen: list[str], b
     return f"At {NORMS[data.norm]} {eps_text(data.eps)}, {count} from {base} by {span} points"
 
 
-def _differences(data: ReportData, rows: pd.DataFrame, chosen: list[str], words: tuple[str, str]) -> Figure | None:
-    """Draw a panel per norm of the sweep; words: the figure's title, and what its note begins with."""
-    shown = rows[rows["name"].isin(chosen)] if len(rows) else rows
-    if shown.empty or len(set(shown[X])) < 2:
+def _differences(data: ReportData, rows: pd.DataFrame, chosen: list[str], base: str, note: str) -> Figure | None:
+    """Draw a panel per norm of the sweep; base: what differences are to; note: what the figure's note begins with."""
+    shown = rows[rows["name"].isin(chosen)]
+    if len(set(shown[X])) < 2:
         return None
-    title, note = words
+    title = _difference_title(data, rows, chosen, base)
     note += interval_words(shown, ["name", "eval_norm"], single=NOISE)
     frontier = rows[is_frontier(rows)]
     if len(frontier):
@@ -157,16 +151,17 @@ def _differences(data: ReportData, rows: pd.DataFrame, chosen: list[str], words:
         ax.set_ylim(*_reach(shown))
         _noise_zone(ax, sweep)
         ax.axhline(0, color=INK, linewidth=1.2)
-        _lines(ax, over_seeds(frontier[frontier["eval_norm"] == norm], ["name", X], "difference"), data.looks)
-        ends = _lines(ax, over_seeds(sweep, ["name", X], "difference"), data.looks)
+        _lines(ax, over_seeds(frontier[frontier["eval_norm"] == norm], ["name", X], "difference"), data.styles)
+        ends = _lines(ax, over_seeds(sweep, ["name", X], "difference"), data.styles)
         ax.set_ylabel("difference (points)")
-        label_lines(ax, ends, {name: data.looks[name].colour for name in ends})
+        label_lines(ax, ends, {name: data.styles[name].colour for name in ends})
     return figure
 
 
-def _small_panels(data: ReportData, rows: pd.DataFrame, names: list[str], words: tuple[str, str]) -> Figure:
-    """Draw a panel per arm with all others in grey behind it."""
-    title, note = words
+def _small_panels(data: ReportData, rows: pd.DataFrame, title: str, others: str) -> Figure:
+    """Draw a panel per arm with all others in grey behind it; others: what these are."""
+    names = names_in(rows, data.arms)[:MOST_PANELS]
+    note = f"{interval_words(rows, ['name', 'eval_norm'], single=NOISE)} Grey: {others}."
     columns = min(COLUMNS, len(names))
     lines = -(-len(names) // columns)
     figure = new_figure(title, note, 0.4 + 1.55 * lines)
@@ -178,10 +173,10 @@ def _small_panels(data: ReportData, rows: pd.DataFrame, names: list[str], words:
     for name, ax in zip(names, axes.ravel(), strict=False):
         for _, line in behind.groupby("name", sort=False):
             ax.plot(line[X], line["mean"], color=FAINT, linewidth=0.8, zorder=1)
-        own = rows[rows["name"] == name]
-        _noise_zone(ax, own)
+        sweep = rows[rows["name"] == name]
+        _noise_zone(ax, sweep)
         ax.axhline(0, color=INK, linewidth=0.9)
-        _lines(ax, over_seeds(own, ["name", X], "difference"), data.looks)
+        _lines(ax, over_seeds(sweep, ["name", X], "difference"), data.styles)
         ax.set_ylim(*reach)
         ax.set_title(fold(short[name], 26), fontsize=8.5)
     for ax in axes[-1]:
@@ -195,22 +190,16 @@ def _norms(frame: pd.DataFrame) -> list[str]:
     return [norm for norm in NORMS if norm in set(frame["eval_norm"])]
 
 
-def _lines(ax: Axes, means: pd.DataFrame, looks: Looks) -> dict[str, float]:
+def _lines(ax: Axes, means: pd.DataFrame, styles: ArmStyles) -> dict[str, float]:
     """Draw a line with its band per arm, the frontier thin and below; return the heights of the lines' right ends."""
     ends = {}
-    for name, look in looks.items():
-        line = means[means["name"] == name].sort_values(X)
-        if line.empty:
-            continue
-        _line(ax, line, look)
+    for name in (name for name in styles if name in set(means["name"])):
+        line, style = means[means["name"] == name].sort_values(X), styles[name]
+        ax.plot(line[X], line["mean"], label=name, zorder=1.5 if style.thin else 2.5, **style.line())
+        if not style.thin and line["low"].notna().any():
+            ax.fill_between(line[X], line["low"], line["high"], color=style.colour, alpha=0.13, linewidth=0)
         ends[name] = float(line["mean"].iloc[-1])
     return ends
-
-
-def _line(ax: Axes, line: pd.DataFrame, look: Look) -> None:
-    ax.plot(line[X], line["mean"], label=line["name"].iloc[0], zorder=1.5 if look.thin else 2.5, **look.line())
-    if not look.thin and line["low"].notna().any():
-        ax.fill_between(line[X], line["low"], line["high"], color=look.colour, alpha=0.13, linewidth=0)
 
 
 def _noise_zone(ax: Axes, sweep: pd.DataFrame) -> None:

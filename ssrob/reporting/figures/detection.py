@@ -76,8 +76,8 @@ def calibration_means(calibration: pd.DataFrame) -> pd.DataFrame:
         name for name in rows if name not in ("images", "temperature", "ece", "nll", "brier", "accuracy", "n", "bins")
     ]
     means: dict[str, Any] = {name: (name, "mean") for name in ("ece", "nll", "brier", "accuracy")}
-    found: pd.DataFrame = rows.groupby(by, sort=False, dropna=False, observed=True).agg(**means, n=("n", "min"))
-    return found.reset_index()
+    averaged: pd.DataFrame = rows.groupby(by, sort=False, dropna=False, observed=True).agg(**means, n=("n", "min"))
+    return averaged.reset_index()
 
 
 def set_name(name: str) -> str:
@@ -103,11 +103,11 @@ def _dots(data: ReportData, rows: pd.DataFrame, words: tuple[str, str, str], kin
     for i, (panel, ax) in enumerate(zip(panels, [first, *rest], strict=True)):
         means = over_seeds(rows[rows["panel"] == panel], ["name", "hollow"])
         for row in means[means["name"].isin(names)].to_dict("records"):
-            look = data.looks[row["name"]].point()
-            look |= {"markerfacecolor": "white" if row["hollow"] else look["color"]}
+            marker = data.styles[row["name"]].point()
+            marker |= {"markerfacecolor": "white" if row["hollow"] else marker["color"]}
             place = names.index(row["name"]) + (0.0 if not kinds else 0.15 if row["hollow"] else -0.15)
             ends = [[row["mean"] - row["low"]], [row["high"] - row["mean"]]] if pd.notna(row["low"]) else None
-            ax.errorbar([row["mean"]], [place], xerr=ends, elinewidth=1.2, **look)
+            ax.errorbar([row["mean"]], [place], xerr=ends, elinewidth=1.2, **marker)
         for place in range(1, len(names)):
             ax.axhline(place - 0.5, color=FAINT, linewidth=0.8)
         ax.set_title(fold(panel, 16))

@@ -10,8 +10,8 @@ from matplotlib.lines import Line2D
 
 from ssrob.formatting import NORMS, signed
 from ssrob.reporting.data import ReportData
+from ssrob.reporting.figures.arm_styles import ArmStyle, ArmStyles
 from ssrob.reporting.figures.arms import is_frontier, main_arms, short_names
-from ssrob.reporting.figures.looks import Look, Looks
 from ssrob.reporting.figures.style import (
     FAINT,
     INK,
@@ -36,13 +36,13 @@ ATTACKS = {  # image set -> what it is called, marker, colour
 @styled
 def diagnosis(data: ReportData) -> Figure | None:
     """Draw cosines and transfer of the study's main arms, a block per SSL task."""
-    rows, looks = data.diagnostics, data.looks
+    rows, styles = data.diagnostics, data.styles
     rows = rows[~is_frontier(rows) & rows["budget"].isna()]
     if rows.empty:
         return None
     diagnostics = rows[rows["name"].isin(main_arms(rows))]
     tasks = sorted(set(diagnostics["ssl_task"]))
-    parts = [in_rows(diagnostics[diagnostics["ssl_task"] == task], looks) for task in tasks]
+    parts = [in_rows(diagnostics[diagnostics["ssl_task"] == task], styles) for task in tasks]
     short = short_names(list(dict.fromkeys(diagnostics["name"])))
     labels = [[short[name] + (", own head" if head == "own" else "") for name, head in part] for part in parts]
     heights = [0.7 + rows_height(each) for each in labels for _ in range(2)]
@@ -52,7 +52,7 @@ def diagnosis(data: ReportData) -> Figure | None:
         rows = diagnostics[diagnostics["ssl_task"] == task]
         axes = [figure.add_subplot(grid[2 * i + k // 2, k % 2]) for k in range(4)]
         for ax, where in zip(axes[:2], ("clean", "supervised"), strict=True):
-            _cosines(ax, rows[rows["images"] == where], part, looks)
+            _cosines(ax, rows[rows["images"] == where], part, styles)
             ax.set_title(f"{task}: cosine, clean" if where == "clean" else "cosine, attacked")
         _transfer(axes[2], rows, part, "class_accuracy")
         axes[2].set_title("class accuracy")
@@ -75,10 +75,10 @@ def _title(rows: pd.DataFrame) -> str:
     return f"Gradients of the SSL loss and of cross-entropy: mean cosine {span}"
 
 
-def in_rows(part: pd.DataFrame, looks: Looks) -> list[tuple[str, str]]:
+def in_rows(part: pd.DataFrame, styles: ArmStyles) -> list[tuple[str, str]]:
     """Return the (name, head) pairs of a figure's rows in display order, a fitted head before the model's own."""
     present = set(zip(part["name"], part["head"], strict=True))
-    return [(name, head) for name in looks for head in ("fitted", "own") if (name, head) in present]
+    return [(name, head) for name in styles for head in ("fitted", "own") if (name, head) in present]
 
 
 def over_models(rows: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
@@ -97,20 +97,20 @@ def _note(rows: pd.DataFrame) -> str:
     )
 
 
-def _cosines(ax: Axes, rows: pd.DataFrame, places: list[tuple[str, str]], looks: Looks) -> None:
+def _cosines(ax: Axes, rows: pd.DataFrame, places: list[tuple[str, str]], styles: ArmStyles) -> None:
     means = over_models(rows, QUANTILES).set_index(["name", "head"])
     for place, key in enumerate(places):
         if key in means.index:
-            _spread(ax, means.xs(key)[QUANTILES].to_numpy(), place, looks[key[0]])
+            _spread(ax, means.xs(key)[QUANTILES].to_numpy(), place, styles[key[0]])
     ax.axvline(0, color=INK, linewidth=1, zorder=1)
     ax.set_xlim(-1, 1)
     ax.set_xticks([-1, -0.5, 0, 0.5, 1])
 
 
-def _spread(ax: Axes, ends: Any, place: int, look: Look) -> None:
+def _spread(ax: Axes, ends: Any, place: int, style: ArmStyle) -> None:
     for low, high, width in ((0, 4, 1.0), (1, 3, 3.5)):
-        ax.plot([ends[low], ends[high]], [place, place], color=look.colour, linewidth=width, solid_capstyle="butt")
-    ax.plot([ends[2]], [place], **look.point() | {"zorder": 3})
+        ax.plot([ends[low], ends[high]], [place, place], color=style.colour, linewidth=width, solid_capstyle="butt")
+    ax.plot([ends[2]], [place], **style.point() | {"zorder": 3})
 
 
 def _transfer(ax: Axes, rows: pd.DataFrame, places: list[tuple[str, str]], column: str) -> None:

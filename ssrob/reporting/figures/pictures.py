@@ -24,11 +24,11 @@ def in_norm(arrays: Mapping[str, Any], norm: str) -> dict[str, Any] | None:
     An evaluation keeps adversarial images of several norms in one file, with keys such as ``adversarial_linf``.
     """
     suffix = f"_{norm}"
-    own = {key.removesuffix(suffix): arrays[key] for key in arrays if key.endswith(suffix)}
-    if not own and str(arrays.get("norm")) != norm:
+    of_norm = {key.removesuffix(suffix): arrays[key] for key in arrays if key.endswith(suffix)}
+    if not of_norm and str(arrays.get("norm")) != norm:
         return None
     shared = {key: arrays[key] for key in ("clean", "label", "predicted_clean")}
-    return {key: arrays[key] for key in arrays} | shared | own | {"norm": norm}
+    return {key: arrays[key] for key in arrays} | shared | of_norm | {"norm": norm}
 
 
 @styled
@@ -42,8 +42,8 @@ def adversarial_examples(data: ReportData) -> Figure | None:
     arms = data.arms[~is_frontier(data.arms) & data.arms["budget"].isna()]
     arms = arms[((arms["norm"] == data.norm) | arms["norm"].isna()) & arms["label"].isin(set(data.samples))]
     labels = dict(zip(arms["name"], arms["label"], strict=True))
-    found = {name: in_norm(data.samples[labels[name]], data.norm) for name in main_arms(arms)} if len(arms) else {}
-    samples, classes = {name: each for name, each in found.items() if each is not None}, data.classes
+    by_name = {name: in_norm(data.samples[labels[name]], data.norm) for name in main_arms(arms)} if len(arms) else {}
+    samples, classes = {name: each for name, each in by_name.items() if each is not None}, data.classes
     if not samples:
         return None
     first = next(iter(samples.values()))

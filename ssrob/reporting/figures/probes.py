@@ -53,8 +53,8 @@ def probe_accuracies(data: ReportData) -> Figure | None:
             place = names.index(row["pretraining"]) + (0.15 if row["probe"] == "linear" else -0.15)
             fill = colour if row["features"] == "pretrained" else "white"
             ax.plot([row["least"], row["most"]], [place, place], color=colour, linewidth=1.2, zorder=2)
-            look: dict[str, Any] = {"markerfacecolor": fill, "markeredgecolor": colour, "markersize": 6}
-            ax.plot([row["accuracy"]], [place], marker=mark, zorder=3, **look)
+            marker: dict[str, Any] = {"markerfacecolor": fill, "markeredgecolor": colour, "markersize": 6}
+            ax.plot([row["accuracy"]], [place], marker=mark, zorder=3, **marker)
         for place in range(1, len(names)):
             ax.axhline(place - 0.5, color=FAINT, linewidth=0.8)
         ax.set_title("clean" if not norm else f"attacked, {NORMS[norm]}")

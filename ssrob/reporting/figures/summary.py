@@ -18,7 +18,7 @@ def over_seeds(frame: pd.DataFrame, by: list[str], value: str = "accuracy") -> p
     """
     rows = frame if {"low", "high"} <= set(frame.columns) else frame.assign(low=np.nan, high=np.nan)
     grouped = rows.groupby(by, sort=False, dropna=False, observed=True)
-    found = grouped.agg(
+    means = grouped.agg(
         mean=(value, "mean"),
         deviation=(value, "std"),
         least=(value, "min"),
@@ -28,13 +28,13 @@ def over_seeds(frame: pd.DataFrame, by: list[str], value: str = "accuracy") -> p
         seeds=("seed", "nunique"),
         n=("n", "first"),
     ).reset_index()
-    half = stats.t.ppf(0.975, (found["seeds"] - 1).clip(lower=1)) * found["deviation"] / np.sqrt(found["seeds"])
+    half = stats.t.ppf(0.975, (means["seeds"] - 1).clip(lower=1)) * means["deviation"] / np.sqrt(means["seeds"])
     for end, sign, extreme in (("low", -1, "least"), ("high", 1, "most")):
-        several = np.where(found["seeds"] >= 3, found["mean"] + sign * half, found[extreme])
-        found[end] = np.where(found["seeds"] >= 2, several, found[end])
+        several = np.where(means["seeds"] >= 3, means["mean"] + sign * half, means[extreme])
+        means[end] = np.where(means["seeds"] >= 2, several, means[end])
     if value == "accuracy":
-        found[["low", "high"]] = found[["low", "high"]].clip(0, 1)
-    return found[[*by, "mean", "low", "high", "seeds", "n"]]
+        means[["low", "high"]] = means[["low", "high"]].clip(0, 1)
+    return means[[*by, "mean", "low", "high", "seeds", "n"]]
 
 
 def interval_words(frame: pd.DataFrame, by: list[str], single: str = "one seed: 95 % binomial interval") -> str:
@@ -78,10 +78,3 @@ def noise_of_difference(accuracy: pd.Series, n: pd.Series) -> pd.Series:
     It takes the two models' errors as independent; on the same images they are not, and the true one is narrower.
     """
     return 100 * Z * (2 * accuracy * (1 - accuracy) / n) ** 0.5
-
-
-def wilson(accuracy: pd.Series, n: pd.Series) -> tuple[pd.Series, pd.Series]:
-    """Return the 95 % binomial interval of accuracies 0..1 on n images. Wilson 1927."""
-    centre = (accuracy + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    half = Z / (1 + Z**2 / n) * (accuracy * (1 - accuracy) / n + Z**2 / (4 * n**2)) ** 0.5
-    return centre - half, centre + half

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from ssrob.formatting import NORMS, number, percent
 from ssrob.reporting.data import ReportData
+from ssrob.reporting.figures.arm_styles import ArmStyles, handles
 from ssrob.reporting.figures.arms import is_frontier, is_plain_at, main_arms
-from ssrob.reporting.figures.looks import Looks, handles
 from ssrob.reporting.figures.style import (
     FAINT,
     MUTED,
@@ -61,11 +61,11 @@ def _scatter(data: ReportData, x: str, title: Callable[[pd.DataFrame], str], lin
     chosen = main_arms(trained)
     if others := trained["name"].nunique() - len(chosen):
         note += f" Grey: the other arms ({others})."
-    legend = handles({name: data.looks[name] for name in chosen}, points=True)
+    legend = handles({name: data.styles[name] for name in chosen}, points=True)
     tall = legend_height(str(handle.get_label()) for handle in legend)
     figure = new_figure(title(trained), note, 3.5 + tall)
     ax, below = figure.subplots(2, height_ratios=[3.5, tall])
-    _points(ax, trained, data.looks, x, chosen)
+    _points(ax, trained, data.styles, x, chosen)
     ax.set_ylabel(f"robust accuracy, {NORMS[data.norm]} at reference eps")
     legend_below(below, legend)
     return figure
@@ -103,7 +103,7 @@ def _left_out(points: pd.DataFrame, x: str) -> str:
     return words + (" Nor are arms pre-trained on other data, whose passes do not add up." if other else "")
 
 
-def _points(ax: Axes, part: pd.DataFrame, looks: Looks, x: str, chosen: list[str]) -> None:
+def _points(ax: Axes, part: pd.DataFrame, styles: ArmStyles, x: str, chosen: list[str]) -> None:
     middle = part.groupby("name")[x].mean()
     ends = over_seeds(part, ["name", "eps_scale"]).set_index("name").assign(x=middle)
     plain = part[(part["init"] == "random") & (part["variant"] == "at")]
@@ -115,7 +115,7 @@ def _points(ax: Axes, part: pd.DataFrame, looks: Looks, x: str, chosen: list[str
     for name in chosen:
         row = ends.loc[name]
         reach = [[row["mean"] - row["low"]], [row["high"] - row["mean"]]]
-        ax.errorbar([row["x"]], [row["mean"]], yerr=reach, elinewidth=1, label=name, **looks[name].point())
+        ax.errorbar([row["x"]], [row["mean"]], yerr=reach, elinewidth=1, label=name, **styles[name].point())
     per_cent(ax.yaxis)
     end_at_100(ax, "y")
     if x == "clean":

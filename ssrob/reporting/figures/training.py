@@ -11,8 +11,8 @@ from matplotlib.lines import Line2D
 from ssrob.formatting import number, percent
 from ssrob.registry.losses import LOSSES, Arguments, loss_row
 from ssrob.reporting.data import ReportData
+from ssrob.reporting.figures.arm_styles import ArmStyles, handles
 from ssrob.reporting.figures.arms import is_plain_at, main_arms
-from ssrob.reporting.figures.looks import Looks, handles
 from ssrob.reporting.figures.style import MUTED, end_at_100, legend_below, legend_height, new_figure, per_cent, styled
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#857a00", "#56b4e9", "#e69f00", "#1f2328")  # Okabe & Ito
@@ -40,10 +40,10 @@ def training_curves(data: ReportData) -> Figure | None:
     note += " training eps. Losses (nats): means over an epoch and over the image sets that they are trained on."
     panels = [panel for panel in _panels_of(rows) if rows["metric"].isin(panel[1]).any()]
     names = set(rows["name"])
-    legend = handles({name: look for name, look in data.looks.items() if name in names})
+    legend = handles({name: style for name, style in data.styles.items() if name in names})
     figure, axes = _grid(_title(data), note, len(panels), legend)
     for ax, (title, metrics) in zip(axes, panels, strict=True):
-        _draw(ax, rows[rows["metric"].isin(metrics)], data.looks)
+        _draw(ax, rows[rows["metric"].isin(metrics)], data.styles)
         ax.set_title(title)
         ax.set_xlabel("epoch")
         if "accuracy" in title:
@@ -149,13 +149,13 @@ def _per_epoch(rows: pd.DataFrame) -> pd.DataFrame:
     return whole.groupby([*keys, "epoch"], sort=False, dropna=False)["value"].mean().reset_index()
 
 
-def _draw(ax: Axes, rows: pd.DataFrame, looks: Looks) -> None:
+def _draw(ax: Axes, rows: pd.DataFrame, styles: ArmStyles) -> None:
     means = rows.groupby(["name", "epoch"], sort=True)["value"].mean()
-    for name, look in looks.items():
+    for name, style in styles.items():
         if name in means.index:
             line = means.loc[name]
-            few = {"markevery": max(1, len(line) // 6), "linewidth": 1.0 if look.thin else 1.3}
-            ax.plot(line.index, line.to_numpy(), label=name, **(look.line() | few))
+            few = {"markevery": max(1, len(line) // 6), "linewidth": 1.0 if style.thin else 1.3}
+            ax.plot(line.index, line.to_numpy(), label=name, **(style.line() | few))
 
 
 def _plain_lines(ax: Axes, means: pd.DataFrame, colours: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""How each arm is drawn: one look per arm, in colours that colour-blind readers can tell apart.
+"""How each arm is drawn: one style per arm, in colours that colour-blind readers can tell apart.
 
 Colours: Okabe & Ito (2008) with the yellow darkened for white paper, then Tol's muted set for methods of a study's own.
 """
@@ -52,14 +52,14 @@ _BUDGETS = ("s", "D", "^", "v")  # markers of the second and further budgets; th
 
 
 @dataclass(frozen=True)
-class Look:
+class ArmStyle:
     """How one arm is drawn, the same in every figure of a study."""
 
     colour: Colour
     dashes: Dashes
     marker: str
     fill: str  # of the marker: full, or half: left, bottom, top, right; the other half is white
-    face: Colour  # what it is filled with: the colour, of a control a pale one, white of TRADES
+    fill_colour: Colour  # what it is filled with: the colour, of a control a pale one, white of TRADES
     thin: bool  # AT's own frontier: context, not a result
 
     def line(self) -> dict[str, Any]:
@@ -76,23 +76,23 @@ class Look:
             "marker": self.marker,
             "markersize": size * _SIZES.get(self.marker, 4.5),
             "markeredgecolor": self.colour,
-            "markerfacecolor": self.face,
+            "markerfacecolor": self.fill_colour,
         }
         return options | {"fillstyle": self.fill, "markerfacecoloralt": "white"}
 
 
-Looks = dict[str, Look]
+ArmStyles = dict[str, ArmStyle]
 
 
-def handles(entries: Looks, *, points: bool = False) -> list[Line2D]:
+def handles(entries: ArmStyles, *, points: bool = False) -> list[Line2D]:
     """Return the lines, or the points, of a legend."""
     short = short_names(list(entries))
-    drawn = [(short[name], look.point() if points else look.line()) for name, look in entries.items()]
-    return [Line2D([], [], label=name, **look) for name, look in drawn]
+    drawn = [(short[name], style.point() if points else style.line()) for name, style in entries.items()]
+    return [Line2D([], [], label=name, **keywords) for name, keywords in drawn]
 
 
-def looks(arms: pd.DataFrame) -> Looks:
-    """Give every arm its look by name; `arms` as `arms.name_arms` returns them.
+def arm_styles(arms: pd.DataFrame) -> ArmStyles:
+    """Give every arm its style by name; `arms` as `arms.name_arms` returns them.
 
     The method gives colour and marker; init, task and what was fine-tuned the dashes and the marker's filling; a
     smaller or larger weight than usual a lighter or darker shade. Controls are pale, with dashes of their own.
@@ -103,7 +103,7 @@ def looks(arms: pd.DataFrame) -> Looks:
     kinds.sort(key=lambda kind: (kind[2] != "full", kind[0] != "random", kind[1] != main_value(groups, "task")))
     budgets = list(dict.fromkeys(groups["budget"].dropna()))
     unknown = [name for name in dict.fromkeys(groups["method"]) if _TWINS.get(name, name) not in _COLOURS]
-    found = {}
+    styles = {}
     for row, task, thin, control in zip(
         groups.to_dict("records"), tasks, is_frontier(groups), is_control(groups), strict=True
     ):
@@ -113,18 +113,18 @@ def looks(arms: pd.DataFrame) -> Looks:
         budget = budgets.index(row["budget"]) if isinstance(row["budget"], str) else 0
         shade = 0.2 + 0.4 * float(row["eps_scale"]) if thin else _shade(groups, row["weight"])
         tone = shaded(colour, min(shade, 0.75))
-        found[str(row["name"])] = Look(
+        styles[str(row["name"])] = ArmStyle(
             colour=tone,
             dashes=_CONTROL_DASHES if control else _DASHES[kind],
             marker=_BUDGETS[(budget - 1) % len(_BUDGETS)] if budget else marker,
             fill="full" if row["extends"] == "trades" else _FILLS[kind],
-            face=_face(row, tone, control=bool(control), kind=kind),
+            fill_colour=_fill_colour(row, tone, control=bool(control), kind=kind),
             thin=bool(thin),
         )
-    return found
+    return styles
 
 
-def _face(row: Mapping[Any, Any], colour: Colour, *, control: bool, kind: int) -> Colour:
+def _fill_colour(row: Mapping[Any, Any], colour: Colour, *, control: bool, kind: int) -> Colour:
     """Return what fills a marker; what has no filling left of its own, as of a sixth init or task, is pale, too."""
     if row["extends"] == "trades":
         return to_rgb("white")
