@@ -11,21 +11,7 @@ from ssrob.config.study import Study
 from ssrob.planning.names import arm_label
 from ssrob.planning.plan import Arm, Plan, make_plan
 from ssrob.registry.corruptions import BENCHMARK, families
-from ssrob.storage.tables import (
-    ALL_CHECKS,
-    ALL_EXAMPLES,
-    ARMS,
-    CALIBRATION,
-    CORRUPTIONS,
-    DETECTION,
-    DIAGNOSTICS,
-    FINDINGS,
-    PROBES,
-    ROBUSTNESS,
-    STAGES,
-    TRAINING,
-    Columns,
-)
+from ssrob.storage.tables import ARMS, COLLECTED, Columns
 
 Tables = dict[str, pd.DataFrame]
 BASE: dict[str, Any] = {
@@ -74,20 +60,21 @@ def large_study() -> Study:
 def tables(config: Study, *, n: int = 1000, seed: int = 0) -> Tables:
     """Return every table of a study as if it had been run on `n` test images."""
     plan, draw = make_plan(config), np.random.default_rng(seed)
-    return {
-        "arms": _frame([_arm_row(arm) | _training_cost(arm) for arm in plan.arms], ARMS),
-        "training": _frame([row for arm in plan.arms for row in _training_rows(arm, draw)], TRAINING),
-        "robustness": _frame([row for arm in plan.arms for row in _sweep_rows(arm, config, n, draw)], ROBUSTNESS),
-        "corruptions": _frame([row for arm in plan.arms for row in _corrupt_rows(arm, config, n, draw)], CORRUPTIONS),
-        "detection": _frame([row for arm in plan.arms for row in _detection_rows(arm, draw)], DETECTION),
-        "calibration": _frame([row for arm in plan.arms for row in _calibration_rows(arm, draw)], CALIBRATION),
-        "checks": _frame([row for arm in plan.arms for row in _check_rows(arm, config)], ALL_CHECKS),
-        "findings": _frame(_finding_rows(config, n), FINDINGS),
-        "examples": _frame([row for arm in plan.arms for row in _example_rows(arm, config, draw)], ALL_EXAMPLES),
-        "probes": _frame(_probe_rows(plan), PROBES),
-        "diagnostics": _frame([row for arm in plan.arms for row in _diagnosis_rows(arm, config)], DIAGNOSTICS),
-        "stages": _frame(_stage_rows(plan), STAGES),
+    rows = {
+        "arms": [_arm_row(arm) | _training_cost(arm) for arm in plan.arms],
+        "training": [row for arm in plan.arms for row in _training_rows(arm, draw)],
+        "robustness": [row for arm in plan.arms for row in _sweep_rows(arm, config, n, draw)],
+        "corruptions": [row for arm in plan.arms for row in _corrupt_rows(arm, config, n, draw)],
+        "detection": [row for arm in plan.arms for row in _detection_rows(arm, draw)],
+        "calibration": [row for arm in plan.arms for row in _calibration_rows(arm, draw)],
+        "checks": [row for arm in plan.arms for row in _check_rows(arm, config)],
+        "findings": _finding_rows(config, n),
+        "examples": [row for arm in plan.arms for row in _example_rows(arm, config, draw)],
+        "probes": _probe_rows(plan),
+        "diagnostics": [row for arm in plan.arms for row in _diagnosis_rows(arm, config)],
+        "stages": _stage_rows(plan),
     }
+    return {name: _frame(each, COLLECTED[name]) for name, each in rows.items()}
 
 
 def samples(labels: list[str], images: int = 6, size: int = 16, channels: int = 3) -> dict[str, dict[str, Any]]:
@@ -221,15 +208,13 @@ def _training_rows(arm: Arm, draw: np.random.Generator) -> list[dict[str, Any]]:
 
 
 def _check_rows(arm: Arm, config: Study) -> list[dict[str, Any]]:
-    values = {"arm": _arm_row(arm)["arm"], "checkpoint": config.evaluate.checkpoints[0]}
     rows = []
     for norm in config.threat:
-        rows.append(
-            values | {"eval_norm": norm, "check": "within_budget", "passed": True, "detail": "largest 1.0000 eps"}
-        )
+        row = {"arm": _arm_row(arm)["arm"], "checkpoint": config.evaluate.checkpoints[0], "eval_norm": norm}
+        rows.append(row | {"check": "within_budget", "passed": True, "detail": "largest 1.0000 eps"})
         broken = arm.variant == "standard" and norm == "linf" and arm.seed == 0
-        detail = "4.1 % still right at eps = 1" if broken else "0.0 % right at eps = 1"
-        rows.append(values | {"eval_norm": norm, "check": "falls_to_zero", "passed": not broken, "detail": detail})
+        detail = f"{'4.1 % still' if broken else '0.0 %'} right at eps = 1"
+        rows.append(row | {"check": "falls_to_zero", "passed": not broken, "detail": detail})
     return rows
 
 
@@ -283,57 +268,29 @@ def _finding_rows(config: Study, n: int) -> list[dict[str, Any]]:
         ("C5a", "rotation pre-training against random initialisation", -1.8, -2.6, -0.9, "contradicted"),
         ("C5b", "AT with rotation against AT, both pre-trained", 0.2, -0.7, 1.0, "supported"),
     ]
-    rows = []
-    for claim, question, effect, low, high, verdict in primary:
-        values = {"claim": claim, "question": question, "effect": effect, "low": low, "high": high, "verdict": verdict}
-        values |= {
-            "cell": "at_ssl_joint (rotation, w 0.5) - at | linf, best checkpoint | mean at 0.25, 0.5 × eps",
-            "primary": True,
-            "p": 0.012,
-            "detectable": 1.4,
-        }
-        values |= {
-            "seeds": len(config.seeds),
-            "n": n,
-            "test": "paired t over seeds",
-            "note": "Within the frontier of AT.",
-        }
-        rows.append(values)
+    arms = "at_ssl_joint (rotation, w {}) - at"
+    shared = {"seeds": len(config.seeds), "n": n, "test": "paired t over seeds", "note": "Within the frontier of AT."}
+    shared |= {"p": 0.012, "detectable": 1.4, "primary": True}
+    shared["cell"] = f"{arms.format(0.5)} | linf, best checkpoint | mean at 0.25, 0.5 × eps"
+    names = ("claim", "question", "effect", "low", "high", "verdict")
+    rows = [shared | dict(zip(names, values, strict=True)) for values in primary]
     for weight in (0.1, 1, 2):
-        values = rows[0] | {
-            "primary": False,
-            "verdict": "",
-            "cell": f"at_ssl_joint (rotation, w {weight}) - at | l2, best checkpoint",
-            "effect": weight,
-        }
-        rows.append(values | {"low": weight - 1.1, "high": weight + 1.1})
+        exploratory = {"primary": False, "verdict": "", "cell": f"{arms.format(weight)} | l2, best checkpoint"}
+        effect = {"effect": weight, "low": weight - 1.1, "high": weight + 1.1}
+        rows.append(rows[0] | exploratory | effect)
     return rows
 
 
 def _stage_rows(plan: Plan) -> list[dict[str, Any]]:
     versions = json.dumps({"python": "3.11.9", "torch": "2.11.0", "ssrob": "0.1.0", "numpy": "2.1.0"})
-    seconds = {
-        "data": 2.0,
-        "pretrain": 90.0,
-        "probe": 4.0,
-        "diagnose": 5.0,
-        "finetune": 130.0,
-        "evaluate": 40.0,
-        "corrupt": 12.0,
-        "ood": 9.0,
-        "calibrate": 3.0,
-    }
-    values = {"device": "cpu", "peak_memory_mb": 812.0, "versions": versions, "commit": "0123456789abcdef0123"}
-    return [
-        {
-            "kind": stage.kind,
-            "key": stage.key,
-            "seconds": seconds[stage.kind],
-            "started": f"2026-01-0{i % 3 + 1}T10:00:00Z",
-        }
-        | values
-        for i, stage in enumerate(plan.stages.values())
-    ]
+    seconds = {"data": 2.0, "pretrain": 90.0, "probe": 4.0, "diagnose": 5.0, "finetune": 130.0, "evaluate": 40.0}
+    seconds |= {"corrupt": 12.0, "ood": 9.0, "calibrate": 3.0}
+    shared = {"device": "cpu", "peak_memory_mb": 812.0, "versions": versions, "commit": "0123456789abcdef0123"}
+    rows = []
+    for i, stage in enumerate(plan.stages.values()):
+        started = f"2026-01-0{i % 3 + 1}T10:00:00Z"
+        rows.append(shared | {"kind": stage.kind, "key": stage.key, "seconds": seconds[stage.kind], "started": started})
+    return rows
 
 
 def _frame(rows: list[dict[str, Any]], columns: Columns) -> pd.DataFrame:

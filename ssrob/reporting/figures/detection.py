@@ -6,17 +6,16 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from ssrob.formatting import NORMS, percent
 from ssrob.reporting.data import ReportData
 from ssrob.reporting.figures.arms import main_arms, short_names
 from ssrob.reporting.figures.style import (
-    FAINT,
     INK,
     fold,
     legend_below,
+    legend_mark,
     name_rows,
     new_figure,
     per_cent,
@@ -108,20 +107,14 @@ def _dots(data: ReportData, rows: pd.DataFrame, words: tuple[str, str, str], kin
             place = names.index(row["name"]) + (0.0 if not kinds else 0.15 if row["hollow"] else -0.15)
             ends = [[row["mean"] - row["low"]], [row["high"] - row["mean"]]] if pd.notna(row["low"]) else None
             ax.errorbar([row["mean"]], [place], xerr=ends, elinewidth=1.2, **marker)
-        for place in range(1, len(names)):
-            ax.axhline(place - 0.5, color=FAINT, linewidth=0.8)
         ax.set_title(fold(panel, 16))
         ax.margins(x=0.12)
         ax.set_xlabel(axis if i == (lines - 1) * COLUMNS else "", loc="left")
         per_cent(ax.xaxis)
         ax.xaxis.set_major_locator(MaxNLocator(2))
-        name_rows(ax, short.values())
+        name_rows(ax, short.values(), lines=True)
         ax.tick_params(labelleft=i % COLUMNS == 0)
     if kinds:
-        fills = {kinds[0]: INK, kinds[1]: "white"}
-        handles = [
-            Line2D([], [], color=INK, marker="o", linestyle="none", markerfacecolor=fill, label=name)
-            for name, fill in fills.items()
-        ]
-        legend_below(figure.add_subplot(grid[-1, :]), handles)
+        marks = [legend_mark(name, markerfacecolor=fill) for name, fill in zip(kinds, (INK, "white"), strict=True)]
+        legend_below(figure.add_subplot(grid[-1, :]), marks)
     return figure

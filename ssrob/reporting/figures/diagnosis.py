@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from ssrob.formatting import NORMS, signed
 from ssrob.reporting.data import ReportData
@@ -17,6 +16,7 @@ from ssrob.reporting.figures.style import (
     INK,
     MUTED,
     legend_below,
+    legend_mark,
     name_rows,
     new_figure,
     per_cent,
@@ -61,8 +61,8 @@ def diagnosis(data: ReportData) -> Figure | None:
         for k, ax in enumerate(axes):
             name_rows(ax, labels[i])
             ax.tick_params(labelleft=k % 2 == 0)
-    handles = [Line2D([], [], label=words, **_marker(mark, colour)) for words, mark, colour in ATTACKS.values()]
-    legend_below(figure.add_subplot(grid[len(heights), :]), handles)
+    marks = [legend_mark(words, **_marker(mark, colour)) for words, mark, colour in ATTACKS.values()]
+    legend_below(figure.add_subplot(grid[len(heights), :]), marks)
     return figure
 
 

@@ -4,11 +4,10 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from ssrob.formatting import NORMS, percent
 from ssrob.reporting.data import ReportData
-from ssrob.reporting.figures.style import FAINT, INK, legend_below, name_rows, new_figure, per_cent, styled
+from ssrob.reporting.figures.style import legend_below, legend_mark, name_rows, new_figure, per_cent, styled
 from ssrob.reporting.figures.training import name_pretrainings
 
 MARKS = {"knn": ("s", "#0072b2", "kNN"), "linear": ("o", "#d55e00", "linear")}
@@ -41,8 +40,7 @@ def probe_accuracies(data: ReportData) -> Figure | None:
     names = list(dict.fromkeys(rows["pretraining"]))
     norms = [norm for norm in ("", *NORMS) if norm in set(rows["eval_norm"])]
     note = f"n = {int(rows['n'].min())} validation images; mean over seeds, line: range. Hollow: the same network,"
-    note += " untrained."
-    note += " Attacked: correct if PGD on the linear probe and PGD on kNN both fail, at the reference eps."
+    note += " untrained. Attacked: correct if PGD on the linear probe and PGD on kNN both fail, at the reference eps."
     rows_inches = 0.7 + 0.5 * len(names)
     figure = new_figure(_title(rows), note, rows_inches + 0.3)
     grid = figure.add_gridspec(2, len(norms), height_ratios=[rows_inches, 0.3])
@@ -55,15 +53,13 @@ def probe_accuracies(data: ReportData) -> Figure | None:
             ax.plot([row["least"], row["most"]], [place, place], color=colour, linewidth=1.2, zorder=2)
             marker: dict[str, Any] = {"markerfacecolor": fill, "markeredgecolor": colour, "markersize": 6}
             ax.plot([row["accuracy"]], [place], marker=mark, zorder=3, **marker)
-        for place in range(1, len(names)):
-            ax.axhline(place - 0.5, color=FAINT, linewidth=0.8)
         ax.set_title("clean" if not norm else f"attacked, {NORMS[norm]}")
         ax.set_xlim(-0.03, 1.03)
         ax.set_xticks([0, 0.5, 1])
         per_cent(ax.xaxis)
-        name_rows(ax, names)
+        name_rows(ax, names, lines=True)
         ax.tick_params(labelleft=ax is axes[0])
-    handles = [Line2D([], [], color=c, marker=m, linestyle="none", label=words) for m, c, words in MARKS.values()]
-    handles.append(Line2D([], [], color=INK, marker="o", linestyle="none", markerfacecolor="white", label="untrained"))
-    legend_below(figure.add_subplot(grid[1, :]), handles, columns=3)
+    marks = [legend_mark(words, marker=marker, color=colour) for marker, colour, words in MARKS.values()]
+    marks.append(legend_mark("untrained", markerfacecolor="white"))
+    legend_below(figure.add_subplot(grid[1, :]), marks, columns=3)
     return figure

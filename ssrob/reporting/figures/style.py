@@ -113,9 +113,11 @@ def eps_axis(axes: Axes, norm: str, multiples: list[float], reference: float) ->
     axes.set_xlabel(f"{NORMS[norm]} perturbation eps ({unit})")
 
 
-def name_rows(axes: Axes, names: Iterable[str]) -> None:
-    """Write a name beside every row of a panel, from the top down."""
+def name_rows(axes: Axes, names: Iterable[str], *, lines: bool = False) -> None:
+    """Write a name beside every row of a panel, from the top down; lines: between rows."""
     labels = wrapped(names)
+    for place in range(1, len(labels) * lines):
+        axes.axhline(place - 0.5, color=FAINT, linewidth=0.8)
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
@@ -140,6 +142,11 @@ def rows_height(names: Iterable[str], line: float = LINE) -> float:
     labels = wrapped(names)
     most = 1 + max((label.count("\n") for label in labels), default=0)
     return len(labels) * (0.06 + line * most)
+
+
+def legend_mark(label: str, **marker: Any) -> Line2D:
+    """Return the entry of a marker in a legend."""
+    return Line2D([], [], label=label, **{"color": INK, "marker": "o", "linestyle": "none"} | marker)
 
 
 def legend_below(axes: Axes, handles: list[Line2D], columns: int = 2) -> None:
