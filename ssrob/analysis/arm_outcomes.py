@@ -1,13 +1,11 @@
 """The outcomes of an arm of a study on each image, for paired comparisons."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 
 from ssrob.analysis.collect import labels
-from ssrob.analysis.paired import Outcomes, unpacked
-from ssrob.analysis.standard_error import BoolArray
+from ssrob.analysis.paired import Outcomes, outcomes_of
 from ssrob.config.fields import Checkpoint
 from ssrob.planning.plan import Arm, Plan
 from ssrob.registry.lookup import meant
@@ -44,7 +42,13 @@ def arm_outcomes(plan: Plan, store: Store, arms: Sequence[Arm], checkpoint: Chec
     missing = [path for arm in arms for path in _tests(arm, checkpoint) if not store.done(path)]
     if missing:
         raise ValueError(f"{missing[0]} is not finished: `ssrob status CONFIG` says what is left")
-    return _stacked([_outcomes(plan, store, arm.evaluate[checkpoint], arm.corrupt.get(checkpoint)) for arm in arms])
+    models = []
+    for arm in arms:
+        swept, corrupted = arm.evaluate[checkpoint], arm.corrupt.get(checkpoint)
+        examples = read_table(store.output(swept, "robustness.parquet"))
+        file = store.output(corrupted, "corruptions.parquet") if corrupted else None
+        models.append(outcomes_of(examples, plan.stages[swept].spec["eps"], file))
+    return _stacked(models)
 
 
 def _tests(arm: Arm, checkpoint: Checkpoint) -> list[str]:
@@ -53,23 +57,8 @@ def _tests(arm: Arm, checkpoint: Checkpoint) -> list[str]:
     return [paths[checkpoint] for paths in (arm.evaluate, arm.corrupt) if checkpoint in paths]
 
 
-def _outcomes(plan: Plan, store: Store, evaluated: str, corrupted: str | None) -> Outcomes:
-    rows = read_table(store.output(evaluated, "robustness.parquet"))
-    robust: dict[str, Mapping[float, BoolArray]] = {}
-    for norm, grid in plan.stages[evaluated].spec["eps"].items():
-        failed = _of_norm(rows, norm)["first_failed"].to_numpy()
-        robust[norm] = {float(eps): (failed > eps)[None] for eps in grid if eps > 0}
-    clean = _of_norm(rows, next(iter(robust)))["clean_correct"].to_numpy(dtype=bool)[None]
-    table = read_table(store.output(corrupted, "corruptions.parquet")) if corrupted else None
-    return Outcomes(clean, robust, {} if table is None else unpacked(table))
-
-
-def _of_norm(rows: pd.DataFrame, norm: str) -> pd.DataFrame:
-    return rows[rows["eval_norm"] == norm].sort_values("example")
-
-
 def _stacked(models: Sequence[Outcomes]) -> Outcomes:
-    """Put the seeds of one way of training over each other."""
+    """Put the seeds of an arm over each other."""
     first = models[0]
     robust = {
         norm: {eps: np.concatenate([each.robust[norm][eps] for each in models]) for eps in grid}

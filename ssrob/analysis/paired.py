@@ -1,8 +1,9 @@
 """Two ways of training, or two models, on the same images: paired differences with their intervals."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from ssrob.analysis.statistics import Estimate, exact_mcnemar, paired_t
 from ssrob.analysis.sweeps import GROUPS
 from ssrob.registry.attacks import NORMS
 from ssrob.registry.corruptions import BENCHMARK
+from ssrob.storage.tables import read_table
 
 ALPHA = 0.05
 COLUMNS = ("test", "eps", "corruption", "a", "b", "difference", "low", "high", "p", "seeds", "n", "method")
@@ -39,6 +41,19 @@ def paired_table(a: Outcomes, b: Outcomes) -> pd.DataFrame:
     over the benchmark's corruptions, "mean of all K" over all K.
     """
     return pd.DataFrame(list(_rows(a, b)), columns=list(COLUMNS))
+
+
+def outcomes_of(examples: pd.DataFrame, eps: Mapping[str, Iterable[float]], corrupted: Path | None) -> Outcomes:
+    """Return the outcomes of one model, as one seed.
+
+    examples: rows of its sweeps as `tables.EXAMPLES`; eps: the eps of each norm, of which 0 is left out; corrupted: the
+    file of its test on corruptions, if it has one.
+    """
+    sweeps = {norm: examples[examples["eval_norm"] == norm].sort_values("example") for norm in eps}
+    failed = {norm: rows["first_failed"].to_numpy() for norm, rows in sweeps.items()}
+    robust = {norm: {float(e): (failed[norm] > e)[None] for e in grid if e > 0} for norm, grid in eps.items()}
+    clean = next(iter(sweeps.values()))["clean_correct"].to_numpy(dtype=bool)[None]
+    return Outcomes(clean, robust, unpacked(read_table(corrupted)) if corrupted else {})
 
 
 def unpacked(corrupted: pd.DataFrame) -> dict[tuple[str, int], BoolArray]:

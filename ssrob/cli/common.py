@@ -47,8 +47,7 @@ def any_uri(text: str) -> str:
 
 Config = Annotated[str, typer.Argument(help="A study's YAML file.", metavar="CONFIG")]
 Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. data.path=/data."),
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. data.path=/data.")
 ]
 Partial = Annotated[
     bool, typer.Option("--partial", help="Of an unfinished study: of the models that are trained and tested.")

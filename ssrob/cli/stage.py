@@ -1,6 +1,7 @@
 """Commands about one stage: run it, and say why it is run or is not."""
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -78,6 +79,7 @@ def explain(
 
     What its key is made of, how the nearest other stage differs, and what made it.
     """
+    from ssrob.registry.stages import revision
     from ssrob.scheduling import explain as of
     from ssrob.storage.store import Store
 
@@ -88,30 +90,27 @@ def explain(
     stages = of.known_stages(plan, store)
     stage = of.find_stage(stage_name, stages)
     again = of.reasons_to_run(stage, plan, store)
-    typer.echo(f"{stage.path}: {'finished' if store.done(stage.path) else 'not finished'}")
-    typer.echo("\n".join(["", "What decides its result, and its key:", *_identity(stage)]))
+    typer.echo(f"{stage.path}: {_finished(store.done(stage.path))}")
+    decides = {f"revision of {stage.kind}": revision(stage.kind)} | of.identity(stage, {})
+    _section("What decides its result, and its key:", [f"{name}: {value}" for name, value in decides.items()])
     if other := of.nearest(stage, stages, store):
-        rows = [f"  {name}: {here} here, {there} there" for name, (here, there) in other.differences.items()]
-        state = "finished" if other.done else "not finished"
-        typer.echo("\n".join(["", f"The nearest other one is {other.path} ({state}):", *(rows or ["  no difference"])]))
+        rows = [f"{name}: {here} here, {there} there" for name, (here, there) in other.differences.items()]
+        _section(f"The nearest other one is {other.path} ({_finished(other.done)}):", rows or ["no difference"])
     if store.done(stage.path):
-        typer.echo("\n".join(["", "What made it:", *_maker(stage, store)]))
-    typer.echo(
-        "\n".join(["", "What makes it run:" if again else "Nothing makes it run again.", *map("  {}".format, again)])
-    )
+        _section("What made it:", _maker(stage, store))
+    _section("What makes it run:" if again else "Nothing makes it run again.", again)
 
 
-def _identity(stage: "Stage") -> list[str]:
-    from ssrob.registry.stages import revision
-    from ssrob.scheduling.explain import identity
+def _finished(done: bool) -> str:
+    return "finished" if done else "not finished"
 
-    lines = [f"  revision of {stage.kind}: {revision(stage.kind)}"]
-    lines += [f"  {name}: {value}" for name, value in identity(stage, {}).items()]
-    return lines
+
+def _section(title: str, rows: Iterable[str]) -> None:
+    typer.echo("\n".join(["", title, *(f"  {row}" for row in rows)]))
 
 
 def _maker(stage: "Stage", store: "Store") -> list[str]:
     facts = store.provenance(stage.path)
     versions = ", ".join(f"{name} {version}" for name, version in facts.get("versions", {}).items() if version)
     rows = {"commit": facts.get("commit"), "on": facts.get("device"), "at": facts.get("started"), "with": versions}
-    return [f"  {name}: {value}" for name, value in rows.items() if value]
+    return [f"{name}: {value}" for name, value in rows.items() if value]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from ssrob.analysis.paired import Outcomes, unpacked
+from ssrob.analysis.paired import Outcomes, outcomes_of
 from ssrob.external.entry import DOCUMENT
 from ssrob.registry.lookup import meant
 from ssrob.storage.tables import read_table
@@ -35,11 +35,8 @@ class Saved:
     @cached_property
     def outcomes(self) -> Outcomes:
         """Which image it classified correctly under which test, as one seed."""
-        failed = self.examples["first_failed"].to_numpy()
-        robust = {self.norm: {eps: (failed > eps)[None] for eps in self.eps}}
-        clean = self.examples["clean_correct"].to_numpy(dtype=bool)[None]
-        file = self.folder / "corruptions.parquet"
-        return Outcomes(clean, robust, unpacked(read_table(file)) if file.is_file() else {})
+        corrupted = self.folder / "corruptions.parquet"
+        return outcomes_of(self.examples, {self.norm: self.eps}, corrupted if corrupted.is_file() else None)
 
 
 def read_saved(folder: Path) -> Saved:

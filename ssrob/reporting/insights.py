@@ -70,10 +70,7 @@ def _useless(data: ReportData) -> list[tuple[str, str]]:
     rows = rows[(rows["probe"] == "linear") & (rows["eval_norm"] == "")]
     wide = rows.pivot_table(index="pretraining", columns="features", values="accuracy", sort=False)
     return [
-        (
-            str(name),
-            f"has a linear probe of {percent(row['pretrained'])}, untrained {percent(row['untrained'])}",
-        )
+        (str(name), f"has a linear probe of {percent(row['pretrained'])}, untrained {percent(row['untrained'])}")
         for name, row in wide.iterrows()
         if row["pretrained"] <= row["untrained"]
     ]

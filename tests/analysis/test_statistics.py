@@ -7,15 +7,7 @@ import pytest
 from scipy import stats
 from ssrob.analysis.moderation import NO_PRIOR, Prior
 from ssrob.analysis.standard_error import StandardError, image_variances
-from ssrob.analysis.statistics import (
-    detectable_ratio,
-    exact_mcnemar,
-    holm,
-    least_shown,
-    p_opposite,
-    p_value,
-    paired_t,
-)
+from ssrob.analysis.statistics import detectable_ratio, exact_mcnemar, holm, least_shown, p_opposite, p_value, paired_t
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_paired
 

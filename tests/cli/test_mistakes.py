@@ -118,20 +118,13 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["explain", "study.yaml"], "explain: expected a stage, found the config study.yaml alone"),
     (["explain", "finetune/none"], "'finetune/none': no stage is there yet"),
     (["export", "study.yaml", "--to", "notes.txt/x"], "notes.txt/x: expected a folder, found the file "),
-    (
-        ["study", "study.yaml", "--executor=nimbus"],
-        "'nimbus' is not installed: pip install snakemake_executor_plugin_",
-    ),
+    (["study", "study.yaml", "--executor=nimbus"], "'nimbus' is not installed: pip install snakemake_executor_plugin_"),
 ]
 
 
 @pytest.mark.parametrize(("arguments", "said"), MISTAKES, ids=[" ".join(arguments)[-40:] for arguments, _ in MISTAKES])
 def test_one_line_says_what_is_wrong(
-    folder: Path,
-    arguments: list[str],
-    said: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    folder: Path, arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert said in answer(arguments, monkeypatch, capsys)
     assert not (folder / "evaluation/robustness.parquet").exists()

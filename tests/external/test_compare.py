@@ -184,10 +184,7 @@ def other_rows(**columns: Any) -> Callable[[Path], None]:
 
 
 REFUSED: list[tuple[Callable[[Path], object], str]] = [
-    (
-        change(lambda d: d["facts"].update(images_sha256="0" * 64)),
-        "A was tested on 60 images of digits .*, B was",
-    ),
+    (change(lambda d: d["facts"].update(images_sha256="0" * 64)), "A was tested on 60 images of digits .*, B was"),
     (change(lambda d: d.update(attack="strong")), "A was attacked by preset fast .*, B was attacked by preset strong"),
     (change(lambda d: d["facts"].update(attacks=["square1000-margin"])), r"B was attacked by preset fast \(square1000"),
     (change(lambda d: d.update(gradients_in="bfloat16")), "A had its gradients in float32, B had its gradients in bfl"),
@@ -284,10 +281,7 @@ def test_the_commands_of_the_guide(
     ("names", "message"),
     [
         (("AT l-inf", "at_ssl_joint"), r"arm 'AT l-inf': not in this study \(did you mean 'AT, l-inf'\?\)"),
-        (
-            ("at", "at_ssl_joint"),
-            "arm 'at' is in the keys of several; give one of these names: AT, l-inf; AT [+]",
-        ),
+        (("at", "at_ssl_joint"), "arm 'at' is in the keys of several; give one of these names: AT, l-inf; AT [+]"),
         (("AT, l-inf", "at-linf"), "'AT, l-inf' and 'at-linf' are the same arm"),
         (("at-linf0.15-s0", "ssl_joint-rotation-w0.5-linf0.15-s1"), r"share no seed, found \[0\] and \[1\]"),
     ],

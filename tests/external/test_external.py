@@ -209,10 +209,7 @@ def test_preprocessing_comes_before_the_model() -> None:
     ("changes", "message"),
     [
         ({"model": "json:dumps", "arguments": {"obj": 1}}, "expected a torch.nn.Module, found str"),
-        (
-            {"preprocess": "0.5"},
-            "unknown --preprocess '0.5'; known: MEAN;STD, cifar10, cifar100, clip, half, imagenet",
-        ),
+        ({"preprocess": "0.5"}, "unknown --preprocess '0.5'; known: MEAN;STD, cifar10, cifar100, clip, half, imagenet"),
         ({"preprocess": "0.5;0"}, "smallest std 0"),
         ({"data": "{source: folder}"}, "'folder' needs a path"),
         (

@@ -390,16 +390,8 @@ def test_a_norm_of_its_own_figure_when_trained_on_two(tmp_path: Path, monkeypatc
     ("words", "detectable", "said"),
     [
         (["supported", "inconclusive"], [4.0, 3.0], ""),
-        (
-            ["underpowered", "supported"],
-            [3.1, 0.4],
-            "Too small to answer 1 of 2 comparisons: only effects of 3.1 p",
-        ),
-        (
-            ["underpowered", "underpowered"],
-            [0.4, 3.1],
-            "Too small to answer all 2 comparisons: only effects of 0.4 to",
-        ),
+        (["underpowered", "supported"], [3.1, 0.4], "Too small to answer 1 of 2 comparisons: only effects of 3.1 p"),
+        (["underpowered", "underpowered"], [0.4, 3.1], "Too small to answer all 2 comparisons: only effects of 0.4 to"),
         (["underpowered", "underpowered"], [np.nan, np.nan], "with so few seeds it is not known"),
     ],
 )

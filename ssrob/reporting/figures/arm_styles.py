@@ -37,14 +37,7 @@ _TWINS = {  # the same with TRADES as the base: drawn alike, with hollow markers
     "trades_ssl_joint": "at_ssl_joint",
 }
 _SPARE = (("#88ccee", "d"), ("#882255", "H"), ("#999933", "4"), ("#aa4499", "2"))
-_DASHES: tuple[Dashes, ...] = (
-    (0, ()),
-    (0, (5, 2)),
-    (0, (1.2, 1.4)),
-    (0, (7, 2, 1.2, 2)),
-    (0, (2.5, 2.5)),
-    (0, (9, 3)),
-)
+_DASHES: tuple[Dashes, ...] = ((0, ()), (0, (5, 2)), (0, (1.2, 1.4)), (0, (7, 2, 1.2, 2)), (0, (2.5, 2.5)), (0, (9, 3)))
 _SIZES = {"*": 9.0, "P": 6.0, "X": 6.0, "h": 6.0, "p": 6.0, "8": 5.5, "H": 6.0}  # drawn small by matplotlib
 _FILLS = ("full", "left", "bottom", "top", "right", "full")
 _CONTROL_DASHES: Dashes = (0, (3, 1.2, 1, 1.2, 1, 1.2))

@@ -26,11 +26,7 @@ def class_accuracies(examples: pd.DataFrame, eps: float) -> pd.DataFrame:
     rows = examples.assign(clean=examples["clean_correct"].astype(float), robust=survived.astype(float))
     seeds = rows.groupby(["name", "class", "arm"], sort=False)[["clean", "robust"]].agg(["mean", "count"])
     shares = pd.DataFrame(
-        {
-            "clean": seeds["clean", "mean"],
-            "robust": seeds["robust", "mean"],
-            "n": seeds["clean", "count"].astype(float),
-        }
+        {"clean": seeds["clean", "mean"], "robust": seeds["robust", "mean"], "n": seeds["clean", "count"].astype(float)}
     )
     return shares.groupby(["name", "class"], sort=False).mean().reset_index()
 
