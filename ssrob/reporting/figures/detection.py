@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ssrob.formatting import NORMS, percent
 from ssrob.reporting.data import ReportData
+from ssrob.reporting.figures.arm_styles import ArmStyle
 from ssrob.reporting.figures.arms import main_arms, short_names
 from ssrob.reporting.figures.style import (
     INK,
@@ -101,12 +103,8 @@ def _dots(data: ReportData, rows: pd.DataFrame, words: tuple[str, str, str], kin
     rest = [figure.add_subplot(grid[divmod(i, COLUMNS)], sharex=first, sharey=first) for i in range(1, len(panels))]
     for i, (panel, ax) in enumerate(zip(panels, [first, *rest], strict=True)):
         means = over_seeds(rows[rows["panel"] == panel], ["name", "hollow"])
-        for row in means[means["name"].isin(names)].to_dict("records"):
-            marker = data.styles[row["name"]].point()
-            marker |= {"markerfacecolor": "white" if row["hollow"] else marker["color"]}
-            place = names.index(row["name"]) + (0.0 if not kinds else 0.15 if row["hollow"] else -0.15)
-            ends = [[row["mean"] - row["low"]], [row["high"] - row["mean"]]] if pd.notna(row["low"]) else None
-            ax.errorbar([row["mean"]], [place], xerr=ends, elinewidth=1.2, **marker)
+        for place, name in enumerate(names):
+            _pair(ax, means[means["name"] == name], place, 0.15 * bool(kinds), data.styles[name])
         ax.set_title(fold(panel, 16))
         ax.margins(x=0.12)
         ax.set_xlabel(axis if i == (lines - 1) * COLUMNS else "", loc="left")
@@ -118,3 +116,12 @@ def _dots(data: ReportData, rows: pd.DataFrame, words: tuple[str, str, str], kin
         marks = [legend_mark(name, markerfacecolor=fill) for name, fill in zip(kinds, (INK, "white"), strict=True)]
         legend_below(figure.add_subplot(grid[-1, :]), marks)
     return figure
+
+
+def _pair(ax: Axes, means: pd.DataFrame, place: int, apart: float, style: ArmStyle) -> None:
+    """Draw an arm's means with their intervals: filled, and hollow below."""
+    for row in means.to_dict("records"):
+        marker = style.point() | {"markerfacecolor": "white" if row["hollow"] else style.colour}
+        ends = [[row["mean"] - row["low"]], [row["high"] - row["mean"]]] if pd.notna(row["low"]) else None
+        at = place + (apart if row["hollow"] else -apart)
+        ax.errorbar([row["mean"]], [at], xerr=ends, elinewidth=1.2, **marker)

@@ -49,21 +49,26 @@ def diagnosis(data: ReportData) -> Figure | None:
     figure = new_figure(_title(diagnostics), _note(diagnostics), 0.4 + sum(heights))
     grid = figure.add_gridspec(len(heights) + 1, 2, height_ratios=[*heights, 0.4])
     for i, (task, part) in enumerate(zip(tasks, parts, strict=True)):
-        rows = diagnostics[diagnostics["ssl_task"] == task]
         axes = [figure.add_subplot(grid[2 * i + k // 2, k % 2]) for k in range(4)]
-        for ax, where in zip(axes[:2], ("clean", "supervised"), strict=True):
-            _cosines(ax, rows[rows["images"] == where], part, styles)
-            ax.set_title(f"{task}: cosine, clean" if where == "clean" else "cosine, attacked")
-        _transfer(axes[2], rows, part, "class_accuracy")
-        axes[2].set_title("class accuracy")
-        _transfer(axes[3], rows, part, "ssl_accuracy")
-        axes[3].set_title(f"{task} accuracy" if axes[3].axison else "")
+        _task_panels(axes, diagnostics[diagnostics["ssl_task"] == task], part, styles)
         for k, ax in enumerate(axes):
             name_rows(ax, labels[i])
             ax.tick_params(labelleft=k % 2 == 0)
     marks = [legend_mark(words, **_marker(mark, colour)) for words, mark, colour in ATTACKS.values()]
     legend_below(figure.add_subplot(grid[len(heights), :]), marks)
     return figure
+
+
+def _task_panels(axes: list[Axes], rows: pd.DataFrame, places: list[tuple[str, str]], styles: ArmStyles) -> None:
+    """Draw a task's cosines on clean and on attacked images, and what attacks do to both accuracies."""
+    task = rows["ssl_task"].iloc[0]
+    for ax, where in zip(axes[:2], ("clean", "supervised"), strict=True):
+        _cosines(ax, rows[rows["images"] == where], places, styles)
+        ax.set_title(f"{task}: cosine, clean" if where == "clean" else "cosine, attacked")
+    _transfer(axes[2], rows, places, "class_accuracy")
+    axes[2].set_title("class accuracy")
+    _transfer(axes[3], rows, places, "ssl_accuracy")
+    axes[3].set_title(f"{task} accuracy" if axes[3].axison else "")
 
 
 def _title(rows: pd.DataFrame) -> str:
