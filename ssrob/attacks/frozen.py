@@ -6,6 +6,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from ssrob.data.loader import as_tensor, unit
+from ssrob.data.types import Pixels
+
+BATCH_PIXELS = 2**18  # of a batch, 256 images of 32 x 32
+
 
 @contextmanager
 def frozen(model: nn.Module, *, training: bool | None = False) -> Iterator[nn.Module]:
@@ -43,6 +48,24 @@ def channels_last(model: nn.Module, image: Tensor) -> Iterator[None]:
         yield
     finally:
         _restore(kept)
+
+
+@contextmanager
+def lent(model: nn.Module, images: Pixels) -> Iterator[Iterator[tuple[Tensor, slice]]]:
+    """Lend a model, frozen and with channels last, for images (N, H, W, C) uint8.
+
+    What it is for comes in batches: x (B, C, H, W) in [0, 1] on the model's device, and which images these are.
+    """
+    device = next(model.parameters(), torch.empty(0)).device
+    with frozen(model), channels_last(model, unit(as_tensor(images[:1], device))):
+        yield _batches(images, device, memory_format(model))
+
+
+def _batches(images: Pixels, device: torch.device, layout: torch.memory_format) -> Iterator[tuple[Tensor, slice]]:
+    size = max(1, BATCH_PIXELS // (images.shape[1] * images.shape[2]))
+    for start in range(0, len(images), size):
+        part = slice(start, min(start + size, len(images)))
+        yield unit(as_tensor(images[part], device)).contiguous(memory_format=layout), part
 
 
 def memory_format(model: nn.Module) -> torch.memory_format:

@@ -1,13 +1,13 @@
-"""Hashes of what a data source holds, whatever its files are called. Imports no torch."""
+"""Hashes of what a data source holds, whatever its files are called, and of decoded images. Imports no torch."""
 
 import hashlib
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from ssrob.data.types import Opened, Rows, Split
+from ssrob.data.types import Digests, Opened, Pixels, Rows, Split
 
 
 def source_fingerprint(opened: Opened) -> str:
@@ -25,6 +25,16 @@ def content_hash(splits: Mapping[str, tuple[Split, Rows]]) -> str:
             stored = content if isinstance(content, bytes) else content.tobytes()
             digest.update(struct.pack("<qq", label, len(stored)) + stored)
     return digest.hexdigest()
+
+
+def image_digests(images: Iterable[Pixels]) -> Digests:
+    """Hash decoded images, each (H, W, C) uint8, to (N,); a grey one is the same with one channel as with three."""
+    return np.array([_image_digest(image) for image in images], np.uint64)
+
+
+def _image_digest(image: Pixels) -> int:
+    colour = np.broadcast_to(image, (*image.shape[:2], 3)).tobytes()
+    return int.from_bytes(hashlib.blake2b(colour, digest_size=8).digest(), "little")
 
 
 def digest_of(value: object) -> str:

@@ -4,6 +4,7 @@ train_images.npy (N, H, W, C) uint8, train_labels.npy (N,) int64   training imag
                                        of images that stay in their files, those of validation alone
 test_images.npy, test_labels.npy                                   the test split
 train_rows.npy, test_rows.npy (N,) int64                           where each image stands in the source
+train_digests.npy (N,) uint64          hashes of training images that stay in their files, without validation
 data.json                              name, classes, shape, counts, mean, std and fingerprints
 """
 
@@ -130,7 +131,10 @@ def _write_arrays(
     """Write both splits, with one channel if every image is grey; return (C, H, W) and the levels of `moments`."""
     rows = {"train": np.concatenate([chosen.train, chosen.validation]), "test": chosen.test}
     splits = {"train": opened.train, "test": opened.test or opened.train}
-    shape, (levels, all_grey, refused) = None, stored.survey() if stored else (None, True, RefusedImages())
+    shape, levels, all_grey, refused = None, None, True, RefusedImages()
+    if stored:
+        levels, all_grey, digests, refused = stored.survey()
+        np.save(out / "train_digests.npy", digests)
     for name, split in splits.items():
         np.save(out / f"{name}_labels.npy", kept_labels(data, opened.classes, split.labels)[rows[name]])
         np.save(out / f"{name}_rows.npy", rows[name])

@@ -7,12 +7,13 @@ import numpy as np
 import torch
 
 from ssrob.config.data import Data
+from ssrob.data.content import image_digests
 from ssrob.data.decode import crop_of
 from ssrob.data.held_out import kept_labels
 from ssrob.data.sources import open_source
 from ssrob.data.splits import balanced
 from ssrob.data.stored_images import StoredImages
-from ssrob.data.types import DataError, Pixels, Rows, refusal
+from ssrob.data.types import DataError, Digests, Pixels, Rows, refusal
 from ssrob.seeding import example_keys
 
 
@@ -82,6 +83,22 @@ class Prepared:
         """
         first = 0 if self.in_files else self.counts["train"]
         return self._images()[first:], self._labels()[self.counts["train"] :]
+
+    def digests(self) -> Digests:
+        """Return the hashes (N,) of all training and validation images, by `image_digests`.
+
+        Images that stay in their files were hashed when they were prepared. Folders of older versions lack these
+        hashes: their images are decoded once more.
+        """
+        if not self.in_files:
+            return image_digests(self._images())
+        file, count = self.folder / "train_digests.npy", self.counts["train"]
+        if file.is_file():
+            trained = load_array(file, (count,))
+        else:
+            *_, trained, refused = self.stored_images().survey()
+            refused.check()
+        return np.concatenate([trained, image_digests(self.validation()[0])])
 
     def _images(self) -> Pixels:
         channels, height, width = self.shape

@@ -9,9 +9,10 @@ from tqdm import tqdm
 
 from ssrob.data import resized_crop
 from ssrob.data.arrays import check_shape, count_levels
+from ssrob.data.content import image_digests
 from ssrob.data.decode import Crop, decode, decode_picture
 from ssrob.data.refused import RefusedImages
-from ssrob.data.types import Pixels, Rows, Split
+from ssrob.data.types import Digests, Pixels, Rows, Split
 from ssrob.data.worker_processes import ahead
 
 CHUNK = 256  # images that a worker looks at in one go
@@ -40,25 +41,30 @@ class StoredImages:
             out[position] = pixels[..., :channels]
         return out
 
-    def survey(self) -> tuple[Rows, bool, RefusedImages]:
-        """Decode all once: how often each level is in each channel (3, 256), whether all are grey, what is unusable."""
-        counts, all_grey, refused = np.zeros((3, 256), np.int64), True, RefusedImages()
+    def survey(self) -> tuple[Rows, bool, Digests, RefusedImages]:
+        """Decode all once: how often each level is in each channel (3, 256), whether all are grey, what is unusable.
+
+        And the hashes (N,) of `content.image_digests`, in no order that means anything.
+        """
+        counts, all_grey, digests, refused = np.zeros((3, 256), np.int64), True, [], RefusedImages()
         chunks = -(-len(self.rows) // CHUNK)
-        parts = tqdm(ahead(self._levels, range(chunks)), "decode train", chunks, leave=False, disable=None)
-        for found, grey, unusable in parts:
+        parts = tqdm(ahead(self._survey, range(chunks)), "decode train", chunks, leave=False, disable=None)
+        for found, grey, hashes, unusable in parts:
             counts += found
             all_grey = all_grey and grey
+            digests.append(hashes)
             refused.add(unusable)
-        return counts, all_grey, refused
+        return counts, all_grey, np.concatenate(digests), refused
 
-    def _levels(self, chunk: int) -> tuple[Rows, bool, RefusedImages]:
-        counts, all_grey, refused = np.zeros((3, 256), np.int64), True, RefusedImages()
+    def _survey(self, chunk: int) -> tuple[Rows, bool, Digests, RefusedImages]:
+        counts, all_grey, digests, refused = np.zeros((3, 256), np.int64), True, [image_digests([])], RefusedImages()
         for where, content in self.split.read(np.sort(self.rows[chunk * CHUNK : (chunk + 1) * CHUNK])):
             with refused.gathered():
                 pixels, grey = decode(content, where, self.crop)
                 counts += count_levels(self._checked(pixels, where)[None])
                 all_grey = all_grey and grey
-        return counts, all_grey, refused
+                digests.append(image_digests([pixels]))
+        return counts, all_grey, np.concatenate(digests), refused
 
     def _centre(self, stored: Content) -> Pixels:
         where, content = stored

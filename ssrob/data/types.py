@@ -12,6 +12,7 @@ from ssrob.config.data import Data
 
 Pixels = NDArray[np.uint8]  # 0..255
 Rows = NDArray[np.int64]
+Digests = NDArray[np.uint64]
 UNLABELLED = -1
 
 

@@ -12,8 +12,8 @@ from ssrob.registry.attacks import STEP_RATIO
 
 def attack_score(
     score: Callable[[Tensor], Tensor], x: Tensor, *, inside: bool, eps: float, steps: int, keys: Tensor
-) -> Tensor:
-    """Lower the score of images inside, or raise that of images outside; x (B, C, H, W) in [0, 1] -> same.
+) -> tuple[Tensor, Tensor]:
+    """Lower the score of images inside, or raise that of images outside; x (B, C, H, W) in [0, 1] -> same, scores (B,).
 
     PGD from a random point, drawn by the images' keys (B,) int64 of `ssrob.seeding`; eps in [0, 1] pixel units. An
     image whose score the attack only improves for the detector stays as it is. Freeze the model around the call.
@@ -30,5 +30,6 @@ def attack_score(
         start=geometry.start(x, eps, keys),
     )
     with torch.no_grad():
-        better = aim * score(adv) > aim * score(x)
-    return torch.where(better[:, None, None, None], adv, x)
+        attacked, clean = score(adv), score(x)
+    better = aim * attacked > aim * clean
+    return torch.where(better[:, None, None, None], adv, x), torch.where(better, attacked, clean)

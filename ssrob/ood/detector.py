@@ -1,6 +1,6 @@
 """A model's scores of images, clean and attacked, and how well they tell its own images from others."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ssrob import seeding
-from ssrob.attacks.frozen import frozen
-from ssrob.data.loader import as_tensor, unit
+from ssrob.attacks.frozen import lent, memory_format
 from ssrob.data.types import Pixels
 from ssrob.losses.rotation import all_views
 from ssrob.ood.attack import attack_score
@@ -19,7 +18,6 @@ from ssrob.ood.metrics import detection
 from ssrob.registry.lookup import load
 from ssrob.registry.ood import SCORES
 
-BATCH_PIXELS = 2**18  # of a batch, 256 images of 32 x 32
 RESAMPLES = 200  # of the bootstrap: with 1,000 it takes longer than the scores of small images
 NEIGHBOURS = 50  # Sun et al. (2022), on CIFAR
 
@@ -36,8 +34,8 @@ class Detector:
         if training is not None and hasattr(model, "features"):
             if not 1 <= k <= len(training):
                 raise ValueError(f"k must be 1..{len(training)} (the training images given), found {k}")
-            with frozen(model), torch.no_grad():
-                self.bank = torch.cat([Outputs(self, x).features for x, _ in self._batches(training)])
+            with lent(model, training) as batches, torch.no_grad():
+                self.bank = torch.cat([Outputs(self, x).features for x, _ in batches])
         heads = {"", *getattr(model, "heads", {})}
         self.names = [
             name for name, row in SCORES.items() if row.head in heads and ("bank" not in row.takes or len(self.bank))
@@ -61,30 +59,20 @@ class Detector:
         if missing := [name for name in wanted if name not in self.names]:
             raise ValueError(f"unknown score {missing[0]!r} (this model has: {', '.join(self.names)})")
         rows = []
-        with frozen(self.model):
-            for x, numbers in self._batches(images):
-                seen = dict.fromkeys(wanted, Outputs(self, x))
+        with lent(self.model, images) as batches:
+            for x, part in batches:
                 if eps > 0:
-                    for name in wanted:
-                        keys = seeding.example_keys(numbers, 0, "ood attack", name).to(x.device)
-                        score = partial(self._score_at, name)
-                        adv = attack_score(score, x, inside=inside, eps=eps, steps=steps, keys=keys)
-                        seen[name] = Outputs(self, adv)
-                with torch.no_grad():
-                    found = torch.stack([_score(name, outputs) for name, outputs in seen.items()], dim=1)
-                rows.append(found.double().cpu().numpy())
+                    attack = partial(attack_score, x=x, inside=inside, eps=eps, steps=steps)
+                    columns = [attack(self._score_of(name), keys=_keys(name, part, x.device))[1] for name in wanted]
+                else:
+                    with torch.no_grad():
+                        outputs = Outputs(self, x)
+                        columns = [_score(name, outputs) for name in wanted]
+                rows.append(torch.stack(columns, dim=1).double().cpu().numpy())
         return pd.DataFrame(np.concatenate(rows), columns=wanted)
 
-    def _score_at(self, name: str, x: Tensor) -> Tensor:
-        return _score(name, Outputs(self, x))
-
-    def _batches(self, images: Pixels) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield x (B, C, H, W) in [0, 1] on the model's device, and the numbers of its images (B,)."""
-        device = next(self.model.parameters(), torch.empty(0)).device
-        size = max(1, BATCH_PIXELS // (images.shape[1] * images.shape[2]))
-        for start in range(0, len(images), size):
-            part = images[start : start + size]
-            yield unit(as_tensor(part, device)), torch.arange(start, start + len(part))
+    def _score_of(self, name: str) -> Callable[[Tensor], Tensor]:
+        return lambda x: _score(name, Outputs(self, x))
 
 
 @dataclass(frozen=True)
@@ -122,12 +110,18 @@ class Outputs:
         """The rotation head's outputs at all four quarter turns, (4, B, 4)."""
         _, *others = all_views(self.x)
         backbone = self.detector.model.features
-        turns = [self.features, *(backbone(view) for view in others)]  # type: ignore[operator]
+        layout = memory_format(self.detector.model)
+        turns = [self.features, *(backbone(view.contiguous(memory_format=layout)) for view in others)]  # type: ignore[operator]
         return torch.stack([self._head("rotation", features) for features in turns])
 
     def _head(self, name: str, features: Tensor) -> Tensor:
         outputs: Tensor = self.detector.model.heads[name](features).float()  # type: ignore[index, operator]
         return outputs
+
+
+def _keys(name: str, part: slice, device: torch.device) -> Tensor:
+    """Draw the random starts of the attack on a score: one key per image, whatever the batch."""
+    return seeding.example_keys(torch.arange(part.start, part.stop), 0, "ood attack", name).to(device)
 
 
 def _score(name: str, outputs: Outputs) -> Tensor:

@@ -3,7 +3,6 @@
 All are uint8 (N, H, W, C), C 1 or 3, as prepared data; the model normalises them itself, as it does its own.
 """
 
-import hashlib
 from collections.abc import Callable
 from functools import partial
 
@@ -14,7 +13,8 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from ssrob import seeding
-from ssrob.data.types import Pixels
+from ssrob.data.content import image_digests
+from ssrob.data.types import Digests, Pixels
 from ssrob.registry.lookup import load
 from ssrob.registry.ood import SYNTHETIC
 
@@ -94,19 +94,13 @@ def fitted(images: Pixels, shape: tuple[int, int, int]) -> Pixels:
     return out
 
 
-def check_outside(name: str, outside: Pixels, training: Pixels) -> None:
-    """Raise a ValueError if images (N, H, W, C) of set `name` are among the training images.
+def check_outside(name: str, outside: Pixels, trained: Digests) -> None:
+    """Raise a ValueError if images (N, H, W, C) of set `name` are among those that were trained on.
 
-    They are compared value by value after they have been fitted. Copies in another size or quality are not found.
+    They have been fitted, and trained holds the hashes of the others (`image_digests`). Copies in another size or
+    quality are not found.
     """
-    if outside.shape[1:] != training.shape[1:]:
-        raise ValueError(f"ood set {name!r}: images must be of shape {training.shape[1:]}, found {outside.shape[1:]}")
-    seen = {_digest(image) for image in training}
-    copies = [number for number, image in enumerate(outside) if _digest(image) in seen]
-    if copies:
+    copies = np.flatnonzero(np.isin(image_digests(outside), trained))
+    if len(copies):
         found = f"{len(copies)} of its {len(outside)} images, the first at {copies[0]}"
         raise ValueError(f"ood set {name!r}: {found}, are among the training images")
-
-
-def _digest(image: Pixels) -> bytes:
-    return hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=16).digest()

@@ -12,12 +12,11 @@ from scipy.special import log_softmax
 from torch import Tensor, nn
 
 from ssrob import seeding
-from ssrob.attacks.frozen import frozen
+from ssrob.attacks.frozen import lent
 from ssrob.attacks.lp_ball import GEOMETRIES
 from ssrob.attacks.steppers.pgd import pgd
 from ssrob.calibration import calibration, fit_temperature
 from ssrob.config.fields import Norm
-from ssrob.data.loader import as_tensor, unit
 from ssrob.data.prepared import Prepared
 from ssrob.data.test_split import open_test
 from ssrob.data.types import Pixels, Rows
@@ -28,7 +27,6 @@ from ssrob.runtime.runner import Context, Interrupted
 from ssrob.stages.corrupt import Corrupted
 from ssrob.storage.tables import CALIBRATED, CONFIDENCES, write_table
 
-BATCH_PIXELS = 2**18  # of a batch, 256 images of 32 x 32
 CLEAN = "clean"
 
 
@@ -72,10 +70,8 @@ def _tests(model: nn.Module, spec: CalibrateSpec, source: Corrupted, labels: Row
 @torch.no_grad()
 def logits_of(model: nn.Module, images: Pixels) -> np.ndarray:
     """Return logits (N, K) float64 of images (N, H, W, C) uint8."""
-    device = next(model.parameters(), torch.empty(0)).device
-    with frozen(model):
-        found = [model(unit(as_tensor(images[part], device))).double().cpu() for part in _parts(images)]
-    return torch.cat(found).numpy()
+    with lent(model, images) as batches:
+        return torch.cat([model(x).double().cpu() for x, _ in batches]).numpy()
 
 
 def attacked_logits(
@@ -85,17 +81,16 @@ def attacked_logits(
 
     It starts at a random point, drawn by each image's number.
     """
-    device, geometry = next(model.parameters(), torch.empty(0)).device, GEOMETRIES[norm]
-    found = []
-    with frozen(model):
-        for part in _parts(images):
-            x, y = unit(as_tensor(images[part], device)), torch.from_numpy(labels[part]).to(device)
+    geometry, found = GEOMETRIES[norm], []
+    with lent(model, images) as batches:
+        for x, part in batches:
+            y = torch.from_numpy(labels[part]).to(x.device)
             keys = seeding.example_keys(torch.from_numpy(numbers[part]), spec.seed, "calibration attack", norm)
 
             def loss(at: Tensor, y: Tensor = y) -> Tensor:
                 return F.cross_entropy(model(at), y, reduction="none")
 
-            start = geometry.start(x, eps, keys.to(device))
+            start = geometry.start(x, eps, keys.to(x.device))
             size = STEP_RATIO * eps / spec.steps
             adv = pgd(loss, x, geometry=geometry, eps=eps, steps=spec.steps, step_size=size, start=start)
             with torch.no_grad():
@@ -125,8 +120,3 @@ def summary_row(logits: np.ndarray, labels: Rows, temperature: float, bins: int)
     accuracy = float((logits.argmax(axis=1) == labels).mean())
     measures = {"ece": found.ece, "nll": found.nll, "brier": found.brier}
     return measures | {"bins": bins, "accuracy": accuracy, "n": len(labels)}
-
-
-def _parts(images: Pixels) -> Iterator[slice]:
-    size = max(1, BATCH_PIXELS // (images.shape[1] * images.shape[2]))
-    yield from (slice(start, start + size) for start in range(0, len(images), size))

@@ -28,7 +28,7 @@ def stage(context: Context) -> None:
     """Run an ood stage: all scores of all image sets by one checkpoint."""
     spec = OodSpec.model_validate(context.stage.spec)
     images = image_sets(context, spec)
-    detector = _detector(context, spec)
+    detector = detector_of(context, spec)
     scored, detected = [], []
     rounds = list(_rounds(spec, images))
     with context.progress(total=sum(len(sets) for _, _, sets in rounds), unit="image set") as bar:
@@ -51,16 +51,16 @@ def stage(context: Context) -> None:
 
 def image_sets(context: Context, spec: OodSpec) -> Images:
     """Return the model's own test images and those of every set, which must not be among the training images."""
-    data = Prepared(context.parent("data"))
+    data = Prepared(context.parent("data"), context.data_source)
     own, _, rows = open_test(data.folder, min(spec.images, data.counts["test"]))
-    training = _at_hand(data)
+    trained = data.digests() if {*spec.sets} - {*SYNTHETIC} else np.empty(0, np.uint64)
     found: Images = {OWN: (own, rows)}
     for name in spec.sets:
         if name in SYNTHETIC:
             pixels = synthetic(name, spec.images, data.shape, seed=spec.seed)
         else:
             pixels = fitted(_unseen(Prepared(context.parent(SET + name)), spec.images), data.shape)
-            check_outside(name, pixels, training)
+            check_outside(name, pixels, trained)
         found[name] = (pixels, np.arange(len(pixels)))
     return found
 
@@ -87,7 +87,8 @@ def _chosen(images: int, count: int) -> np.ndarray:
     return np.sort(np.argsort(keys)[:count])
 
 
-def _detector(context: Context, spec: OodSpec) -> Detector:
+def detector_of(context: Context, spec: OodSpec) -> Detector:
+    """Return the model with the bank of training images that its scores take."""
     model = load_network(context.parent("model") / f"{spec.checkpoint}.safetensors").to(context.device)
     data = Prepared(context.parent("data"), context.data_source)
     near = "nearest_neighbour" in {*spec.scores, *spec.attacked_scores}

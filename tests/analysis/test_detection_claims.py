@@ -153,3 +153,11 @@ def test_more_images_and_seeds_detect_more() -> None:
     assert images.detectable < 0.9 * same.detectable
     assert images.hours == pytest.approx(6 * 2 * (1 + 4 * 0.1)), "the test grows with its images"
     assert seeds.detectable < 0.6 * same.detectable
+
+
+def test_a_claim_on_attacked_images_counts_these() -> None:
+    scores, arms = tables_of({"at": 1.0, "at_ssl_clean": 1.5}, seeds=3, images=120)
+    scores = scores[(scores["eps"] == 0) | (scores["example"] < 70)]
+    both = claim(controls=[]) | {"attacked": claim(controls=[], where="at")["OOD"]}
+    rows = findings(*EMPTY, arms, Findings(claims=both), scores=scores)
+    assert rows[rows["primary"]].set_index("claim")["n"].to_dict() == {"OOD": 120, "attacked": 70}

@@ -66,6 +66,10 @@ def test_images_in_files_are_those_of_an_array(data, stored, tmp_path):
     pairs.append((stored.train(kept), array.train(kept)))
     for one, other in pairs:
         assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+    assert sorted(stored.digests()) == sorted(array.digests())
+    assert len(set(array.digests())) == 42
+    (stored.folder / "train_digests.npy").unlink()  # as prepared by an older version
+    assert sorted(stored.digests()) == sorted(array.digests())
     one, other = batches(stored), Batches(*array.train(), 8, 3)
     assert one.steps_per_epoch == other.steps_per_epoch
     assert all(equal(one.at(step), other.at(step)) for step in range(9))

@@ -14,7 +14,10 @@ def linear(x: torch.Tensor) -> torch.Tensor:
 
 
 def attack(x: torch.Tensor, *, inside: bool, score=linear, steps: int = 10) -> torch.Tensor:
-    return attack_score(score, x, inside=inside, eps=0.1, steps=steps, keys=example_keys(torch.arange(len(x)), 0, "a"))
+    keys = example_keys(torch.arange(len(x)), 0, "a")
+    adv, scores = attack_score(score, x, inside=inside, eps=0.1, steps=steps, keys=keys)
+    assert torch.equal(scores, score(adv))
+    return adv
 
 
 def test_a_linear_score_moves_by_eps_times_the_l1_norm():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 from ssrob.losses.rotation import all_views
 from ssrob.models.network import Architecture, build
 from ssrob.ood import scores
@@ -22,7 +23,7 @@ def network() -> nn.Module:
 
 
 def test_all_scores_are_the_functions_of_the_outputs(network, monkeypatch):
-    monkeypatch.setattr("ssrob.ood.detector.BATCH_PIXELS", 64 * 5)  # batches of 5, 5 and 2
+    monkeypatch.setattr("ssrob.attacks.frozen.BATCH_PIXELS", 64 * 5)  # batches of 5, 5 and 2
     detector = Detector(network, training=OUTSIDE, k=3)
     found = detector.scores(INSIDE)
     assert network.training
@@ -61,6 +62,13 @@ def test_an_attack_from_a_training_image_has_a_gradient(network):
     assert found["nearest_neighbour"].mean() < -1e-4
 
 
+def test_an_attack_is_the_same_in_any_batches(network, monkeypatch):
+    detector, keywords = Detector(network), {"names": ["energy"], "eps": 8 / 255, "steps": 1}
+    once = detector.scores(INSIDE, **keywords)
+    monkeypatch.setattr("ssrob.attacks.frozen.BATCH_PIXELS", 64 * 5)
+    assert detector.scores(INSIDE, **keywords).to_numpy() == pytest.approx(once.to_numpy(), abs=1e-5)
+
+
 @pytest.mark.parametrize("k", [0, 13])
 def test_more_neighbours_than_training_images_are_refused(network, k):
     with pytest.raises(ValueError, match=r"k must be 1\.\.12 \(the training images given\)"):
@@ -83,7 +91,13 @@ def test_attacks_move_every_score_the_wrong_way_and_leave_the_model(network):
 def test_the_table_has_a_row_per_set_and_score(network):
     detector = Detector(network)
     inside = detector.scores(INSIDE)
-    table = detection_table(inside, {"uniform": detector.scores(OUTSIDE), "itself": inside})
+    outside = detector.scores(OUTSIDE)
+    table = detection_table(inside, {"uniform": outside, "itself": inside})
+    uniform = table[table["image_set"] == "uniform"].set_index("score")["auroc"]
+    labels = np.repeat([1, 0], [len(inside), len(outside)])
+    for name in detector.names:
+        area = roc_auc_score(labels, np.concatenate([inside[name], outside[name]]))
+        assert uniform[name] == pytest.approx(area), name
     assert len(table) == 2 * len(detector.names)
     assert (table[table["image_set"] == "itself"]["auroc"] == 0.5).all()
     assert set(table["outside"]) == {10, 12}

@@ -1,6 +1,8 @@
 """The ood and calibrate stages: what they store is what independent libraries find, and bad input is refused early."""
 
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,22 +11,29 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score, roc_curve
+from ssrob.calibration import fit_temperature
+from ssrob.config.data import Data
 from ssrob.config.fields import ConfigError
 from ssrob.config.loader import parse_study
+from ssrob.data.prepare import prepare
 from ssrob.data.prepared import Prepared
 from ssrob.data.test_split import open_test
 from ssrob.models.serialization import load_network
 from ssrob.planning.plan import Plan, make_plan
+from ssrob.planning.specs import CalibrateSpec, OodSpec
 from ssrob.runtime import runner
 from ssrob.scheduling.disk_usage import estimate
 from ssrob.scheduling.due import due_part
 from ssrob.scheduling.preflight import check
 from ssrob.scheduling.priority import blocks
 from ssrob.scheduling.workload import passes
+from ssrob.stages.calibrate import attacked_logits, logits_of
+from ssrob.stages.ood import detector_of, image_sets
 from ssrob.storage.store import Store
 from ssrob.storage.tables import read_table
 from ssrob.tracking.points import measured_points
 from tests.conftest import tiny_config
+from tests.image_files import folder_data
 
 DATA = {"name": "digits", "source": "digits", "train_images": 300, "test_images": 60, "hold_out": [8, 9]}
 OOD: dict[str, Any] = {"sets": ["held_out", "blobs"], "images": 50, "neighbours": 5, "attacked_images": 12, "steps": 3}
@@ -134,6 +143,9 @@ def test_calibration_is_what_scikit_learn_finds(tested: tuple[Plan, Store]) -> N
         assert (mine["example"] == rows).all()
         by_bin = mine.sort_values("confidence")[["correct", "confidence"]].to_numpy(float).reshape(5, 8, 2).mean(1)
         assert found["ece"] == pytest.approx(np.abs(by_bin[:, 0] - by_bin[:, 1]).mean(), abs=1e-5)
+    means = per_image.groupby(["images", "scaled"])[["nll", "brier", "correct"]].mean()
+    whole = table.set_index(["images", "scaled"]).rename(columns={"accuracy": "correct"})
+    assert np.allclose(means, whole.loc[means.index, means.columns], atol=1e-5), "float32 in the table of images"
     seen = table.set_index(["images", "scaled"])["nll"]
     assert seen["linf", False] > seen["clean", False]
 
@@ -218,3 +230,72 @@ def test_a_folder_that_is_trained_on_is_refused(tmp_path: Path, photographs: Pat
     plan = planned(tmp_path, ood=OOD | {"sets": [other]}, pretrain_data=other | {"name": "again"})
     with pytest.raises(ValueError, match=r"'photographs': path: .* holds images that 'again' is trained on"):
         check(plan)
+
+
+def test_the_temperature_is_that_of_validation_images(tested: tuple[Plan, Store]) -> None:
+    plan, store = tested
+    (stage,) = plan.of_kind("calibrate").values()
+    model = load_network(store.output(stage.parents["model"], "best.safetensors"))
+    images, labels = Prepared(store.folder(stage.parents["data"])).validation()
+    found = output(tested, "calibrate", "calibration").groupby("scaled")["temperature"].unique()
+    assert found[False] == [1.0]
+    assert found[True] == pytest.approx([fit_temperature(logits_of(model, images), labels)], rel=1e-3)
+
+
+class Blind(torch.nn.Module):
+    """Its logits are the pixels, and its gradients are 0: an attack stays where it starts."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x.detach() + 0 * x).flatten(1)
+
+
+def test_an_attack_starts_at_a_random_point_of_each_image(tested: tuple[Plan, Store]) -> None:
+    (stage,) = tested[0].of_kind("calibrate").values()
+    spec = CalibrateSpec.model_validate(stage.spec)
+    images, labels, numbers = np.full((5, 8, 8, 1), 128, np.uint8), np.zeros(5, np.int64), np.arange(5) + 7
+
+    def starts(part: slice) -> np.ndarray:
+        given = images[part], labels[part], numbers[part]
+        return attacked_logits(Blind(), *given, norm="linf", eps=0.1, spec=spec) - 128 / 255
+
+    found = starts(slice(5))
+    assert 0.09 < np.abs(found).max() <= 0.1 + 1e-6
+    assert len(np.unique(found[:, 0])) == 5
+    assert np.array_equal(starts(slice(2, 4)), found[2:4]), "whatever the company"
+
+
+def test_the_bank_has_as_many_training_images_as_asked(tested: tuple[Plan, Store]) -> None:
+    plan, store = tested
+    (stage,) = plan.of_kind("ood").values()
+    context: Any = SimpleNamespace(device="cpu", data_source=plan.study.data)
+    context.parent = lambda name: store.folder(stage.parents[name])
+    spec = OodSpec.model_validate(stage.spec).model_copy(update={"train_images": 100})
+    assert len(detector_of(context, spec).bank) == 100
+    without = spec.model_copy(update={"scores": ["energy"]})
+    assert not len(detector_of(context, without).bank), "nothing is computed that no score takes"
+
+
+@pytest.mark.parametrize("storage", ["pixels", "files"])
+def test_a_copy_of_a_training_image_is_refused(tmp_path: Path, storage: str) -> None:
+    trained = folder_data(tmp_path / "images", {"train/ant": 9, "train/bee": 9, "test/ant": 2, "test/bee": 2}, size=8)
+    trained = trained.model_copy(update={"storage": storage})
+    prepare(trained, tmp_path / "data")
+    copied = trained.path / "train/bee/004.png"
+    for number in range(2):
+        other = tmp_path / f"other{number}"
+        other.mkdir()
+        for image in range(4):
+            Image.fromarray(np.full((9, 9, 3), 40 * image + number, np.uint8)).save(other / f"{image}.png")
+        if number == 1:
+            shutil.copy(copied, other / "2.png")
+    spec = OodSpec(sets=["other"], scores=["energy"], checkpoint="best", images=4, neighbours=1, train_images=1)
+
+    def images_of(number: int) -> dict[str, Any]:
+        where = {"data": tmp_path / "data", "set other": tmp_path / f"prepared{number}"}
+        unlabelled = Data(name="other", source="folder", path=tmp_path / f"other{number}", label_column=None, size=8)
+        prepare(unlabelled, where["set other"])
+        return image_sets(SimpleNamespace(parent=where.__getitem__, data_source=trained), spec)  # type: ignore[arg-type]
+
+    assert len(images_of(0)["other"][0]) == 4
+    with pytest.raises(ValueError, match="ood set 'other': 1 of its 4 images, the first at"):
+        images_of(1)
