@@ -18,9 +18,19 @@ def verdict(judged: AdjustedEvidence) -> tuple[str, str]:
     """
     name, why = next((name, why) for name, reason in RULES if (why := reason(judged)))
     why += _when(judged, decided=name in DECIDED)
-    if name in DECIDED and (weak := _underpowered(judged, judged.evidence.shown)):
+    if name in DECIDED and (weak := _underpowered(judged, judged.evidence.shown)) and _may_be_luck(judged):
         why += f"; found with little power ({weak}), so its size is likely overstated"
     return name, describe(judged.evidence, why)
+
+
+def _may_be_luck(judged: AdjustedEvidence) -> bool:
+    """Say whether the effect may be one that such a study sees by luck alone: its interval reaches below that size.
+
+    Estimates of an effect that is found in almost every study are not overstated on average (Gelman and Carlin 2014).
+    """
+    estimate = judged.estimate
+    least = estimate.detectable(judged.evidence.shown.alternative, judged.settings.look_alpha)
+    return min(abs(estimate.low), abs(estimate.high)) < least
 
 
 def _when(judged: AdjustedEvidence, *, decided: bool) -> str:
@@ -75,6 +85,9 @@ def _not_shown(judged: AdjustedEvidence) -> str:
     weak = _underpowered(judged, part)
     ending = f"; {weak}" if weak else ""
     if part.alternative == "equivalent":
+        if _outside(part, judged.settings):
+            interval_ = interval(part.known.low, part.known.high, sign=True)
+            return f"a loss is no benefit, and no equivalence either: the interval ({interval_}) lies below the margin"
         level = 100 * (1 - 2 * judged.settings.look_alpha)
         return f"the {level:g} % interval is not within {judged.settings.margin:g} points of 0{ending}"
     named = "" if part is judged.evidence.shown else f" of {part.name}"

@@ -251,12 +251,12 @@ def test_what_a_small_study_does_not_show_is_underpowered_and_not_inconclusive()
 
 
 def test_a_significant_effect_decides_whatever_the_power_and_its_size_is_doubted() -> None:
-    for name, note in verdicts(truths(20.0)["C2"], "C2", Findings(), SMALL):
-        assert name == "supported"
-        assert "its size is likely overstated" in note
-    outcomes = verdicts(truths(-20.0)["C2"], "C2", Findings(), SMALL)
-    assert {name for name, _ in outcomes} == {"contradicted"}
-    assert all("its size is likely overstated" in note for _, note in outcomes)
+    for effect, decided in ((10.0, "supported"), (-5.0, "contradicted")):  # found now and then
+        for name, note in verdicts(truths(effect)["C2"], "C2", Findings(), SMALL):
+            assert name == decided
+            assert "its size is likely overstated" in note
+    clear = verdicts(truths(20.0)["C2"], "C2", Findings(), SMALL)  # found in every such study
+    assert all(name == "supported" and "overstated" not in note for name, note in clear)
     large = verdicts(truths(EFFECT)["C2"], "C2", Findings(), QUIET)
     assert all(name == "supported" and "overstated" not in note for name, note in large)
 
@@ -269,6 +269,11 @@ def test_two_seeds_are_never_a_verdict() -> None:
 def test_an_equivalence_that_a_small_study_does_not_show_is_underpowered() -> None:
     outcomes = verdicts(truths(0.0)["C5b"], "C5b", Findings(), SMALL)
     assert all(name == "underpowered" and "could only show a margin of" in note for name, note in outcomes)
+
+
+def test_a_clear_loss_is_no_equivalence_and_the_note_says_that_it_is_a_loss() -> None:
+    for name, note in verdicts(study("C5b").with_truth(Truth(at=-20), *SSL_METHODS), "C5b", Findings(), SMALL):
+        assert (name, "a loss is no benefit, and no equivalence either" in note) == ("inconclusive", True)
 
 
 def test_one_seed_is_a_mcnemar_test_and_never_a_verdict() -> None:
