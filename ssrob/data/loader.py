@@ -94,6 +94,8 @@ def augment(x: Tensor, names: Collection[str], padding: int, rng: torch.Generato
     room = padding if "crop" in names else 0
     shift = torch.randint(2 * room + 1, (2, batch, 1), generator=rng, device=rng.device).to(x.device)
     flip = torch.randint(2, (batch, 1), generator=rng, device=rng.device).to(x.device).bool()
+    if not room:
+        return torch.where(flip[:, :, None, None], x.flip(3), x) if "flip" in names else x
     rows = shift[0] + torch.arange(height, device=x.device)
     columns = torch.arange(width, device=x.device).expand(batch, width)
     if "flip" in names:

@@ -97,7 +97,7 @@ def test_cancelled_preempted_and_timed_out_it_ends_with_the_same_bits(
     workflow = snakemake(tmp_path / "cluster", "--workflow-profile", PROFILE, *LIMITS, *SOON)
     try:
         disturb(store, path, slow)
-        assert workflow.wait(300) == 0, (tmp_path / "cluster" / "workflow.log").read_text()
+        assert workflow.wait(900) == 0, (tmp_path / "cluster" / "workflow.log").read_text()
     finally:
         workflow.terminate()
     resumed = [int(step) for step in re.findall(r"resumed at step (\d+)", (store.folder(path) / "log.txt").read_text())]
@@ -105,7 +105,7 @@ def test_cancelled_preempted_and_timed_out_it_ends_with_the_same_bits(
     assert resumed == sorted(resumed)
     assert resumed[-1] >= 9  # each of the three attempts made three steps or more
     here, local = planned(slow_config(tmp_path / "local" / "results"))
-    assert snakemake(tmp_path / "local").wait(300) == 0, (tmp_path / "local" / "workflow.log").read_text()
+    assert snakemake(tmp_path / "local").wait(900) == 0, (tmp_path / "local" / "workflow.log").read_text()
     assert list(here.stages) == list(plan.stages)
     compare(plan, store, here, local)
 
@@ -115,7 +115,7 @@ def test_short_stages_share_jobs_and_a_gpu(tmp_path: Path) -> None:
     workflow = snakemake(tmp_path, "--workflow-profile", PROFILE, *LIMITS, *SOON, study=study)
     told = tmp_path / "workflow.log"
     try:
-        assert workflow.wait(600) == 0, told.read_text()
+        assert workflow.wait(900) == 0, told.read_text()
     finally:
         workflow.terminate()
     name = re.search(r"SLURM run ID: (\S+)", told.read_text())
@@ -152,11 +152,11 @@ def test_two_nodes_started_by_srun_train_what_one_does(tmp_path: Path) -> None:
         tmp_path / "cluster", "--workflow-profile", PROFILE, *limits, *SOON, *until, study=pair_config(store.root)
     )
     try:
-        assert workflow.wait(300) == 0, (tmp_path / "cluster" / "workflow.log").read_text()
+        assert workflow.wait(900) == 0, (tmp_path / "cluster" / "workflow.log").read_text()
     finally:
         workflow.terminate()
     assert store.provenance(path)["nodes"] == 2
-    assert snakemake(tmp_path / "local", *until, study=pair_config(local.root)).wait(300) == 0
+    assert snakemake(tmp_path / "local", *until, study=pair_config(local.root)).wait(900) == 0
     assert list(here.stages) == list(plan.stages)
     for name in store.manifest(path)["outputs"]:
         assert sha256(store.output(path, name)) == sha256(local.output(path, name)), name
