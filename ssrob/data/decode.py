@@ -72,11 +72,11 @@ def decode_picture(content: bytes | Pixels, where: str) -> tuple[Image.Image, bo
         return _as_shown(image, where), grey
 
 
-def check_header(content: bytes | Pixels, where: str) -> None:
-    """Refuse an image that is empty or none by its first bytes, which costs next to nothing."""
+def read_header(content: bytes | Pixels, where: str) -> tuple[tuple[int, int], bool]:
+    """Return width and height as stored, and whether it is grey, from an image's first bytes; refuse what is none."""
     with _refused(where):
-        if isinstance(content, bytes):
-            _opened(content)
+        image = Image.fromarray(content) if isinstance(content, np.ndarray) else _opened(content)
+        return image.size, image.mode in _GREY
 
 
 def _opened(content: bytes) -> Image.Image:

@@ -5,25 +5,22 @@ import math
 import numpy as np
 
 from ssrob.config.data import Data
-from ssrob.data.decode import check_header, crop_of, decode
+from ssrob.data.decode import crop_of, decode
+from ssrob.data.first_look import any_colour, check_images
 from ssrob.data.held_out import LEFT_OUT, kept_classes, kept_labels, kept_share
-from ssrob.data.refused import RefusedImages
 from ssrob.data.splits import sizes
 from ssrob.data.types import UNLABELLED, DataError, Opened, OpenedTest, Split, refusal
 from ssrob.registry.lookup import load
 from ssrob.registry.sources import SOURCES, Known
 
 LARGEST_ARRAY = 4 * 2**30  # bytes of pixels that are decoded once and lie on the device
-LOOKED_AT = 200  # files of a split whose first bytes are read before work starts
 
 
 def check_source(data: Data) -> None:
     """Check what can be checked of a data set in a second, decoding nothing; raises a DataError."""
     known = SOURCES[data.source].known
     if known is None:
-        opened = open_source(data)
-        for split in filter(None, (opened.train, opened.test)):
-            _check_headers(split)
+        check_images(data, open_source(data))
         return
     _check_fields(data)
     if data.path is not None and data.path.exists() and not data.path.is_dir():
@@ -75,14 +72,16 @@ def count_images(data: Data) -> tuple[int, int] | None:
 
 
 def image_shape(data: Data) -> tuple[int, int, int] | None:
-    """Return height, width and channels of a source's images, those of its first one; None where it cannot be read."""
+    """Return height, width and channels of a source's images, by its first ones; None where they cannot be read."""
     known = SOURCES[data.source].known
     if known is not None:
         height, width, channels = known.shape
     else:
         try:
-            where, content = next(iter(open_source(data).train.read(np.arange(1))))
+            train = open_source(data).train
+            where, content = next(iter(train.read(np.arange(1))))
             pixels, grey = decode(content, where, crop_of(data))
+            grey = grey and not any_colour(train)
         except DataError:
             return None
         height, width, channels = pixels.shape[0], pixels.shape[1], 1 if grey else 3
@@ -101,16 +100,6 @@ def class_names(data: Data) -> tuple[str, ...]:
     known = SOURCES[data.source].known
     names = known.names if known is not None else open_source(data).classes
     return kept_classes(data, names) if names else ()
-
-
-def _check_headers(split: Split) -> None:
-    """Look into some of a split's files; the data stage decodes them all."""
-    if split.one_each:
-        refused, rows = RefusedImages(), np.unique(np.linspace(0, len(split) - 1, LOOKED_AT, dtype=np.int64))
-        for where, content in split.read(rows):
-            with refused.gathered():
-                check_header(content, where)
-        refused.check(f" of {len(rows)} that were looked at")
 
 
 def _known_sizes(data: Data, known: Known) -> tuple[int, int | None, int]:

@@ -20,16 +20,20 @@ def look(
     arguments: str,
     shape: tuple[int, int, int] | None,
     *,
+    pretrained: tuple[int, int, int] | None = None,
     branches: tuple[str, ...] = (),
     weights: tuple[Path, ...] = (),
 ) -> None:
     """Make a network for images of a shape (C, H, W), and let two of them through it; not where it is not known yet.
 
-    arguments: as JSON. Files of weights are read and must fit. Raises ValueError with what does not.
+    arguments: as JSON. pretrained: the shape of images that are trained on before, if it is another one. Files of
+    weights are read and must fit. Raises ValueError with what does not.
     """
     network = _made(backbone, arguments, shape or UNKNOWN, branches)
     if shape is not None:
         check_features(network)
+    if pretrained not in (None, shape):
+        check_features(_made(backbone, arguments, pretrained, ()))
     for file in weights:
         try:
             load_backbone(network, read_weights(file))
@@ -65,5 +69,8 @@ def size(backbone: str, arguments: str, channels: int) -> tuple[int, int]:
 
 def _made(backbone: str, arguments: str, shape: tuple[int, int, int], branches: tuple[str, ...]) -> Network:
     mean, std = [0.5] * shape[0], [0.25] * shape[0]
-    heads = {CLASS_HEAD: 2}
-    return build(Architecture(backbone, json.loads(arguments), shape, mean, std, heads, branches=branches), seed=0)
+    architecture = Architecture(backbone, json.loads(arguments), shape, mean, std, {CLASS_HEAD: 2}, branches=branches)
+    try:
+        return build(architecture, seed=0)
+    except (AttributeError, TypeError) as error:  # of a plugin
+        raise ValueError(f"model: {backbone} cannot be made: {error}") from error

@@ -44,9 +44,10 @@ class Network(nn.Module):
         row = BACKBONES[architecture.backbone]
         self.architecture = architecture
         self.backbone = load(row.function)(architecture.shape[0], **{**row.arguments, **architecture.arguments})
-        self.heads = nn.ModuleDict(
-            {name: _head(self.backbone.features, widths) for name, widths in architecture.heads.items()}
-        )
+        features = getattr(self.backbone, "features", None)
+        if not isinstance(features, int):
+            raise ValueError(f"model: {architecture.backbone} must have `features`, their number; found {features}")
+        self.heads = nn.ModuleDict({name: _head(features, widths) for name, widths in architecture.heads.items()})
         self.branch = MAIN
         add_branches(self, architecture.branches)
         self.register_buffer("mean", torch.empty(1, architecture.shape[0], 1, 1), persistent=False)

@@ -1,7 +1,8 @@
-"""Networks of libraries, and weights of the user's own, tried before a study starts. Imports no torch by itself."""
+"""Networks of libraries and plugins, and the user's weights, tried before a study starts. Imports no torch itself."""
 
 from pathlib import Path
 
+from ssrob.config.data import Data
 from ssrob.config.fields import ConfigError
 from ssrob.planning.plan import Plan
 from ssrob.planning.stage import canonical, data_stage
@@ -24,14 +25,22 @@ def check_networks(plan: Plan, store: Store, *, starts: bool) -> None:
     training = [stage for kind in ("pretrain", "finetune") for stage in plan.of_kind(kind).values()]
     todo = [stage for stage in training if not store.done(stage.path)]
     weights = sorted({stage.settings["weights"] for stage in todo if "weights" in stage.settings})
-    if not (starts and todo and (library or weights)):
+    unknown = library or not BACKBONES[model.name].function.startswith("ssrob.")
+    if not (starts and todo and (unknown or weights)):
         return
-    shape = shape_of(data_stage(plan.study.data), store)
+    shape, pretrained = (_shape(each, store) for each in (plan.study.data, plan.study.pretrain_data))
     branches = {branch for stage in todo for branch in stage.spec["objective"].get("batchnorm", {}).values()}
     load("ssrob.models.dry_run:look")(
         model.name,
         canonical(model.arguments),
-        shape and (shape[2], shape[0], shape[1]),
+        shape,
         branches=tuple(sorted(branches)),
         weights=tuple(map(Path, weights)),
+        pretrained=pretrained,
     )
+
+
+def _shape(data: Data | None, store: Store) -> tuple[int, int, int] | None:
+    """Return (C, H, W) of a data set's images; None where it is not known yet."""
+    shape = shape_of(data_stage(data), store) if data else None
+    return shape and (shape[2], shape[0], shape[1])

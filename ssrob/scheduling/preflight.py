@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ssrob.config.data import Data
 from ssrob.config.fields import ConfigError
 from ssrob.config.loader import parse_study
 from ssrob.config.study import Study
@@ -13,13 +14,14 @@ from ssrob.corruptions.fingerprint import fingerprint
 from ssrob.corruptions.imagenetc import is_tree
 from ssrob.data.leakage import check_apart
 from ssrob.data.sources import check_source
+from ssrob.data.types import refusal as refuse_data
 from ssrob.planning.plan import Plan, make_plan
 from ssrob.planning.stage import data_stage
 from ssrob.registry.attacks import REFERENCE
 from ssrob.registry.optional import missing
 from ssrob.scheduling.disk_usage import check_disk
 from ssrob.scheduling.due import due_part
-from ssrob.scheduling.images import counts_of
+from ssrob.scheduling.images import counts_of, shape_of
 from ssrob.scheduling.network_check import check_networks
 from ssrob.scheduling.ood_check import check_ood
 from ssrob.scheduling.staleness import check_plugins, check_sources
@@ -87,6 +89,7 @@ def _check_images(study: Study, store: Store) -> None:
     """Refuse tests on more images than there are, and pre-training on images that the study tests on."""
     if study.pretrain_data is not None:
         check_apart(study.data, study.pretrain_data)
+        _check_channels(study.data, study.pretrain_data, store)
     counts = counts_of(data_stage(study.data), store)
     for section in ("evaluate", "corrupt"):
         images = getattr(study, section).images
@@ -95,6 +98,14 @@ def _check_images(study: Study, store: Store) -> None:
             if counts is not None and count is not None and count > counts[1]:
                 field = f"{section}.images.{norm}".rstrip(".")
                 raise ConfigError(f"{field}: must be 1..{counts[1]} (the test images there are), found {count}")
+
+
+def _check_channels(data: Data, extra: Data, store: Store) -> None:
+    """Refuse pre-training on grey images for colour ones, or the other way round: its weights would not fit."""
+    shapes = [shape_of(data_stage(each), store) for each in (data, extra)]
+    mine, theirs = ({1: "grey", 3: "colour"}[shape[2]] if shape else None for shape in shapes)
+    if mine and theirs and mine != theirs:
+        raise refuse_data(extra, "source", f"must have {mine} images, as {data.name!r} has; found {theirs} images")
 
 
 def _check_unchanged(plan: Plan, store: Store, where: str, folder: Path) -> None:

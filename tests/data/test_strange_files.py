@@ -9,9 +9,9 @@ from PIL import ExifTags, Image
 from ssrob.data.decode import crop_of, decode
 from ssrob.data.prepare import prepare
 from ssrob.data.prepared import Prepared
-from ssrob.data.sources import check_source
+from ssrob.data.sources import check_source, image_shape
 from ssrob.data.types import DataError
-from tests.image_files import encoded, folder_data, pixels
+from tests.image_files import encoded, folder_data, parquet_data, pixels, write_parquet
 
 COUNTS = {f"{split}/{name}": 8 for split in ("train", "test") for name in ("ant", "bee", "cow")}
 
@@ -83,6 +83,58 @@ def test_files_that_hold_no_image_are_named_before_work_starts(tmp_path: Path) -
     with pytest.raises(DataError, match=r"^\S*test/bee/003\.png: cannot be decoded \(it is empty: 0 bytes\)$"):
         check_source(data)
     (tmp_path / "images/test/bee/004.png").write_bytes(b"<html>not found</html>")
-    message = r"^2 images of 24 that were looked at cannot be used.*:\n.*003\.png: .*\n.*004\.png: .*\(not an image\)$"
+    message = r"^2 images of 48 that were looked at cannot be used.*:\n.*003\.png: .*\n.*004\.png: .*\(not an image\)$"
     with pytest.raises(DataError, match=message):
         check_source(data)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"^\S*test\.parquet: row 7: cannot be decoded \(it is empty: 0 bytes\)$"),
+        (b"<html>not found</html>", r"^\S*test\.parquet: row 7: cannot be decoded \(not an image\)$"),
+        (None, r"^\S*test\.parquet: row 7: holds no image bytes$"),
+    ],
+)
+def test_the_first_rows_of_a_table_are_looked_at_too(content: bytes | None, message: str, tmp_path: Path) -> None:
+    data = parquet_data(tmp_path)
+    images = [encoded(image) for image in pixels(30)]
+    write_parquet(tmp_path / "test.parquet", [*images[:7], content, *images[8:]], [i % 3 for i in range(30)])
+    with pytest.raises(DataError, match=message):
+        check_source(data)
+
+
+def test_images_of_several_sizes_are_refused_before_work_starts(tmp_path: Path) -> None:
+    data = folder_data(tmp_path / "images", COUNTS)
+    Image.fromarray(pixels(1, size=12)[0][:9]).save(tmp_path / "images/test/cow/005.png")
+    message = (
+        r"^data set 'tiny': size: images must be of one size, found 8 x 8 \(\S*\) and 9 x 12 \(\S*cow/005\.png\); set"
+    )
+    with pytest.raises(DataError, match=message):
+        check_source(data)
+    check_source(data.model_copy(update={"size": 8}))
+
+
+def test_an_image_that_is_stored_on_its_side_is_of_the_same_size(tmp_path: Path) -> None:
+    data, turned = folder_data(tmp_path / "images", COUNTS), Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    for number, file in enumerate((tmp_path / "images").rglob("*.png")):
+        colour = Image.fromarray(pixels(1, number, 12)[0])
+        picture, tags = (
+            (colour.crop((0, 0, 9, 12)), {"exif": turned}) if number % 2 else (colour.crop((0, 0, 12, 9)), {})
+        )
+        picture.save(file.with_suffix(".jpg"), **tags)
+        file.unlink()
+    check_source(data)
+    prepare(data, tmp_path / "out")
+    assert Prepared(tmp_path / "out").shape == (3, 9, 12)
+
+
+def test_a_grey_image_among_colour_ones_makes_no_data_set_grey(tmp_path: Path) -> None:
+    data = folder_data(tmp_path / "images", COUNTS)
+    first = tmp_path / "images/train/ant/000.png"
+    Image.open(first).convert("L").save(first)
+    assert image_shape(data) == (8, 8, 3)
+    for file in (tmp_path / "images").rglob("*.png"):
+        Image.open(file).convert("L").save(file)
+    assert image_shape(data) == (8, 8, 1)

@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from PIL import Image
 from ssrob.config.fields import ConfigError
 from ssrob.config.loader import parse_study
 from ssrob.models.dry_run import check_features, look
@@ -19,8 +20,10 @@ from ssrob.models.weights import read_weights
 from ssrob.planning.plan import make_plan
 from ssrob.planning.stage import canonical
 from ssrob.registry import architectures, optional
+from ssrob.registry.backbones import BACKBONES, Backbone
 from ssrob.scheduling.preflight import open_study
 from tests.conftest import tiny_config
+from tests.image_files import folder_data
 from torch import nn
 
 VIT = {"arch": "vit_tiny_patch16_224", "img_size": 8, "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2}
@@ -204,6 +207,54 @@ def test_weights_that_do_not_fit_are_refused_before_work(tmp_path: Path) -> None
     with pytest.raises(ValueError, match=r"vit\.pt: .*pos_embed: expected shape .*positions belong to"):
         open_study(config)
     assert open_study(config, starts=False), "a job does not ask again"
+
+
+class NoFeatures(nn.Linear):
+    """A network that does not say how many features it has."""
+
+
+class Wordy(nn.Linear):
+    """A network that returns a class, not features."""
+
+    features = 64
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, 1, 8, 8) -> (B,)."""
+        return super().forward(x.flatten(1)).argmax(1)
+
+
+def no_features(channels: int) -> nn.Module:
+    return NoFeatures(64 * channels, 4)
+
+
+def wordy(channels: int) -> nn.Module:
+    return Wordy(64 * channels, 4)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        ("no_features", "model: mine must have `features`, their number; found None"),
+        ("wordy", r"model: mine has no features for heads: expected a tensor of shape \(2, 64\), found shape \(2,\)"),
+    ],
+)
+def test_a_plugins_backbone_without_features_is_refused_before_work(
+    make: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BACKBONES, "mine", Backbone(f"{__name__}:{make}"))
+    with pytest.raises(ValueError, match=message):
+        open_study(tiny_config(tmp_path / "r", model={"name": "mine"}))
+
+
+def test_images_for_pre_training_that_the_network_does_not_take_are_refused(tmp_path: Path) -> None:
+    arms = [{"variant": "at", "norm": "linf", "init": "ssl"}]
+    more = folder_data(tmp_path / "more", dict.fromkeys(("ant", "bee"), 20), size=16)
+    for image in (tmp_path / "more").rglob("*.png"):
+        Image.open(image).convert("L").save(image)
+    extra = more.model_dump(mode="json", exclude_unset=True)
+    changes = {"pretrain_data": extra, "model": {"name": "timm"} | VIT, "arms": arms}
+    with pytest.raises(ValueError, match="timm does not take images of 16 x 16 pixels"):
+        open_study(tiny_config(tmp_path / "r", **changes))
 
 
 def test_a_library_that_is_missing_is_named_with_its_install_line(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from ssrob.config.data import Data
 from ssrob.config.fields import ConfigError
 from ssrob.config.loader import parse_study
@@ -93,6 +94,17 @@ def test_pre_training_sees_no_image_that_is_tested_on(tmp_path: Path) -> None:
     for field, value in (("split_seed", 1), ("test_share", 0.1)):
         with pytest.raises(DataError, match=rf"'more': {field}: it has images of 'digits', which sets its test images"):
             opened(**{field: value})
+
+
+def test_pre_training_on_grey_images_for_colour_ones_is_refused(tmp_path: Path) -> None:
+    colour = folder_data(tmp_path / "images", dict.fromkeys(("ant", "bee"), 20))
+    extra = colour.model_dump(mode="json", exclude_unset=True)
+    config = tiny_config(tmp_path / "results", pretrain_data=extra)
+    with pytest.raises(DataError, match="'tiny': source: must have grey images, as 'digits' has; found colour images"):
+        open_study(config)
+    for image in (tmp_path / "images").rglob("*.png"):
+        Image.open(image).convert("L").save(image)
+    assert open_study(config)
 
 
 def test_files_that_hold_test_images_are_no_data_for_pre_training(tmp_path: Path) -> None:
