@@ -16,7 +16,7 @@ from ssrob.planning.objectives import resolve_objective
 from ssrob.planning.plan import Plan, make_plan
 from ssrob.planning.specs import Objective, TrainSpec
 from ssrob.planning.stage import Stage
-from ssrob.runtime import runner
+from ssrob.runtime import job, runner
 from ssrob.seeding import generator
 from ssrob.storage.store import Store
 from ssrob.training.fit import TrainingRun
@@ -37,10 +37,20 @@ def run_training(plan: Plan, store: Store) -> dict[str, Stage]:
     trained = {}
     for stage in plan.stages.values():
         if stage.kind in ("data", "pretrain", "finetune"):
-            runner.run(stage, store, device="cpu")
+            run_stage(stage, store)
         if stage.kind == "finetune":
             trained[stage.spec["variant"]] = stage
     return trained
+
+
+def run_stage(stage: Stage, store: Store) -> None:
+    """Run a stage here, or as a job of its own where it has replicas."""
+    if stage.replicas == 1:
+        runner.run(stage, store, device="cpu")
+        return
+    said: list[str] = []
+    assert job.run(stage, store, "cpu", said.append) == 0, said
+    assert "best epoch" in said[-1]
 
 
 def trained_plan(folder: Path, **changes: Any) -> tuple[Plan, Store]:

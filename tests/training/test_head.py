@@ -16,8 +16,8 @@ from ssrob.planning.cost import Passes, step_passes, training_passes
 from ssrob.planning.plan import Plan, make_plan
 from ssrob.planning.specs import TrainSpec
 from ssrob.planning.stage import Stage
+from ssrob.reporting.figures.arm_styles import arm_styles
 from ssrob.reporting.figures.arms import is_plain_at, name_arms, questions, with_names
-from ssrob.reporting.figures.looks import looks
 from ssrob.reporting.figures.summary import differences_to_at
 from ssrob.runtime import runner
 from ssrob.storage import tables
@@ -171,7 +171,7 @@ def test_figures_and_findings_tell_the_head_alone_from_full_fine_tuning() -> Non
     made = synthetic.tables(study)
     arms = name_arms(made["arms"], study)
     assert arms["name"].nunique() == 8
-    assert len(set(looks(arms).values())) == 8
+    assert len(set(arm_styles(arms).values())) == 8
     rows = with_names(made["robustness"], arms)
     assert rows.loc[is_plain_at(rows), "tune"].unique().tolist() == ["full"]
     groups = dict(questions(arms))

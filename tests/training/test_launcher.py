@@ -27,6 +27,7 @@ from ssrob.storage.store import Store, sha256
 from ssrob.storage.tables import read_table
 from ssrob.training.distributed import ReplicaGroup
 from tests.conftest import tiny_config
+from tests.trainings import run_stage
 
 PAIR = {"replicas": 2}
 JOINT = {"variant": "at_ssl_joint", "norm": "l2"}
@@ -43,12 +44,6 @@ def prepared(folder: Path, training: dict[str, Any], **changes: Any) -> tuple[St
         if stage.kind in ("data", "pretrain"):
             runner.run(stage, store, device="cpu")
     return next(iter(plan.of_kind("finetune").values())), store
-
-
-def run(stage: Stage, store: Store) -> None:
-    said: list[str] = []
-    assert job.run(stage, store, "cpu", said.append) == 0, said
-    assert "best epoch" in said[-1]
 
 
 def records(store: Store, stage: Stage) -> pd.Series:
@@ -70,8 +65,8 @@ def test_two_processes_train_what_one_does(changes: dict[str, Any], tmp_path: Pa
     two, together = prepared(tmp_path / "two", options | PAIR, **changes)
     assert one.key != two.key
     assert (two.gpus, two.cores, one.cores) == (2, 2, 1)
-    run(one, alone)
-    run(two, together)
+    run_stage(one, alone)
+    run_stage(two, together)
     weights = [load_file(store.output(s.path, "last.safetensors")) for s, store in ((one, alone), (two, together))]
     assert weights[0].keys() == weights[1].keys()
     for name, value in weights[0].items():
@@ -84,7 +79,7 @@ def test_two_processes_train_what_one_does(changes: dict[str, Any], tmp_path: Pa
 
 def test_batchnorm_statistics_are_those_of_slices_and_running_ones_are_shared(tmp_path: Path) -> None:
     stage, store = prepared(tmp_path, PAIR, arms=[{"variant": "standard"}])
-    run(stage, store)
+    run_stage(stage, store)
     weights = load_file(store.output(stage.path, "last.safetensors"))
     assert all(value.isfinite().all() for value in weights.values())
     given = records(store, stage)
@@ -125,7 +120,7 @@ LONG = PAIR | {"epochs": 8, "validation_steps": 1, "ema": 0.9}
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Stage, Store]:
     """A training by two replicas that nobody disturbed."""
     stage, store = prepared(tmp_path_factory.mktemp("whole"), LONG, arms=[{"variant": "at", "norm": "linf"}])
-    run(stage, store)
+    run_stage(stage, store)
     return stage, store
 
 
@@ -149,7 +144,7 @@ class TestDisturbed:
         assert "run it again to go on from there" in given
         assert gone(replicas)
         assert (store.work(stage.path) / "checkpoint.pt").exists()
-        run(stage, store)
+        run_stage(stage, store)
         assert "resumed at step" in (store.folder(stage.path) / "log.txt").read_text()
         for name in FILES:
             assert sha256(store.output(stage.path, name)) == sha256(whole[1].output(stage.path, name)), name
