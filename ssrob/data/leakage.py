@@ -4,12 +4,18 @@ import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from ssrob.config.data import Data
+from ssrob.data.first_look import looked_at
+from ssrob.data.held_out import LEFT_OUT, kept_labels
 from ssrob.data.image_folder import find_splits, tested_of
-from ssrob.data.sources import class_names
+from ssrob.data.source_files import source_files
+from ssrob.data.sources import class_names, open_source
 from ssrob.data.types import refusal
 from ssrob.registry.sources import SOURCES
 
+MOST_READ = 2**27  # bytes of a source that are read before work starts: about a second
 # What sets test images aside where no split is given.
 CUTS = ("train", "label_column", "split_seed", "test_share", "hold_out", "only")
 
@@ -53,21 +59,46 @@ def check_apart(data: Data, extra: Data) -> None:
 def check_unseen(outside: Data, trained: Data) -> None:
     """Raise a DataError if images of no known class, `outside`, are known to be among what is trained on.
 
-    Classes are compared by name, spelling aside; where either has none, files and folders are.
+    Classes are compared by name, spelling aside; where either has none, files and folders are; some images are by
+    their bytes.
     """
     known = {_plain(name) for name in class_names(trained)}
     classes = class_names(outside)
     if both := [name for name in classes if _plain(name) in known]:
         problem = f"classes must not be among those of {trained.name!r}, found {', '.join(both[:5])}"
         raise refusal(outside, "classes", f"{problem}; name them otherwise if they are others")
-    if known and classes:
-        return
+    if not (known and classes):
+        _check_files(outside, trained)
+    _check_copies(outside, trained)
+
+
+def _check_files(outside: Data, trained: Data) -> None:
     files = _files(outside, [*outside.train, *outside.test]) & _files(trained, trained.train)
     if files:
         raise refusal(outside, "train", f"{min(files)} holds images that {trained.name!r} is trained on")
     for mine, seen in itertools.product(_folders(outside), _folders(trained)):
         if mine.is_relative_to(seen) or seen.is_relative_to(mine):
             raise refusal(outside, "path", f"{mine} holds images that {trained.name!r} is trained on ({seen})")
+
+
+def _check_copies(outside: Data, trained: Data) -> None:
+    """Compare some images with all that are trained on, as they are stored; not where that would take long.
+
+    The data stages compare all, by their pixels.
+    """
+    there = source_files(trained)
+    if there is None or there["bytes"] > MOST_READ or SOURCES[outside.source].known is not None:
+        return
+    mine, theirs = open_source(outside), open_source(trained)
+    looked = {}
+    for split in filter(None, (mine.train, mine.test)):
+        rows = looked_at(split)
+        kept = kept_labels(outside, mine.classes, split.labels)[rows] != LEFT_OUT
+        looked.update({content: where for where, content in split.read(rows[kept]) if isinstance(content, bytes)})
+    kept = kept_labels(trained, theirs.classes, theirs.train.labels) != LEFT_OUT
+    for where, content in theirs.train.read(np.flatnonzero(kept)):
+        if isinstance(content, bytes) and content in looked:
+            raise refusal(outside, "path", f"{looked[content]} is the same image as {where}, of {trained.name!r}")
 
 
 def _plain(name: str) -> str:

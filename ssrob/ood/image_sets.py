@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ssrob import seeding
 from ssrob.data.content import image_digests
-from ssrob.data.types import Digests, Pixels
+from ssrob.data.types import DataError, Digests, Pixels
 from ssrob.registry.lookup import load
 from ssrob.registry.ood import SYNTHETIC
 
@@ -94,13 +94,13 @@ def fitted(images: Pixels, shape: tuple[int, int, int]) -> Pixels:
     return out
 
 
-def check_outside(name: str, outside: Pixels, trained: Digests) -> None:
-    """Raise a ValueError if images (N, H, W, C) of set `name` are among those that were trained on.
+def check_outside(name: str, outside: Pixels, trained: Digests, data: str) -> None:
+    """Raise a DataError if images (N, H, W, C) of set `name` are among those that are trained on.
 
-    They have been fitted, and trained holds the hashes of the others (`image_digests`). Copies in another size or
-    quality are not found.
+    They have been fitted, and trained holds the hashes of the others (`image_digests`), which are of a data set of the
+    name `data`. Copies in another size or quality are not found.
     """
     copies = np.flatnonzero(np.isin(image_digests(outside), trained))
     if len(copies):
         found = f"{len(copies)} of its {len(outside)} images, the first at {copies[0]}"
-        raise ValueError(f"ood set {name!r}: {found}, are among the training images")
+        raise DataError(f"ood set {name!r}: {found}, are among the training images of {data!r}; take them out")

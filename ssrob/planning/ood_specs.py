@@ -1,5 +1,8 @@
 """The stages that test a model on images of no known class, and its calibration. Imports no torch."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 from ssrob.config.data import Data
 from ssrob.config.fields import Checkpoint
 from ssrob.config.ood import CalibrationTest, OodTest, name_of
@@ -50,6 +53,23 @@ def image_sets(study: Study) -> dict[str, Data]:
     sets = study.ood.sets if study.ood else []
     named = {HELD_OUT: held_out} if HELD_OUT in sets else {}
     return named | {each.name: each for each in sets if isinstance(each, Data)}
+
+
+def compared_first(study: Study, stages: Mapping[str, Stage]) -> dict[str, Stage]:
+    """Return the stages of a study with image sets that have to know of these, by path.
+
+    Image sets must have no images in common with data that is trained on. So the settings of every data stage list
+    both, and every training waits for all data stages.
+    """
+    sets = [data_stage(each).path for each in image_sets(study).values()]
+    if not sets:
+        return {}
+    training = [stage for stage in stages.values() if stage.kind in ("pretrain", "finetune")]
+    trained = sorted({stage.parents["data"] for stage in training})
+    apart = {"apart": {"image_sets": sets, "trained": trained, "images": study.ood.images if study.ood else 0}}
+    every = [*trained, *sets]
+    added = dict.fromkeys(every, apart) | {stage.path: {"after": every} for stage in training}
+    return {path: replace(stages[path], settings=stages[path].settings | more) for path, more in added.items()}
 
 
 def model_settings(model: Stage) -> dict[str, object]:

@@ -17,6 +17,7 @@ from ssrob.planning.cost import step_passes
 from ssrob.planning.evaluation_specs import corrupt_spec, diagnose_specs, evaluate_spec, probe_spec
 from ssrob.planning.names import ArmColumns, arm_id, budget_label
 from ssrob.planning.objectives import resolve_objective
+from ssrob.planning.ood_specs import compared_first
 from ssrob.planning.specs import Objective, TrainSpec
 from ssrob.planning.stage import Stage, canonical, data_stage, digest, dump, file_sha256, make_stage
 from ssrob.registry.lookup import load
@@ -93,6 +94,7 @@ def make_plan(study: Study) -> Plan:
             stages.update((stage.path, stage) for stage in new)
             arms[arm.finetune] = arm
             parts.setdefault(arm.finetune, block.part)
+    stages |= compared_first(study, stages)
     order = {kind: i for i, kind in enumerate(STAGES)}
     ordered = sorted(stages.values(), key=lambda stage: order[stage.kind])
     return Plan(study, {stage.path: stage for stage in ordered}, list(arms.values()), parts)

@@ -32,6 +32,11 @@ class Stage:
         return f"{self.kind}/{self.key}"
 
     @property
+    def before(self) -> list[str]:
+        """The stages that are finished before it starts: those it reads, and those that a study wants checked first."""
+        return list(dict.fromkeys([*self.parents.values(), *self.settings.get("after", [])]))
+
+    @property
     def name(self) -> str:
         """The readable part of its key, without the digest."""
         return self.key.rpartition("-")[0]

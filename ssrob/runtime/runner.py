@@ -73,8 +73,12 @@ class Context:
     @property
     def data_source(self) -> Data:
         """The config of the data that the stage reads, with where it lies by the study's own."""
-        made = self.store.manifest(self.stage.parents["data"])
         here = {"path": path} if (path := self.stage.settings.get("data_path")) else {}
+        return self.source_of(self.stage.parents["data"], **here)
+
+    def source_of(self, stage: str, **here: str) -> Data:
+        """Return the config of a finished data stage; here: settings that are others by now."""
+        made = self.store.manifest(stage)
         return data_of(Stage("data", made["key"], made["spec"], {}, made["settings"] | here))
 
     def stop_if_asked(self, then: str = "run it again to start anew") -> None:

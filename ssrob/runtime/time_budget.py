@@ -125,7 +125,7 @@ class _Queue:
         self.running.clear()
 
     def _possible(self, stage: Stage) -> bool:
-        return all(map(self.store.done, stage.parents.values())) and not self.store.done(stage.path)
+        return all(map(self.store.done, stage.before)) and not self.store.done(stage.path)
 
     def _ended(self, each: Running) -> None:
         code, line = each.ended()

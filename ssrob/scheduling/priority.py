@@ -55,7 +55,7 @@ def stages_of(plan: Plan, arm: Arm, tests: dict[str, list[str]] | None = None) -
     tests = _tests(plan) if tests is None else tests
     order = [path for training in plan.with_ancestors(arm.finetune) for path in (training, *tests[training])]
     # A test's model stands before it anyway, but data sets may be its own.
-    return list(dict.fromkeys(each for path in order for each in (*plan.stages[path].parents.values(), path)))
+    return list(dict.fromkeys(each for path in order for each in (*plan.stages[path].before, path)))
 
 
 def complete(plan: Plan, store: Store, arms: Iterable[Arm]) -> list[Arm]:

@@ -4,19 +4,18 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-import torch
 
 from ssrob.data.prepared import Prepared
 from ssrob.data.test_split import open_test
 from ssrob.data.types import Pixels
 from ssrob.models.serialization import load_network
+from ssrob.ood.data_sets import check_apart, choose, scored_images
 from ssrob.ood.detector import Detector, detection_table
 from ssrob.ood.image_sets import check_outside, fitted, synthetic
 from ssrob.planning.ood_specs import SET
 from ssrob.planning.specs import OodSpec
 from ssrob.registry.ood import SYNTHETIC
 from ssrob.runtime.runner import Context, Interrupted
-from ssrob.seeding import example_keys
 from ssrob.storage.tables import DETECTED, SCORED, write_table
 
 OWN = "test"  # the name of the model's own test images among the image sets
@@ -28,6 +27,7 @@ def stage(context: Context) -> None:
     """Run an ood stage: all scores of all image sets by one checkpoint."""
     spec = OodSpec.model_validate(context.stage.spec)
     images = image_sets(context, spec)
+    _check_pretraining(context, spec)
     detector = detector_of(context, spec)
     scored, detected = [], []
     rounds = list(_rounds(spec, images))
@@ -59,32 +59,23 @@ def image_sets(context: Context, spec: OodSpec) -> Images:
         if name in SYNTHETIC:
             pixels = synthetic(name, spec.images, data.shape, seed=spec.seed)
         else:
-            pixels = fitted(_unseen(Prepared(context.parent(SET + name)), spec.images), data.shape)
-            check_outside(name, pixels, trained)
+            pixels = fitted(scored_images(Prepared(context.parent(SET + name)), spec.images), data.shape)
+            check_outside(name, pixels, trained, data.name)
         found[name] = (pixels, np.arange(len(pixels)))
     return found
 
 
-def _unseen(data: Prepared, count: int) -> Pixels:
-    """Return images of a data set that nothing was trained on: of its test split, then, for lack of these, of all."""
-    test = data.counts["test"]
-    parts = [open_test(data.folder, min(count, test))[0]] if test else []
-    if count > test:
-        others = _at_hand(data)
-        parts.append(others[_chosen(len(others), count - test)])
-    return np.concatenate(parts)
-
-
-def _at_hand(data: Prepared) -> Pixels:
-    """Return validation and training images; without those that stay in their files, as they are too many to decode."""
-    seen = [data.validation()[0], *([] if data.in_files else [data.train()[0]])]
-    return np.concatenate(seen)
-
-
-def _chosen(images: int, count: int) -> np.ndarray:
-    """Choose `count` of so many images, the same every time, as ascending positions."""
-    keys = example_keys(torch.arange(images), 0, "ood subset").numpy()
-    return np.sort(np.argsort(keys)[:count])
+def _check_pretraining(context: Context, spec: OodSpec) -> None:
+    """Refuse image sets with images of the data that the model was pre-trained on, where that is here."""
+    made = context.store.manifest(context.stage.parents["model"])["parents"]
+    if "init" not in made:
+        return
+    path = context.store.manifest(made["init"])["parents"]["data"]
+    if path == context.stage.parents["data"] or not context.store.done(path):
+        return
+    trained = Prepared(context.store.folder(path), context.source_of(path))
+    for name in sorted({*spec.sets} - {*SYNTHETIC}):
+        check_apart(Prepared(context.parent(SET + name)), trained, spec.images)
 
 
 def detector_of(context: Context, spec: OodSpec) -> Detector:
@@ -92,7 +83,7 @@ def detector_of(context: Context, spec: OodSpec) -> Detector:
     model = load_network(context.parent("model") / f"{spec.checkpoint}.safetensors").to(context.device)
     data = Prepared(context.parent("data"), context.data_source)
     near = "nearest_neighbour" in {*spec.scores, *spec.attacked_scores}
-    kept = data.train(_chosen(len(data.train_labels), spec.train_images))[0] if near else None
+    kept = data.train(choose(len(data.train_labels), spec.train_images))[0] if near else None
     return Detector(model, training=kept, k=spec.neighbours)
 
 
@@ -100,7 +91,7 @@ def _rounds(spec: OodSpec, images: Images) -> Iterator[tuple[float, list[str], I
     """Yield eps, scores and images of the clean round, and of the attacked one if there is one."""
     yield 0.0, spec.scores, images
     if spec.attacked_images:
-        kept = {name: _chosen(len(numbers), spec.attacked_images) for name, (_, numbers) in images.items()}
+        kept = {name: choose(len(numbers), spec.attacked_images) for name, (_, numbers) in images.items()}
         yield (
             spec.eps,
             spec.attacked_scores,

@@ -79,10 +79,10 @@ def test_the_callers_images_stay_as_they_are():
 def test_what_was_trained_on_is_refused():
     training, outside = synthetic("uniform", 20, (1, 8, 8)), synthetic("blobs", 5, (1, 8, 8))
     trained = image_digests(training)
-    check_outside("blobs", outside, trained)
+    check_outside("blobs", outside, trained, "mine")
     outside[3] = training[7]
     for images in (outside, outside.repeat(3, axis=3)):  # grey or grey in three channels
         with pytest.raises(ValueError, match="ood set 'b': 1 of its 5 images, the first at 3, are among the training"):
-            check_outside("b", images, trained)
+            check_outside("b", images, trained, "mine")
     outside[3, 0, 0] ^= 1
-    check_outside("b", outside, trained)
+    check_outside("b", outside, trained, "mine")

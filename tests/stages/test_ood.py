@@ -1,6 +1,8 @@
 """The ood and calibrate stages: what they store is what independent libraries find, and bad input is refused early."""
 
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +20,7 @@ from ssrob.config.loader import parse_study
 from ssrob.data.prepare import prepare
 from ssrob.data.prepared import Prepared
 from ssrob.data.test_split import open_test
+from ssrob.data.types import DataError
 from ssrob.models.serialization import load_network
 from ssrob.planning.plan import Plan, make_plan
 from ssrob.planning.specs import CalibrateSpec, OodSpec
@@ -32,8 +35,8 @@ from ssrob.stages.ood import detector_of, image_sets
 from ssrob.storage.store import Store
 from ssrob.storage.tables import read_table
 from ssrob.tracking.points import measured_points
-from tests.conftest import tiny_config
-from tests.image_files import folder_data
+from tests.conftest import jobs, snakemake, tiny_config
+from tests.image_files import folder_data, pixels
 
 DATA = {"name": "digits", "source": "digits", "train_images": 300, "test_images": 60, "hold_out": [8, 9]}
 OOD: dict[str, Any] = {"sets": ["held_out", "blobs"], "images": 50, "neighbours": 5, "attacked_images": 12, "steps": 3}
@@ -225,8 +228,15 @@ def test_bad_input_is_refused_before_work_starts(tmp_path: Path, changes: dict[s
         check(planned(tmp_path, **changes))
 
 
-def test_a_folder_that_is_trained_on_is_refused(tmp_path: Path, photographs: Path) -> None:
-    other = {"name": "photographs", "source": "folder", "path": str(photographs), "label_column": None, "size": 8}
+def grey_images(folder: Path, count: int = 20) -> None:
+    folder.mkdir()
+    for number, image in enumerate(pixels(count, channels=1)):
+        Image.fromarray(image).save(folder / f"{number}.png")
+
+
+def test_a_folder_that_is_trained_on_is_refused(tmp_path: Path) -> None:
+    other = {"name": "photographs", "source": "folder", "path": str(tmp_path / "grey"), "label_column": None, "size": 8}
+    grey_images(tmp_path / "grey")
     plan = planned(tmp_path, ood=OOD | {"sets": [other]}, pretrain_data=other | {"name": "again"})
     with pytest.raises(ValueError, match=r"'photographs': path: .* holds images that 'again' is trained on"):
         check(plan)
@@ -273,6 +283,109 @@ def test_the_bank_has_as_many_training_images_as_asked(tested: tuple[Plan, Store
     assert len(detector_of(context, spec).bank) == 100
     without = spec.model_copy(update={"scores": ["energy"]})
     assert not len(detector_of(context, without).bank), "nothing is computed that no score takes"
+
+
+def with_copies(folder: Path, *, of: str, **ood: Any) -> dict[str, Any]:
+    """A study on grey folders that pre-trains on other data, with an image set that has two images of one of them."""
+    for number, name in enumerate(("mine", "more")):
+        for label in ("ant", "bee"):
+            for split, count in (("train", 40), ("test", 6)):
+                (folder / name / split / label).mkdir(parents=True)
+                for i, image in enumerate(pixels(count, 10 * number + count + (label == "bee"), channels=1)):
+                    Image.fromarray(image).save(folder / name / split / label / f"{i}.png")
+    grey_images(folder / "other")
+    for i in range(2):
+        image = Image.open(folder / of / f"train/bee/{i}.png")
+        image.save(folder / f"other/copy{i}.png", compress_level=i)  # the same pixels, and perhaps the same bytes
+    mine, more, other = (
+        {"name": name, "source": "folder", "path": str(folder / name)} for name in ("mine", "more", "other")
+    )
+    small = {"images": 6, "neighbours": 2, "attacked_images": 0} | ood
+    training = {"epochs": 1, "batch_size": 20, "validation_steps": 1}
+    return study_of(
+        folder / "results",
+        data=mine,
+        pretrain_data=more,
+        ood=small | {"sets": [other | {"label_column": None}], "images": 30},
+        arms=[{"variant": "at", "norm": "linf", "init": "ssl"}],
+        calibrate="off",
+        pretrain=training,
+        finetune=training,
+        evaluate={"preset": "fast", "eps": [0, 1], "images": 6, "audit_images": 0},
+        corrupt={"names": ["contrast"], "severities": [1], "images": 6},
+        probe="off",
+        diagnose="off",
+    )
+
+
+COPIES = "ood set 'other': 2 of its 22 images, the first at .*, are among the training images of '{}'; take them out"
+
+
+@pytest.mark.parametrize("of", ["mine", "more"])
+@pytest.mark.parametrize("last", ["other", "its own"])
+def test_copies_of_training_images_are_refused_by_the_data_stage(tmp_path: Path, of: str, last: str) -> None:
+    plan = make_plan(parse_study(with_copies(tmp_path, of=of)))
+    check(plan)  # their bytes are others
+    store, stages = Store(plan.study.results), {stage.name: stage for stage in plan.of_kind("data").values()}
+    refused = stages.pop("other" if last == "other" else of)
+    for stage in stages.values():
+        runner.run(stage, store, device="cpu")
+    with pytest.raises(DataError, match=COPIES.format(of)):
+        runner.run(refused, store, device="cpu")
+
+
+def test_a_training_waits_for_all_data_sets(tmp_path: Path) -> None:
+    plan = make_plan(parse_study(with_copies(tmp_path, of="mine")))
+    (before,) = plan.of_kind("pretrain").values()
+    assert {path.partition("-")[0] for path in before.before} == {"data/mine", "data/more", "data/other"}
+    order = [path.partition("-")[0] for path in blocks(plan)[0].stages]
+    assert order.index("data/other") < order.index(before.path.partition("-")[0])
+    without = with_copies(tmp_path / "without", of="mine") | {"ood": "off"}
+    assert not any("after" in stage.settings for stage in make_plan(parse_study(without)).stages.values())
+
+
+def test_the_test_itself_refuses_images_that_its_model_was_pre_trained_on(tmp_path: Path) -> None:
+    plan = make_plan(parse_study(with_copies(tmp_path, of="more")))
+    store = Store(plan.study.results)
+    for stage in plan.stages.values():
+        earlier = {name: value for name, value in stage.settings.items() if name != "apart"}  # as an older version did
+        if stage.kind in ("data", "pretrain", "finetune"):
+            runner.run(replace(stage, settings=earlier), store, device="cpu")
+    (test,) = plan.of_kind("ood").values()
+    with pytest.raises(DataError, match=COPIES.format("more")):
+        runner.run(test, store, device="cpu")
+
+
+def test_copies_of_the_same_bytes_are_refused_before_work_starts(tmp_path: Path) -> None:
+    config = with_copies(tmp_path, of="more")
+    shutil.copy(tmp_path / "more/train/ant/7.png", tmp_path / "other/copy1.png")
+    with pytest.raises(DataError, match=r"'other': path: \S*copy1.png is the same image as \S*ant/7.png, of 'more'"):
+        check(make_plan(parse_study(config)))
+
+
+@pytest.mark.study
+def test_the_workflow_trains_nothing_where_an_image_set_has_training_images(tmp_path: Path) -> None:
+    config = with_copies(tmp_path / "study", of="mine")
+    done = snakemake(tmp_path / "run", config, "--keep-going", "--cores", "1")
+    assert done.returncode != 0
+    log = "".join(file.read_text() for file in (tmp_path / "study/results/stages/data").glob("*/log.txt"))
+    assert re.search(COPIES.format("mine"), log)
+    assert {each.name for each in (tmp_path / "study/results/stages").iterdir()} == {"data"}
+
+
+@pytest.mark.study
+def test_an_image_set_that_is_added_to_a_finished_study_trains_nothing(tmp_path: Path) -> None:
+    config = with_copies(tmp_path / "study", of="mine")
+    finished = make_plan(parse_study(config | {"ood": "off"}))
+    store = Store(finished.study.results)
+    for stage in finished.stages.values():
+        if stage.kind == "data":
+            runner.run(stage, store, device="cpu")
+        else:
+            (store.work(stage.path) / "out").mkdir(parents=True)
+            store.publish(stage, store.work(stage.path) / "out", {})
+    expected = {"data": 1, "ood": 1, "collect": 1, "report": 1, "track": 1}
+    assert jobs(tmp_path / "run", config) == expected
 
 
 @pytest.mark.parametrize("storage", ["pixels", "files"])

@@ -61,12 +61,15 @@ def log_file(kind):
     return f"{STORE.folder(kind)}/{{key}}/job.log"
 
 
-def parents(kind):
-    """The done-files of the stages that a stage reads."""
-    return lambda wildcards: [
-        f"{STORE.folder(path)}/stage.json"
-        for path in stage_of(kind, wildcards.key).parents.values()
-    ]
+def before(kind):
+    """The done-files of the stages that a stage waits for; of a finished one, of those that it was made from."""
+
+    def files(wildcards):
+        stage = stage_of(kind, wildcards.key)
+        waits_for = stage.parents.values() if STORE.done(stage.path) else stage.before
+        return [f"{STORE.folder(path)}/stage.json" for path in waits_for]
+
+    return files
 
 
 def stage_json(kind):

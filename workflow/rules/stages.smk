@@ -5,7 +5,7 @@ for kind in KINDS:
         name:
             kind
         input:
-            ancient(parents(kind)),
+            ancient(before(kind)),
         output:
             stage_file(kind),
         log:
