@@ -1,15 +1,20 @@
 """Strange images and damaged shards that stay in files: decoded as shown, or one line before any training."""
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import ExifTags, Image
+from ssrob.config.data import Data
 from ssrob.data.decode import crop_of, decode
+from ssrob.data.decoding_loader import DecodedBatches
+from ssrob.data.loader import Batches, Order
 from ssrob.data.prepare import prepare
 from ssrob.data.prepared import Prepared
-from ssrob.data.sources import check_source, image_shape
+from ssrob.data.sources import check_source, image_shape, open_source
 from ssrob.data.types import DataError
 from tests.image_files import encoded, folder_data, parquet_data, pixels, write_parquet
 
@@ -23,33 +28,97 @@ def saved(image: Image.Image, kind: str, **settings: object) -> bytes:
 
 
 def strange() -> dict[str, bytes]:
-    """Return images that few loaders take, by the file that each replaces."""
-    colour = Image.fromarray(pixels(1, 7, 12)[0])
-    turned = Image.Exif()
-    turned[ExifTags.Base.Orientation] = 6
-    palette = colour.quantize(16)
+    """Return images that few loaders take, by the name of a file."""
+    colour, deep = Image.fromarray(pixels(1, 7, 12)[0]), np.arange(144, dtype=np.uint16).reshape(12, 12) * 400
+    clear = np.dstack([pixels(1, 8, 12)[0], pixels(1, 9, 12, channels=1)[0]])
+    found = {
+        "16-bit.png": saved(Image.fromarray(deep), "PNG"),
+        "16-bit-clear.png": saved(Image.fromarray(deep), "PNG", transparency=int(deep[3, 4])),
+        "cmyk.jpg": saved(colour.convert("CMYK"), "JPEG"),
+        "palette-clear.png": saved(colour.quantize(16), "PNG", transparency=bytes(range(0, 256, 16))),
+        "clear.png": saved(Image.fromarray(clear), "PNG"),
+        "grey-clear.png": saved(Image.fromarray(clear).convert("LA"), "PNG"),
+        "two-levels.png": saved(colour.convert("1"), "PNG"),
+        "still.gif": saved(colour.quantize(8), "GIF"),
+        "page.tif": saved(colour, "TIFF"),
+    }
+    for orientation in range(1, 9):
+        turned = Image.Exif()
+        turned[ExifTags.Base.Orientation] = orientation
+        found[f"turned-{orientation}.jpg"] = saved(colour.crop((0, 0, 12, 9)), "JPEG", exif=turned)
+    return found
+
+
+def damaged() -> dict[str, bytes]:
+    """Return files that are no images, or no image that can be used, by the name of a file."""
+    colour = Image.fromarray(pixels(1, 7, 40)[0])
+    other = Image.fromarray(pixels(1, 8, 40)[0])
     return {
-        "000.png": saved(Image.fromarray(np.arange(144, dtype=np.uint16).reshape(12, 12) * 400), "PNG"),
-        "001.jpg": saved(colour.convert("CMYK"), "JPEG"),
-        "002.jpg": saved(colour, "JPEG", exif=turned),
-        "003.png": saved(palette, "PNG", transparency=bytes(range(0, 256, 16))),
+        "zero.png": b"",
+        "cut.jpg": saved(colour, "JPEG")[:-300],
+        "cut.png": saved(colour, "PNG")[:-2000],
+        "head.png": saved(colour, "PNG")[:20],
+        "text.jpg": b"<html>not found</html>",
+        "moving.gif": saved(colour, "GIF", save_all=True, append_images=[other]),
+        "pages.tif": saved(colour, "TIFF", save_all=True, append_images=[other]),
+        "real-numbers.tif": saved(Image.fromarray(np.ones((12, 12), np.float32)), "TIFF"),
     }
 
 
-def test_strange_images_are_decoded_as_shown(tmp_path: Path) -> None:
-    data = folder_data(tmp_path / "images", COUNTS, size=8, storage="files", validation=0.2)
-    folder = tmp_path / "images/train/ant"
-    for name, content in strange().items():
-        (folder / name).with_suffix(".png").unlink()
-        (folder / name).write_bytes(content)
-    prepare(data, tmp_path / "out")
-    stored = Prepared(tmp_path / "out", data).stored_images()
-    found, kept = stored.decoded(np.arange(len(stored.rows))), []
-    for picture, row in zip(found, stored.rows, strict=True):
-        [(where, content)] = stored.split.read(np.array([row]))
-        assert np.array_equal(picture, decode(content, where, crop_of(data))[0]), where
-        kept.append(Path(where).name if "ant" in where else "")
-    assert len(set(kept) & set(strange())) >= 2  # not all of them are for validation
+def kept(folder: Path, data: Data, storage: str) -> tuple[Prepared, Order]:
+    """Prepare a data set, and return it and its batches, with the images kept in one of the two ways."""
+    stays = data.model_copy(update={"storage": storage})
+    prepare(stays, folder / storage)
+    found = Prepared(folder / storage, stays)
+    if storage == "pixels":
+        return found, Batches(*found.train(), 9, 3)
+    return found, DecodedBatches(found.stored_images(), found.train_labels, 9, 3, workers=1)
+
+
+@pytest.mark.parametrize("source", ["folder", "parquet"])
+def test_strange_images_have_the_same_pixels_wherever_they_are_kept(source: str, tmp_path: Path) -> None:
+    if source == "folder":
+        data = folder_data(tmp_path / "images", COUNTS, size=8)
+        for name, content in strange().items():
+            (tmp_path / "images/train/ant" / name).write_bytes(content)
+    else:
+        data = parquet_data(tmp_path, size=8)
+        images = [*strange().values(), *(encoded(image) for image in pixels(43))]
+        write_parquet(tmp_path / "train.parquet", images, [i % 3 for i in range(len(images))])
+    (pixel, one), (file, other) = (kept(tmp_path, data, storage) for storage in ("pixels", "files"))
+    assert (pixel.in_files, file.in_files) == (False, True)
+    assert (pixel.mean, pixel.std, pixel.shape) == (file.mean, file.std, file.shape)
+    assert np.array_equal(pixel.validation()[0], file.validation()[0])
+    for step in range(one.steps_per_epoch):
+        assert all(torch.equal(a, b) for a, b in zip(one.at(step), other.at(step), strict=True))
+    opened = open_source(data).train
+    shown = {decode(content, where, crop_of(data))[0].tobytes() for where, content in opened.read(np.arange(17))}
+    assert len({*shown} & {image.tobytes() for image in pixel.train()[0]}) > 9, "not all of them are for validation"
+
+
+@pytest.mark.parametrize("name", damaged())
+def test_a_damaged_image_is_the_same_error_wherever_images_are_kept(name: str, tmp_path: Path) -> None:
+    data = folder_data(tmp_path / "images", COUNTS, size=8)
+    (tmp_path / "images/train/ant" / name).write_bytes(damaged()[name])
+    told = []
+    for storage in ("pixels", "files"):
+        with pytest.raises(DataError, match=rf"^\S*/{re.escape(name)}: (cannot be decoded|expected) ") as refused:
+            kept(tmp_path / "again", data, storage)
+        told.append(str(refused.value))
+    assert told[0] == told[1]
+    assert "\n" not in told[0]
+
+
+def test_an_image_that_is_damaged_during_training_is_the_same_error(tmp_path: Path) -> None:
+    data = folder_data(tmp_path / "images", COUNTS, size=8)
+    _, running = kept(tmp_path, data, "files")
+    for image in (tmp_path / "images/train").rglob("*.png"):
+        image.write_bytes(damaged()["cut.png"])
+    with pytest.raises(DataError, match=r"^\S*train/\w+/\d+\.png: cannot be decoded \(") as refused:
+        running.at(0)
+    with pytest.raises(DataError) as all_of_them:
+        prepare(data, tmp_path / "again")
+    assert str(refused.value).partition(": ")[2] in str(all_of_them.value)
 
 
 @pytest.mark.parametrize("content", [b"", encoded(pixels(1)[0])[:-40], b"no image"], ids=["empty", "cut", "text"])
