@@ -26,6 +26,7 @@ class CorruptedFolders:
     """
 
     def __init__(self, root: Path, classes: Sequence[str]):
+        self.classes = tuple(classes)
         self.root, self.names = root, tuple(name for name in NAMES if (root / name).is_dir())
         self.first = next((name, each) for name in NAMES for each in SEVERITIES if _folder(root, name, each).is_dir())
         listed = [_images(_folder(root, *self.first) / name) for name in classes]
@@ -38,6 +39,17 @@ class CorruptedFolders:
     def shape(self) -> tuple[int, ...]:
         """(H, W, 3) of the first image."""
         return self.at(*self.first, np.zeros(1, np.int64)).shape[1:]
+
+    def check_whole(self, name: str, severity: int) -> None:
+        """Raise a DataError if a class is not there, or if its first class has other images than elsewhere."""
+        folder, complete = _folder(self.root, name, severity), _folder(self.root, *self.first)
+        there = {each.name for each in folder.iterdir()}
+        if missing := [each for each in self.classes if each not in there]:
+            raise DataError(f"{folder}: expected a folder for each class, found no {', '.join(missing[:5])}")
+        mine, theirs = (_images(each / self.classes[0]) for each in (folder, complete))
+        if differing := sorted({*mine} ^ {*theirs}):
+            one, other = folder / self.classes[0], complete / self.classes[0]
+            raise DataError(f"{one}: expected the images of {other}, but only one of them has {differing[0]}")
 
     def at(self, name: str, severity: int, index: NDArray[np.int64]) -> Pixels:
         """Return images of these numbers (N,) as (N, H, W, 3) uint8; raises DataError for one that is not there."""

@@ -5,8 +5,12 @@ Prepared data may outlive its source, and says more: every job asks, and a sourc
 
 from dataclasses import dataclass
 
-from ssrob.data.sources import count_images, image_shape, stays_in_files
+import numpy as np
+
+from ssrob.data.sources import count_images, image_shape, open_source, stays_in_files
+from ssrob.data.types import Rows
 from ssrob.planning.stage import Stage, data_of
+from ssrob.registry.sources import SOURCES
 from ssrob.storage.store import Store, prepared_facts
 
 
@@ -19,6 +23,27 @@ class Images:
     all: int
     shape: tuple[int, int, int]  # H, W, C
     in_files: int = 0
+
+
+@dataclass(frozen=True)
+class Tested:
+    """Test images: their classes, and labels (N,) and rows (N,) int64 in the source's test split."""
+
+    classes: tuple[str, ...]
+    labels: Rows
+    rows: Rows
+
+
+def tested_of(stage: Stage, store: Store) -> Tested | None:
+    """Return the test images of a data stage: those that are prepared, else all of its source; None if not known."""
+    if store.done(stage.path):
+        labels, rows = (np.load(store.folder(stage.path) / f"test_{what}.npy") for what in ("labels", "rows"))
+        return Tested(tuple(prepared_facts(store, stage.path)["classes"]), labels, rows)
+    data = data_of(stage)
+    opened = None if SOURCES[data.source].known else open_source(data)
+    if opened is None or opened.test is None:
+        return None
+    return Tested(opened.classes, opened.test.labels, np.arange(len(opened.test)))
 
 
 def counts_of(stage: Stage, store: Store) -> tuple[int, int] | None:

@@ -12,6 +12,7 @@ from ssrob.config.loader import parse_study
 from ssrob.config.study import Study
 from ssrob.corruptions.fingerprint import fingerprint
 from ssrob.corruptions.imagenetc import is_tree
+from ssrob.corruptions.published import Published
 from ssrob.data.leakage import check_apart
 from ssrob.data.sources import check_source
 from ssrob.data.types import refusal as refuse_data
@@ -21,7 +22,7 @@ from ssrob.registry.attacks import REFERENCE
 from ssrob.registry.optional import missing
 from ssrob.scheduling.disk_usage import check_disk
 from ssrob.scheduling.due import due_part
-from ssrob.scheduling.images import counts_of, shape_of
+from ssrob.scheduling.images import counts_of, shape_of, tested_of
 from ssrob.scheduling.network_check import check_networks
 from ssrob.scheduling.ood_check import check_ood
 from ssrob.scheduling.staleness import check_plugins, check_sources
@@ -54,7 +55,7 @@ def check(plan: Plan, *, starts: bool = True) -> None:
     if starts:
         check_sources(plan, store)
     _check_images(plan.study, store)
-    _check_corruptions(plan, store)
+    _check_corruptions(plan, store, starts=starts)
     check_ood(plan, store)
     check_networks(plan, store, starts=starts)
     if starts:
@@ -116,7 +117,7 @@ def _check_unchanged(plan: Plan, store: Store, where: str, folder: Path) -> None
             raise ConfigError(f"{where}: {problem}; remove {store.folder(path)} to have it made anew")
 
 
-def _check_corruptions(plan: Plan, store: Store) -> None:
+def _check_corruptions(plan: Plan, store: Store, *, starts: bool) -> None:
     """Refuse folders of corruptions that are not there or lack files, while there are models to test with them.
 
     Nor may they have changed since other models of the study were tested: no stage's key tells them apart.
@@ -138,3 +139,21 @@ def _check_corruptions(plan: Plan, store: Store) -> None:
         if missing := [name for name in wanted if not os.path.exists(asked.official / name)]:
             rule = f"{asked.official} must hold {rule} for each of `names`"
             raise ConfigError(f"corrupt.official: {rule}, found no {', '.join(missing)}")
+        if starts:
+            _check_published(asked.official, plan, store)
+
+
+def _check_published(folder: Path, plan: Plan, store: Store) -> None:
+    """Refuse published files that are not whole or not of the test images, where these are known by now."""
+    asked, stage = plan.study.corrupt, data_stage(plan.study.data)
+    tested, shape = tested_of(stage, store), shape_of(stage, store)
+    published = Published(folder, tested.classes if tested else ())
+    try:
+        if tested or not is_tree(folder):  # its folders are classes, whose names have to be known
+            published.check_whole(asked.names, asked.severities)
+            if shape:
+                published.check_shape(shape)
+        if tested:
+            published.check_order(tested.labels, tested.rows)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"corrupt.official: {error}") from None

@@ -15,9 +15,9 @@ import pandas as pd
 import torch
 from torch import nn
 
-from ssrob.corruptions import NAMES, corrupt, official, official_labels, table_for
+from ssrob.corruptions import NAMES, corrupt, table_for
 from ssrob.corruptions.fingerprint import fingerprint
-from ssrob.corruptions.imagenetc import CorruptedFolders, is_tree
+from ssrob.corruptions.published import Published
 from ssrob.data.prepared import Prepared
 from ssrob.data.test_split import open_test
 from ssrob.models.serialization import load_network
@@ -43,45 +43,34 @@ class Corrupted:
 
     def at(self, name: str, severity: int) -> np.ndarray:
         """Return the corrupted images, (N, H, W, C) uint8."""
-        if self.folders is not None:
-            return self.folders.at(name, severity, self.index)
-        if self.official is not None:
-            return official(self.official, name, severity, self.index)
+        if self.published is not None:
+            return self.published.at(name, severity, self.index)
         draws: dict[str, Any] = {"seed": self.seed, "index": self.index}
         return corrupt(self.images, name, severity, **draws, table=self.table, frost=self.frost)
 
     @cached_property
-    def folders(self) -> CorruptedFolders | None:
-        """The published images where each is a file."""
-        return CorruptedFolders(self.official, self.classes) if self.official and is_tree(self.official) else None
+    def published(self) -> Published | None:
+        """The published images, if they are to be used."""
+        return Published(self.official, self.classes) if self.official else None
 
     @property
     def names(self) -> tuple[str, ...]:
         """The corruptions that there are: not all of ImageNet-C's archives need have been unpacked."""
-        return self.folders.names if self.folders else NAMES
+        return self.published.folders.names if self.published and self.published.folders else NAMES
 
     def check(self, labels: np.ndarray) -> None:
         """Refuse published files that are not of these images; labels (N,) are those of the images."""
-        if self.official is None:
-            return
-        shape = self.folders.shape if self.folders else (32, 32, 3)
-        if self.images.shape[1:] != shape:
-            size = f"{shape[0]}x{shape[1]}"
-            raise ValueError(f"{self.official}: is of {size} colour images, found images of {self.images.shape[1:]}")
-        test_order = self.folders.labels if self.folders else official_labels(self.official)
-        other = self.index >= len(test_order)
-        other[~other] = test_order[self.index[~other]] != labels[~other]
-        if other.any():
-            found = f"{int(other.sum())} of {len(labels)} labels differ from those of the test split"
-            raise ValueError(f"{self.official}: {found}; it must be in the original order, of the same data set")
+        if self.published is not None:
+            self.published.check_shape(self.images.shape[1:])
+            self.published.check_order(labels, self.index)
 
     @property
     def provenance(self) -> dict[str, str]:
         """What the images were made with."""
         folder = self.official or self.frost
         files = {"files": fingerprint(folder)} if folder else {}
-        if self.official is not None:
-            severities = "imagenet" if self.folders else "cifar"
+        if self.published is not None:
+            severities = "imagenet" if self.published.folders else "cifar"
             return {"images": "official files", "severities": severities, "frost": "official files"} | files
         severities = self.table or table_for(max(self.images.shape[1:3]))
         frost = "photographs" if self.frost else "procedural texture"

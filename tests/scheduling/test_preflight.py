@@ -1,11 +1,14 @@
 """The door of the workflow: what would fail after hours of training is refused before any job starts."""
 
+import itertools
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from ssrob.config.data import Data
@@ -33,9 +36,19 @@ def finish(store: Store, stage: Any, **files: object) -> Path:
     return store.folder(stage.path)
 
 
+CIFAR = {"name": "cifar10", "source": "cifar10"}
+WNIDS = ("n01440764", "n02123045")
+
+
+def publish(file: Path) -> None:
+    """Write an array laid out as CIFAR-10-C's, sparse and of zeros."""
+    shape = (50_000,) if file.stem == "labels" else (50_000, 32, 32, 3)
+    np.lib.format.open_memmap(file, "w+", np.uint8, shape)
+
+
 def refused(folder: Path, **corruptions: Any) -> str:
     with pytest.raises(ConfigError) as caught:
-        open_study(tiny_config(folder / "results", corrupt=corruptions), "study.yaml")
+        open_study(tiny_config(folder / "results", data=CIFAR, corrupt=corruptions), "study.yaml")
     return str(caught.value)
 
 
@@ -46,12 +59,18 @@ def test_published_corruptions_are_looked_for_before_anything_is_trained(tmp_pat
     assert told == f"corrupt.official: no such folder: {official}"
     assert "no such folder: xxx" in refused(tmp_path, names=names, official="x" * 5000)
     official.mkdir()
-    (official / "fog.npy").touch()
+    publish(official / "fog.npy")
     told = refused(tmp_path, names=names, official=str(official))
     assert told.endswith("must hold labels.npy and a file for each of `names`, found no labels.npy, contrast.npy")
     for name in ("labels", "contrast"):
-        (official / f"{name}.npy").touch()
-    assert open_study(tiny_config(tmp_path / "results", corrupt={"names": names, "official": str(official)}))
+        publish(official / f"{name}.npy")
+    asked = {"names": names, "official": str(official)}
+    assert open_study(tiny_config(tmp_path / "results", data=CIFAR, corrupt=asked))
+    with pytest.raises(ConfigError, match=r"official: .* is of 32x32 colour images, found images of \(8, 8, 1\)"):
+        open_study(tiny_config(tmp_path / "results", corrupt=asked))
+    with (official / "fog.npy").open("r+b") as file:
+        file.truncate(10_000_000)
+    assert "fog.npy is damaged or not a .npy array" in refused(tmp_path, **asked)
 
 
 def test_published_folders_of_images_are_looked_for_too(tmp_path: Path) -> None:
@@ -63,7 +82,57 @@ def test_published_folders_of_images_are_looked_for_too(tmp_path: Path) -> None:
     assert told.endswith("must hold a folder for each of `names`, found no contrast/1, contrast/2")
     (tree / "contrast/1").mkdir(parents=True)
     (tree / "contrast/2").mkdir()
-    assert open_study(tiny_config(tmp_path / "results", corrupt=asked))
+    assert open_study(tiny_config(tmp_path / "results", corrupt=asked)), "images are compared when they are known"
+
+
+def imagenet_c(folder: Path) -> dict[str, Any]:
+    """Write a data set of twelve test images and corruptions of them; return the parts of a config that name both."""
+    data = folder_data(folder / "images", {f"{split}/{name}": 6 for split in ("train", "val") for name in WNIDS})
+    for name, severity in itertools.product(("fog", "contrast"), (1, 5)):
+        shutil.copytree(folder / "images/val", folder / f"published/{name}/{severity}")
+    asked = {"names": ["fog", "contrast"], "severities": [1, 5], "official": str(folder / "published")}
+    training = {"epochs": 1, "batch_size": 5}
+    return {
+        "data": data.model_dump(mode="json", exclude_unset=True),
+        "corrupt": asked,
+        "evaluate": {"preset": "fast", "eps": [0, 1], "images": 12},
+        "finetune": training,
+        "arms": [{"variant": "at", "norm": "linf"}],
+    }
+
+
+def other_size(folder: Path) -> None:
+    for image in (folder / "images").rglob("*.png"):
+        Image.open(image).resize((9, 9)).save(image)
+
+
+PUBLISHED: list[tuple[Callable[[Path], object], str]] = [
+    (
+        lambda folder: shutil.rmtree(folder / f"published/contrast/5/{WNIDS[1]}"),
+        r"contrast/5: expected a folder for each class, found no n02123045$",
+    ),
+    (
+        lambda folder: (folder / f"published/contrast/1/{WNIDS[0]}/003.png").unlink(),
+        r"n01440764: expected the images of \S*/n01440764, but only one of them has 003.png$",
+    ),
+    (
+        lambda folder: (folder / f"images/val/{WNIDS[0]}/003.png").unlink(),
+        r"published: 1 of 11 labels differ from those of the test split",
+    ),
+    (other_size, r"published: is of 8x8 colour images, found images of \(9, 9, 3\)$"),
+]
+
+
+@pytest.mark.parametrize(("damage", "message"), PUBLISHED)
+def test_published_folders_that_do_not_fit_are_refused_before_anything_is_trained(
+    damage: Callable[[Path], object], message: str, tmp_path: Path
+) -> None:
+    config = tiny_config(tmp_path / "results", **imagenet_c(tmp_path))
+    assert open_study(config)
+    damage(tmp_path)
+    config["evaluate"]["images"] = 11
+    with pytest.raises(ConfigError, match=rf"^corrupt\.official: \S*{message}"):
+        open_study(config)
 
 
 def test_a_corruption_of_a_plugin_has_no_published_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
