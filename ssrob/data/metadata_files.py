@@ -16,6 +16,7 @@ from ssrob.config.data import Data
 from ssrob.data.parquet_columns import USUAL, names_of_labels, numbered
 from ssrob.data.split_names import TESTED, split_of
 from ssrob.data.types import DataError, Opened, OpenedTest, Split, refusal, split_of_files
+from ssrob.registry.sources import IMAGE_ENDINGS
 
 NAMES = ("metadata.csv", "metadata.jsonl")
 FILE_NAME = "file_name"
@@ -45,7 +46,17 @@ def find_metadata(data: Data) -> dict[str | None, Listed]:
         for image, label in _rows(data, file)
     ]
     splits = dict.fromkeys(split for split, *_ in rows)
+    if splits and data.test and not {*TESTED} & {*splits}:
+        _check_no_other(data, folders[1:], rows[0][1])
     return {split: _listed(data, [row[1:] for row in rows if row[0] == split]) for split in splits}
+
+
+def _check_no_other(data: Data, folders: list[Path], file: Path) -> None:
+    """Refuse a split for testing that has images and no metadata, where that for training has some."""
+    for folder in folders:
+        if split_of(folder.name) in TESTED and any(each.suffix.lower() in IMAGE_ENDINGS for each in folder.rglob("*")):
+            problem = f"{folder} has images without labels in metadata, and {file} has labels"
+            raise refusal(data, "test", f"{problem}; write 'test: []' to take test_share of train")
 
 
 def open_metadata(data: Data, listed: Mapping[str | None, Listed]) -> Opened:

@@ -70,12 +70,16 @@ def made_with(store: Store, path: str) -> Mapping[str, Source]:
 
 
 def check_sources(plan: Plan, store: Store) -> None:
-    """Refuse data that was prepared from other images than its source has now; a source that is gone is not asked.
+    """Refuse data that was prepared from other images than its source has now.
 
-    Names, sizes and times of the files are compared first, and their content only where these differ.
+    A source that is gone is not asked, unless there are stages to run that decode its training images. Names, sizes and
+    times of the files are compared first, and their content only where these differ.
     """
     for data in filter(None, (plan.study.data, plan.study.pretrain_data)):
         path = data_stage(data).path
+        if data.path is not None and not data.path.exists() and (first := _needed_by(plan, store, path)):
+            kept = f"training images of {path} stay in their files, and {first} needs them"
+            raise refusal(data, "path", f"{kept}; found nothing at {data.path}")
         recorded = store.provenance(path).get(FILES) if store.done(path) else None
         now = source_files(data) if recorded else None
         if now is None or now == recorded:
@@ -84,6 +88,14 @@ def check_sources(plan: Plan, store: Store) -> None:
             remedy = f"give the changed data a name of its own, or remove {store.folder(path)} and all made from it"
             raise refusal(data, "path", f"{data.path} has other images than when {path} was made; {remedy}")
         _record(store, path, now)
+
+
+def _needed_by(plan: Plan, store: Store, path: str) -> str | None:
+    """Return a stage to run that decodes the training images of finished data, as they stay in their files."""
+    if not store.done(path) or prepared_facts(store, path).get("storage") != "files":
+        return None
+    readers = (s for s in plan.stages.values() if s.parents.get("data") == path and "data_path" in s.settings)
+    return next((stage.path for stage in readers if not store.done(stage.path)), None)
 
 
 def _content(data: Data) -> str:

@@ -255,6 +255,16 @@ def test_a_row_of_metadata_that_cannot_be_used_is_named(tmp_path: Path, rows: st
         check_source(data)
 
 
+def test_a_test_split_without_metadata_is_not_passed_over(tmp_path: Path) -> None:
+    data = image_folder(tmp_path / "d")
+    (tmp_path / "d/test/metadata.csv").unlink()
+    message = r"test: \S*/d/test has images without labels in metadata, and \S*/train/metadata.csv has labels; write"
+    with pytest.raises(DataError, match=message):
+        check_source(data)
+    opened = open_source(data.model_copy(update={"test": []}))
+    assert (len(opened.train), opened.test) == (6, None)
+
+
 def test_metadata_without_labels_leave_them_to_the_folders(tmp_path: Path) -> None:
     for name in NAMES:
         (tmp_path / "d" / name).mkdir(parents=True)

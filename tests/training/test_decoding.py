@@ -8,8 +8,10 @@ import torch
 from safetensors.torch import load_file
 from ssrob.config.fields import ConfigError
 from ssrob.config.loader import parse_study
+from ssrob.data.types import DataError
 from ssrob.planning.plan import Plan
 from ssrob.runtime import runner
+from ssrob.scheduling.staleness import check_sources
 from ssrob.storage.store import Store, sha256
 from tests.conftest import tiny_config
 from tests.image_files import folder_data
@@ -64,6 +66,19 @@ def test_two_replicas_train_on_halves_of_the_same_crops(tmp_path: Path) -> None:
         weights.append(load_file(store.output(only(plan, "finetune").path, "last.safetensors")))
     for name, value in weights[0].items():
         torch.testing.assert_close(weights[1][name], value, rtol=1e-4, atol=1e-5, msg=name)  # float32, twelve steps
+
+
+@pytest.mark.parametrize("storage", ["pixels", "files"])
+def test_files_that_are_gone_are_missed_before_a_training_that_needs_them(storage: str, tmp_path: Path) -> None:
+    plan, store = planned(tmp_path, ["flip"], storage)
+    runner.run(only(plan, "data"), store, device="cpu")
+    check_sources(plan, store)
+    (tmp_path / "images").rename(tmp_path / "elsewhere")
+    if storage == "pixels":  # the array has all of them
+        check_sources(plan, store)
+        return
+    with pytest.raises(DataError, match=r"'tiny': path: training images of data/tiny-\w+ stay in .*finetune/\S* needs"):
+        check_sources(plan, store)
 
 
 def test_two_ways_to_crop_are_refused(tmp_path: Path) -> None:
