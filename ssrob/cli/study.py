@@ -41,17 +41,19 @@ def plan(
     """
     from ssrob.cli import as_json as write
     from ssrob.cli import plan_view
+    from ssrob.data.sources import opened_once
     from ssrob.scheduling import preflight
 
     planned, store = plan_and_store(config, override)
-    refusal = preflight.refusal(planned)
-    speeds = plan_view.measured_speeds(planned.study) if measure else {}
-    speeds |= plan_view.parse_speeds(speed or [])
-    if as_json:
-        typer.echo(write.plan_json(planned, store, speeds, refusal))
-    else:
-        typer.echo(plan_view.plan_text(planned, store, speeds))
-        typer.echo(f"\nIt cannot start here: {refusal}" if refusal else "", nl=bool(refusal))
+    with opened_once():
+        refusal = preflight.refusal(planned)
+        speeds = plan_view.measured_speeds(planned.study) if measure else {}
+        speeds |= plan_view.parse_speeds(speed or [])
+        if as_json:
+            typer.echo(write.plan_json(planned, store, speeds, refusal))
+        else:
+            typer.echo(plan_view.plan_text(planned, store, speeds))
+            typer.echo(f"\nIt cannot start here: {refusal}" if refusal else "", nl=bool(refusal))
     sys.exit(1 if refusal else 0)
 
 

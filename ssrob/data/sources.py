@@ -1,6 +1,9 @@
 """The data sources by name, and the check of a data set before any job starts. Imports no torch."""
 
+import contextlib
 import math
+from collections.abc import Iterator
+from contextvars import ContextVar
 
 import numpy as np
 
@@ -13,6 +16,7 @@ from ssrob.data.types import UNLABELLED, DataError, Opened, OpenedTest, Split, r
 from ssrob.registry.lookup import load
 from ssrob.registry.sources import SOURCES, Known
 
+_OPENED: ContextVar[dict[str, Opened] | None] = ContextVar("opened", default=None)
 LARGEST_ARRAY = 4 * 2**30  # bytes of pixels that are decoded once and lie on the device
 
 
@@ -28,8 +32,27 @@ def check_source(data: Data) -> None:
     _check_sizes(data, *_known_sizes(data, known))
 
 
+@contextlib.contextmanager
+def opened_once() -> Iterator[None]:
+    """Open each source once within the context, in which its files must not change: listing millions takes a while."""
+    before = _OPENED.set({} if _OPENED.get() is None else _OPENED.get())
+    try:
+        yield
+    finally:
+        _OPENED.reset(before)
+
+
 def open_source(data: Data) -> Opened:
     """Open a source, downloading what it needs, and check its labels and sizes against the config."""
+    known, name = _OPENED.get(), data.model_dump_json()
+    if known is None:
+        return _opened(data)
+    if name not in known:
+        known[name] = _opened(data)
+    return known[name]
+
+
+def _opened(data: Data) -> Opened:
     _check_fields(data)
     opened: Opened = load(SOURCES[data.source].open)(data)
     if opened.test is not None and data.changes("test_share"):

@@ -14,7 +14,7 @@ from ssrob.corruptions.fingerprint import fingerprint
 from ssrob.corruptions.imagenetc import is_tree
 from ssrob.corruptions.published import Published
 from ssrob.data.leakage import check_apart
-from ssrob.data.sources import check_source
+from ssrob.data.sources import check_source, opened_once
 from ssrob.data.types import refusal as refuse_data
 from ssrob.planning.plan import Plan, make_plan
 from ssrob.planning.stage import data_stage
@@ -42,6 +42,7 @@ def open_study(config: Mapping[str, Any], where: str = "config", *, starts: bool
     return plan
 
 
+@opened_once()
 def check(plan: Plan, *, starts: bool = True) -> None:
     """Check that a plan can be carried out here; raises a ValueError that says what to change."""
     if plan.study.evaluate.preset == REFERENCE and (line := missing("pyautoattack")):

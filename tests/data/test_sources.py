@@ -14,7 +14,7 @@ import pytest
 from sklearn.datasets import load_digits
 from ssrob.config.data import Data
 from ssrob.data.decode import decode
-from ssrob.data.sources import SOURCES, check_source, count_images, open_source
+from ssrob.data.sources import SOURCES, check_source, count_images, open_source, opened_once
 from ssrob.data.types import DataError
 from tests.image_files import CLASSES, encoded, folder_data, parquet_data, pixels, write_parquet
 from torchvision import datasets
@@ -319,3 +319,17 @@ def test_good_input_passes_the_check(tmp_path):
     check_source(parquet_data(tmp_path, train_images=60, test_images=30))
     shutil.rmtree(tmp_path)
     check_source(folder_data(tmp_path, {"ant": 3, "bee": 3}))
+
+
+def test_a_source_is_opened_once_within_the_context_and_anew_outside(tmp_path):
+    data = folder_data(tmp_path, {"ant": 3, "bee": 3})
+    with opened_once():
+        first = open_source(data)
+        with opened_once():
+            assert open_source(data.model_copy()) is first
+        assert open_source(data) is first
+        assert open_source(data.model_copy(update={"test_share": 0.5})) is not first
+    (tmp_path / "ant/003.png").write_bytes(encoded(pixels(1)[0]))
+    assert len(open_source(data).train) == 7
+    with opened_once(), pytest.raises(DataError, match="found no folder"):
+        open_source(data.model_copy(update={"path": tmp_path / "away"}))
