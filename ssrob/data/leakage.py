@@ -68,8 +68,19 @@ def check_unseen(outside: Data, trained: Data) -> None:
         problem = f"classes must not be among those of {trained.name!r}, found {', '.join(both[:5])}"
         raise refusal(outside, "classes", f"{problem}; name them otherwise if they are others")
     if not (known and classes):
+        _check_source(outside, trained)
         _check_files(outside, trained)
     _check_copies(outside, trained)
+
+
+def _check_source(outside: Data, trained: Data) -> None:
+    """Refuse the same library's data set, whose class names are not known yet, unless other classes are named."""
+    if outside.source != trained.source or SOURCES[outside.source].known is None:
+        return
+    mine, theirs = {*outside.only} - {*outside.hold_out}, {*trained.only} - {*trained.hold_out}
+    if not mine or not (mine <= {*trained.hold_out} or (theirs and not mine & theirs)):
+        problem = f"must name classes that {trained.name!r} holds out, as both are {trained.source}"
+        raise refusal(outside, "only", f"{problem}; found {', '.join(sorted(mine)) or 'none'}")
 
 
 def _check_files(outside: Data, trained: Data) -> None:

@@ -15,7 +15,7 @@ from ssrob.config.data import Data
 from ssrob.config.fields import ConfigError
 from ssrob.config.loader import parse_study
 from ssrob.corruptions.fingerprint import fingerprint
-from ssrob.data.leakage import check_apart
+from ssrob.data.leakage import check_apart, check_unseen
 from ssrob.data.types import DataError
 from ssrob.planning.plan import Plan, make_plan
 from ssrob.registry.corruptions import CORRUPTIONS, Corruption
@@ -197,6 +197,28 @@ def test_folders_that_hold_test_images_are_no_data_for_pre_training(tmp_path: Pa
         (tmp_path / "d/train").rename(tmp_path / "d/more")
     with pytest.raises(DataError, match=r"'all': path: .* holds the test images of 'tiny'"):
         check_apart(data, Data(name="all", source="folder", path=tmp_path / seen, label_column=None))
+
+
+@pytest.mark.parametrize(
+    ("only", "trained", "found"),
+    [
+        ([], {}, "none"),
+        (["bee"], {}, "bee"),
+        (["bee", "rose"], {"hold_out": ["rose"]}, "bee, rose"),
+        (["bee"], {"only": ["bee", "rose"]}, "bee"),
+        (["bee"], {"hold_out": ["bee", "rose"]}, None),
+        (["bee"], {"only": ["rose", "tulip"]}, None),
+    ],
+)
+def test_the_same_data_set_is_outside_by_other_classes_alone(
+    only: list[str], trained: dict[str, Any], found: str | None
+) -> None:
+    mine, outside = Data(name="a", source="cifar100", **trained), Data(name="b", source="cifar100", only=only)
+    if found is None:
+        check_unseen(outside, mine)
+        return
+    with pytest.raises(DataError, match=rf"'b': only: .* 'a' holds out, as both are cifar100; found {found}$"):
+        check_unseen(outside, mine)
 
 
 def test_photographs_that_changed_between_two_models_are_noticed(tmp_path: Path) -> None:

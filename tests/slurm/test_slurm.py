@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -83,15 +84,19 @@ def gone(job: str) -> bool:
     return job not in slurm("squeue", "-h", "-t", "R,CG", "-o", "%i").split()
 
 
-def test_cancelled_preempted_and_timed_out_it_ends_with_the_same_bits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    slow = tmp_path / "slow"
-    slow.touch()
+@pytest.fixture
+def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file that makes trainings slow while it is there."""
+    file = tmp_path / "slow"
+    file.touch()
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     monkeypatch.syspath_prepend(Path(__file__).parent)
-    monkeypatch.setenv("SSROB_TEST_SLOW", str(slow))
+    monkeypatch.setenv("SSROB_TEST_SLOW", str(file))
     import_plugins(["slow_loss"], "tests/slurm")
+    return file
+
+
+def test_cancelled_preempted_and_timed_out_it_ends_with_the_same_bits(tmp_path: Path, slow: Path) -> None:
     plan, store = planned(slow_config(tmp_path / "cluster" / "results"))
     path = plan.arms[0].finetune
     workflow = snakemake(tmp_path / "cluster", "--workflow-profile", PROFILE, *LIMITS, *SOON)
@@ -133,6 +138,11 @@ def test_short_stages_share_jobs_and_a_gpu(tmp_path: Path) -> None:
     assert "TresPerJob=gres:gpu:1" in slurm("scontrol", "show", "job", shared)
 
 
+SPREAD = ["nodes=2", "tasks=2", "tasks_per_gpu=0", "gpu=0", 'gres="gpu:1"', "slurm_partition=pair"]
+SPREAD.append("mpi=srun --nodes=2 --ntasks-per-node=1 --cpus-per-task=1 --kill-on-bad-exit")
+ON_TWO_NODES = [*LIMITS, *(f"finetune:{each}" for each in SPREAD), "--set-threads", "finetune=1"]
+
+
 def pair_config(results: Path) -> dict[str, Any]:
     training = {"epochs": 3, "batch_size": 100, "lr": 0.1, "validation_steps": 2, "validation_images": 50}
     return tiny_config(
@@ -141,15 +151,12 @@ def pair_config(results: Path) -> dict[str, Any]:
 
 
 def test_two_nodes_started_by_srun_train_what_one_does(tmp_path: Path) -> None:
-    spread = ["nodes=2", "tasks=2", "tasks_per_gpu=0", "gpu=0", 'gres="gpu:1"', "slurm_partition=pair"]
-    spread.append("mpi=srun --nodes=2 --ntasks-per-node=1 --cpus-per-task=1 --kill-on-bad-exit")
-    limits = [*LIMITS, *(f"finetune:{each}" for each in spread), "--set-threads", "finetune=1"]
     plan, store = planned(pair_config(tmp_path / "cluster" / "results"))
     here, local = planned(pair_config(tmp_path / "local" / "results"))
     path = plan.arms[0].finetune
     until = ["--until", "finetune"]
     workflow = snakemake(
-        tmp_path / "cluster", "--workflow-profile", PROFILE, *limits, *SOON, *until, study=pair_config(store.root)
+        tmp_path / "cluster", "--workflow-profile", PROFILE, *ON_TWO_NODES, *SOON, *until, study=pair_config(store.root)
     )
     try:
         assert workflow.wait(900) == 0, (tmp_path / "cluster" / "workflow.log").read_text()
@@ -160,6 +167,50 @@ def test_two_nodes_started_by_srun_train_what_one_does(tmp_path: Path) -> None:
     assert list(here.stages) == list(plan.stages)
     for name in store.manifest(path)["outputs"]:
         assert sha256(store.output(path, name)) == sha256(local.output(path, name)), name
+
+
+def slow_pair_config(results: Path) -> dict[str, Any]:
+    config = slow_config(results)
+    return config | {"finetune": config["finetune"] | {"epochs": 12, "replicas": 2, "validate_every": 1}}
+
+
+def replica(key: str, rank: int) -> int | None:
+    """Return the process of one replica of a training; both nodes are this machine."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command, given = ((folder / name).read_bytes() for name in ("cmdline", "environ"))
+        except OSError:
+            continue
+        if key.encode() in command and f"\0RANK={rank}\0".encode() in b"\0" + given:
+            return int(folder.name)
+    return None
+
+
+def test_two_nodes_go_on_after_the_loss_of_a_replica(tmp_path: Path, slow: Path) -> None:
+    plan, store = planned(slow_pair_config(tmp_path / "cluster" / "results"))
+    path, until = plan.arms[0].finetune, ["--until", "finetune"]
+    log = store.folder(path) / "log.txt"
+    study = slow_pair_config(store.root)
+    workflow = snakemake(tmp_path / "cluster", "--workflow-profile", PROFILE, *ON_TWO_NODES, *SOON, *until, study=study)
+    try:
+        wait_for(lambda: log.is_file() and "epoch 2" in log.read_text(), 300)
+        first = wait_for(lambda: training_job(store, path))
+        lost = wait_for(lambda: replica(plan.stages[path].key, 1))
+        os.kill(lost, signal.SIGKILL)
+        wait_for(lambda: gone(first))
+        slow.unlink()
+        assert workflow.wait(900) == 0, (tmp_path / "cluster" / "workflow.log").read_text()
+    finally:
+        workflow.terminate()
+    resumed = [int(step) for step in re.findall(r"resumed at step (\d+)", log.read_text())]
+    assert len(resumed) == 1
+    assert resumed[0] >= 6  # two epochs of three steps
+    here, local = planned(slow_pair_config(tmp_path / "local" / "results"))
+    assert snakemake(tmp_path / "local", *until, study=slow_pair_config(local.root)).wait(900) == 0
+    assert store.provenance(path)["nodes"] == 2
+    for name in store.manifest(path)["outputs"]:
+        assert sha256(store.output(path, name)) == sha256(local.output(path, name)), name
+    assert list(here.stages) == list(plan.stages)
 
 
 def disturb(store: Store, path: str, slow: Path) -> None:
