@@ -94,6 +94,11 @@ def file_size(count: float) -> str:
     return decimal(round(count))
 
 
+def one_line(error: BaseException) -> str:
+    """Write an error's message in one line of at most 200 characters; the error's name where it has none."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 def first_line(error: BaseException) -> str:
     """Write the first line of an error's message, of at most 200 characters; the error's name where it has none."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return "".join(str(error).splitlines()[:1])[:200] or type(error).__name__

@@ -49,7 +49,7 @@ def read_tables(plan: Plan) -> dict[str, pd.DataFrame]:
             raise ValueError(f"{file}: missing, as of another version; run `ssrob collect` for it again")
         read[name] = tables.read_table(file)
         if changed := set(columns).symmetric_difference(read[name].columns):
-            raise ValueError(f"{file}: column {min(changed)!r} tells another version; run `ssrob collect` for it again")
+            raise ValueError(f"{file}: column {min(changed)!r} is of another version; run `ssrob collect` for it again")
     return read
 
 

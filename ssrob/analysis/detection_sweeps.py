@@ -7,8 +7,7 @@ import pandas as pd
 
 from ssrob.analysis.standard_error import FloatArray
 from ssrob.analysis.sweeps import GROUPS, Sweep, Sweeps, add, cell_of, claimed, without_ambiguous
-
-OWN = "test"  # the model's own test images among the image sets
+from ssrob.registry.ood import TEST_IMAGES
 
 
 def detection_sweeps(scores: pd.DataFrame, arms: pd.DataFrame, score: str) -> Sweeps:
@@ -21,7 +20,7 @@ def detection_sweeps(scores: pd.DataFrame, arms: pd.DataFrame, score: str) -> Sw
         cell = cell_of(pd.concat([row, pd.Series({"checkpoint": checkpoint})]))
         parts = [mine[mine["eps"] == 0], mine[mine["eps"] > 0]]
         accuracy = 100 * np.stack([mean_auroc(part) for part in parts], axis=1)
-        n = np.array([(part["image_set"] == OWN).sum() for part in parts])
+        n = np.array([(part["image_set"] == TEST_IMAGES).sum() for part in parts])
         add(sweeps, cell, int(row["seed"]), Sweep(accuracy, n, passes=float(row["passes"])))
     return without_ambiguous(sweeps)
 
@@ -29,9 +28,9 @@ def detection_sweeps(scores: pd.DataFrame, arms: pd.DataFrame, score: str) -> Sw
 def mean_auroc(rows: pd.DataFrame) -> FloatArray:
     """Return the mean AUROC over image sets, (1 + GROUPS,) in 0..1; NaN without rows."""
     values = {name: part.sort_values("example")["value"].to_numpy() for name, part in rows.groupby("image_set")}
-    if OWN not in values:
+    if TEST_IMAGES not in values:
         return np.full(1 + GROUPS, math.nan)
-    inside = values.pop(OWN)
+    inside = values.pop(TEST_IMAGES)
     mean: FloatArray = np.mean([auroc_without_groups(inside, outside) for outside in values.values()], axis=0)
     return mean
 

@@ -1,7 +1,7 @@
 """Judging a study at planned looks, so that it can stop when the answer is known.
 
-Every look takes the first so many seeds and has the level alpha / number of looks: whatever happens at them, all
-together stay at alpha (union bound). With three looks an interval is 2.39 / 1.96 = 1.22 times as wide as with one.
+A look at n seeds takes the first n of them and has the level alpha / number of looks: whatever happens at the looks,
+all together stay at alpha (union bound). With three looks an interval is 2.39 / 1.96 = 1.22 times as wide as with one.
 A cell that is decided at a look keeps that verdict. What no open claim needs need not be trained for later seeds.
 """
 

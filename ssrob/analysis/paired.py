@@ -1,4 +1,4 @@
-"""Two ways of training, or two models, on the same images: paired differences with their intervals."""
+"""Two methods of training, or two models, on the same images: paired differences with their intervals."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping

@@ -83,7 +83,7 @@ class Variances:
         return StandardError((self.seed - images) / seeds, self.seed_df, self.shared + images / seeds, self.images_df)
 
     def planned(self, seeds: int, planned_seeds: int, more_images: float) -> StandardError:
-        """Return the standard error of another number of seeds than today's, and of so many times the images."""
+        """Return the standard error of a planned number of seeds, and of a multiple of the images."""
         alone, df = self.alone / more_images, self.seed_df * (planned_seeds - 1) / (seeds - 1)
         seed = self.seed - self.alone + alone
         return Variances(seed, df, alone, self.shared / more_images, self.images_df).standard_error(planned_seeds)

@@ -18,7 +18,7 @@ IntArray = NDArray[np.int64]
 
 
 class Cell(NamedTuple):
-    """A way of training: all that its seeds share. Only the sweep in the training norm is looked at."""
+    """One setting of training: all that its seeds share. Only the sweep in the training norm is used."""
 
     variant: str
     init: str
@@ -60,7 +60,7 @@ class Sweeps:
     cells: dict[Cell, dict[int, Sweep]]
     ambiguous: set[Cell] = field(default_factory=set)  # more than one model fits: none is used
     measure: Measure = "robust_accuracy"
-    # Not handed on by `replace`: other cells have other means.
+    # Not copied by `replace`: other cells have other means.
     _means: dict[tuple[Cell, bytes], dict[int, FloatArray]] = field(
         default_factory=dict, init=False, compare=False, repr=False
     )

@@ -21,13 +21,12 @@ from ssrob.attacks.sweep import Outcome, Store, count_classes, digest, merged
 from ssrob.attacks.verify import confirmed
 from ssrob.hardware.device import exact_float32
 from ssrob.progress import Report, shown
-from ssrob.registry.attacks import REFERENCE, SEARCHES
+from ssrob.registry.attacks import AUTOATTACK_NORMS, REFERENCE, SEARCHES
 from ssrob.registry.lookup import check_choice
 from ssrob.registry.optional import pip_line
 
 BLACK_BOX = ("square",)
 ATTACKS = ("apgd-ce", "apgd-t", "fab-t", "square")
-_NORMS = {"linf": "Linf", "l2": "L2"}
 _TARGETS = 9
 
 
@@ -102,7 +101,7 @@ class _Reference:
     def run(self, model: nn.Module, name: str, eps: float, x: Tensor, labels: Tensor) -> Tensor:
         """Run one of its attacks; returns images (B, C, H, W) that may or may not be misclassified."""
         code = _import()
-        options = {"norm": _NORMS[self.norm], "eps": eps, "seed": self.seed, "device": x.device}
+        options = {"norm": AUTOATTACK_NORMS[self.norm], "eps": eps, "seed": self.seed, "device": x.device}
         runner = code.AutoAttack(model, version="standard", **options)
         runner.attacks_to_run = [name]
         runner.apgd_targeted.n_target_classes = runner.fab.n_target_classes = min(_TARGETS, self.classes - 1)

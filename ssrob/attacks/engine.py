@@ -80,7 +80,7 @@ class Block:
     def _first_eps(self) -> list[float]:
         """Return where each image's search begins (N): below the distance of a linear model, as steps are short there.
 
-        Infinite where that distance would tell nothing: a plan without gradients, a single eps, or an attack of the
+        Infinite where that distance would say nothing: a plan without gradients, a single eps, or an attack of the
         plan that looks for the nearest point.
         """
         guesses, rows = torch.full_like(self.clean_margin, inf), [attack.row for attack in self.settings.attacks]

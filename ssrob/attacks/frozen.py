@@ -1,4 +1,4 @@
-"""Lending a model to an attack and getting it back unchanged."""
+"""Lending a model to an attack, which leaves it unchanged."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,16 +13,15 @@ BATCH_PIXELS = 2**18  # of a batch, 256 images of 32 x 32
 
 
 @contextmanager
-def frozen(model: nn.Module, *, training: bool | None = False) -> Iterator[nn.Module]:
-    """Freeze the parameters and set the mode (None: leave it); give every mode and `requires_grad` back.
+def frozen(model: nn.Module) -> Iterator[nn.Module]:
+    """Freeze the parameters and set eval mode; restore every mode and `requires_grad` afterwards.
 
     With frozen parameters the backward pass of an attack computes input gradients alone.
     """
     modes = [(module, module.training) for module in model.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
-        if training is not None:
-            model.train(training)
+        model.eval()
         for parameter, _ in flags:
             parameter.requires_grad_(False)
         yield model
@@ -35,7 +34,7 @@ def frozen(model: nn.Module, *, training: bool | None = False) -> Iterator[nn.Mo
 
 @contextmanager
 def channels_last(model: nn.Module, image: Tensor) -> Iterator[None]:
-    """Lay the weights of convolutions out with channels last, which is faster; give the very same storage back.
+    """Lay the weights of convolutions out with channels last, which is faster, and restore the same storage afterwards.
 
     A model that cannot take `image` (1, C, H, W) in that layout (a `view` after a convolution) stays as it is.
     """

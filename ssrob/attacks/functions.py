@@ -1,6 +1,6 @@
 """The attacks one by one: a model, images and labels in, adversarial images out.
 
-All of them give the model back as it was, draw nothing from global generators (`seed` and an image's place in the call
+All of them leave the model as it was, draw nothing from global generators (`seed` and an image's place in the call
 decide its draws), and return images in [0, 1] inside their ball. Images that an attack could not break are returned at
 the point that came nearest to it (`fmn`: as they were). For a whole curve over eps, `attack_sweep` shares the work.
 """

@@ -13,7 +13,9 @@ from ssrob.attacks.logit_losses import UNTARGETED
 from ssrob.attacks.model_contract import Adapted
 
 FORWARDS = 5  # of the same images, to see whether the model draws at random
-COMPANY = 0.01  # of the largest logit: what another batch may change, far above rounding and below batch statistics
+BATCH_EFFECT = (
+    0.01  # of the largest logit: what another batch may change, far above rounding and below batch statistics
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def _outputs(model: nn.Module, images: Tensor) -> Iterator[Flag]:
         yield Flag("randomised", f"logits of the same images differ by up to {spread:.2g}")
     apart = torch.cat([model(part) for part in torch.split(images, max(1, len(images) // 4))])
     moved, scale = float((apart - first).abs().max()), float(first.abs().max())
-    if moved > COMPANY * scale:
+    if moved > BATCH_EFFECT * scale:
         yield Flag("batch_dependent", f"logits up to {scale:.2g} change by up to {moved:.2g} in smaller batches")
     if bool((first >= 0).all()) and bool(((first.sum(1) - 1).abs() < 1e-3).all()):
         yield Flag("softmax", "the outputs are probabilities, not logits: gradients of cross-entropy vanish")

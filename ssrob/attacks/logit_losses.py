@@ -1,4 +1,4 @@
-"""What an evaluation attack climbs: functions of logits (B, K) and labels (B,) int64, one value per image.
+"""What an evaluation attack maximises: functions of logits (B, K) and labels (B,) int64, one value per image.
 
 The value grows as the image comes nearer to being misclassified. Targeted functions also take the class to
 reach, (B,) int64.

@@ -26,11 +26,11 @@ class Geometry(ABC):
 
     @abstractmethod
     def dual_norm(self, gradient: Tensor) -> Tensor:
-        """Return the dual norm of each gradient, (B,): by how much a linear loss climbs per unit of eps."""
+        """Return the dual norm of each gradient, (B,): by how much a linear loss rises per unit of eps."""
 
     @abstractmethod
     def direction(self, gradient: Tensor) -> Tensor:
-        """Return the step of norm 1 (0 for a zero gradient) along which a linear loss climbs fastest."""
+        """Return the step of norm 1 (0 for a zero gradient) along which a linear loss rises fastest."""
 
     @abstractmethod
     def noise(self, x: Tensor, source: torch.Generator | Tensor) -> Tensor:
@@ -54,7 +54,7 @@ class Geometry(ABC):
     def project(self, x: Tensor, adv: Tensor, eps: Amount) -> Tensor:
         """Project onto the budget and the box; x, adv (B, C, H, W) -> same. Madry et al. 2018, eq. 2.
 
-        The clamp comes last; since x lies in the box it can only bring adv nearer to x.
+        The clamp comes last; since x lies in the box it can only move adv nearer to x.
         """
         return (x + self.shrink(adv - x, eps)).clamp(0.0, 1.0)
 

@@ -1,4 +1,4 @@
-"""Asking a model for logits, losses and input gradients, in parts that fit its memory, and counting the images."""
+"""Calls of a model for logits, losses and input gradients, in parts that fit its memory, and counting the images."""
 
 from collections.abc import Callable
 

@@ -1,6 +1,6 @@
 """What a model must be to be attacked: images (B, C, H, W) float32 in [0, 1] -> logits (B, K) float32.
 
-Models of other people come with other interfaces. `adapt` looks at one once, and returns it behind this contract with
+Models from elsewhere come with other interfaces. `adapt` looks at one once, and returns it behind this contract with
 notes on what was found, or refuses it with a remedy. Every way into an attack goes through it: `attack_sweep`, the
 reference's code, the checks, studies and `ssrob evaluate`.
 """
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ssrob.attacks.frozen import frozen
 from ssrob.attacks.model_outputs import logits_in, several, with_no_answer
+from ssrob.formatting import first_line
 
 LOOK = 64  # images that a look takes
 _BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 3, 5, 10, 20, 50, 100)  # that a model may have been exported with
@@ -42,7 +43,7 @@ class Interface:
 
 
 class Adapted(nn.Module):
-    """A model behind the contract. It is handed copies: what it does to its input reaches nobody.
+    """A model behind the contract. It is given copies, so that what it does to its input changes nothing elsewhere.
 
     Modules that refuse `train()` or have no mode (`torch.export`, frozen scripts) are kept out of sight of nn.Module;
     their mode is part of them.
@@ -60,10 +61,10 @@ class Adapted(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) in [0, 1] -> logits (B, K) float32."""
-        handed = x.clone() if x.dtype == self.interface.dtype else x.to(self.interface.dtype)
+        given = x.clone() if x.dtype == self.interface.dtype else x.to(self.interface.dtype)
         if self.interface.batch is None:
-            return self._logits(self._hidden[0](handed), len(x)).float()
-        parts = [self._padded(part) for part in torch.split(handed, self.interface.batch)]
+            return self._logits(self._hidden[0](given), len(x)).float()
+        parts = [self._padded(part) for part in torch.split(given, self.interface.batch)]
         return torch.cat(parts).float()
 
     @property
@@ -93,7 +94,7 @@ class Adapted(nn.Module):
         return model.named_parameters(*args, **settings) if isinstance(model, nn.Module) else iter(())
 
     def state_dict(self, *_: Any, **__: Any) -> dict[str, Tensor]:  # type: ignore[override]
-        """Return the tensors of the model, those of packed weights too; they tell one model from another."""
+        """Return the tensors of the model, those of packed weights too; they distinguish one model from another."""
         model = self._hidden[0]
         values = model.state_dict().values() if isinstance(model, nn.Module) else ()
         flat = itertools.chain.from_iterable(value if isinstance(value, tuple) else (value,) for value in values)
@@ -201,7 +202,7 @@ def _refusal(model: Callable[..., Any], x: Tensor) -> str:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
-        return (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+        return first_line(error)
     return ""
 
 
@@ -236,7 +237,7 @@ def _notes(model: Callable[..., Any], interface: Interface, images: Tensor) -> I
     before = x.clone()
     output = model(x)
     if not torch.equal(x, before):
-        yield "the model writes into the images that it is handed: it is handed copies"
+        yield "the model writes into its input: it is given copies"
     if interface.dtype != torch.float32:
         yield f"the model computes in {str(interface.dtype).removeprefix('torch.')}"
     if interface.batch is not None:
@@ -252,5 +253,5 @@ def _depends_on_others(model: Callable[..., Any], x: Tensor) -> bool:
     together = logits_in(model(x.clone()), len(x)).float()
     alone = torch.cat([logits_in(model(each.clone()), 1).float() for each in torch.tensor_split(x, len(x))])
     again = logits_in(model(x.clone()), len(x)).float()
-    random = not torch.allclose(together, again, rtol=1e-5, atol=1e-6, equal_nan=True)  # which is another trouble
+    random = not torch.allclose(together, again, rtol=1e-5, atol=1e-6, equal_nan=True)  # which is another problem
     return not (random or torch.allclose(together, alone, rtol=1e-2, atol=1e-3, equal_nan=True))

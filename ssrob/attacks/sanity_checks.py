@@ -18,7 +18,7 @@ from ssrob.attacks.sweep import digest
 from ssrob.registry.presets import AttackConfig, AttackPlan
 
 SQUARE_AHEAD = 0.002  # share of images that only Square may break
-SETTLED = 0.05  # share of the robust images that twice the steps may break; two of few images tell nothing
+SETTLED = 0.05  # share of the robust images that twice the steps may break; two of few images say nothing
 ROUNDING = 0.001  # share of verdicts that another batch size may change
 NOISE = 2.0  # standard errors of a paired difference that count as noise
 SINGLE_STEP = AttackPlan((AttackConfig("pgd", "cross_entropy", 1, start="clean", step_ratio=1.0),))

@@ -1,4 +1,4 @@
-"""What the commands share: arguments, how a study is opened, and how something is said."""
+"""What the commands share: arguments, how a study is opened, and how messages are printed."""
 
 import errno
 import json

@@ -60,7 +60,7 @@ def study(
 ) -> None:
     """Run a study in this folder with Snakemake.
 
-    What follows is handed to Snakemake, such as --cores 2 or --dry-run. Called again it goes on with what is left.
+    Further options go to Snakemake, such as --cores 2 or --dry-run. Called again, it continues with what is left.
     """
     from ssrob.cli.power import take_look
     from ssrob.config.loader import load_study

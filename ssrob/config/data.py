@@ -49,7 +49,7 @@ class Data(Strict):
     size: Annotated[int, Field(ge=4, le=1024), WHOLE] | None = None
     """Cut the centred square and shrink it to this many pixels per side. Default: images as they are."""
     resize: Resize | None = None
-    """Bring the shorter side to this many pixels before a square of `size` is cut, as torchvision's `Resize` and
+    """Resize the shorter side to this many pixels before a square of `size` is cut, as torchvision's `Resize` and
     `CenterCrop` do. Example: `256` (bilinear) or `256 bicubic`."""
     storage: Literal["pixels", "files"] | None = None
     """Where training images are kept, which changes no result: `pixels` are decoded once and lie on the device, `files`
@@ -87,5 +87,5 @@ class Data(Strict):
         return self
 
     def changes(self, field: str) -> bool:
-        """Return whether a field differs from its default; a stage's spec does not tell more."""
+        """Return whether a field differs from its default, which is all that a stage's spec records."""
         return bool(getattr(self, field) != type(self).model_fields[field].default)

@@ -1,4 +1,4 @@
-"""How trained models are tested and looked into."""
+"""How trained models are tested, probed and diagnosed."""
 
 from typing import Annotated, ClassVar, Self
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from ssrob.config.fields import FORMS, SETS
 from ssrob.config.study import Study
 
-LINE = 300  # characters of a message, whatever stands in a config
+LINE = 300  # characters of a message, however long a value of the config is
 Location = Sequence[int | str]  # the keys and list positions that lead to a field
 
 

@@ -1,4 +1,4 @@
-"""How trained models are tested on images of no known class, and on how far their probabilities are what they say."""
+"""Tests of trained models: detection of images of no known class (out of distribution), and calibration."""
 
 from typing import Annotated, Self
 
@@ -57,7 +57,7 @@ class OodTest(Strict):
 
 
 class CalibrationTest(Strict):
-    """How far class probabilities are what they say, on clean, corrupted and attacked images; ``calibrate: off``."""
+    """Calibration of class probabilities on clean, corrupted and attacked images; ``calibrate: off`` leaves it out."""
 
     images: Count = 500
     """Test images, or as many as there are."""

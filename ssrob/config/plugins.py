@@ -17,7 +17,7 @@ Source = Mapping[str, str]  # hashes of a module: `text` as it is written, `code
 
 
 def import_plugins(names: Any, where: str = "config") -> None:
-    """Import the modules that add losses and backbones of the user's own to the catalog."""
+    """Import the modules that add rows of the user's own to the registries."""
     for name in names if isinstance(names, list) else [names]:
         try:
             importlib.import_module(name)
@@ -62,7 +62,7 @@ def source_of(content: bytes) -> Source:
 
 
 def differs(here: Source, there: Source) -> bool:
-    """Return whether two sources may compute other things; `code` is written in other ways by other Pythons."""
+    """Return whether two sources may compute different things; `code` also differs between versions of Python."""
     return here["text"] != there["text"] and here["code"] != there["code"]
 
 

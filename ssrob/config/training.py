@@ -85,7 +85,7 @@ class Training(Strict):
     """Shares of the steps at which the learning rate is divided by 10, for piecewise."""
     augment: Annotated[list[Literal["crop", "flip", "resized_crop"]], BeforeValidator(as_list)] = []
     """Augmentation of the training images. `crop` moves small images by some pixels; `resized_crop` takes a random part
-    of the image as it is stored and brings it to size, as for ImageNet. Example: `[crop, flip]`."""
+    of the stored image and resizes it, as for ImageNet. Example: `[crop, flip]`."""
     crop_padding: Count = 4
     """Pixels that `crop` pads on each side."""
     precision: Precision = "float32"

@@ -24,7 +24,7 @@ from ssrob.config.fields import (
 )
 from ssrob.registry.losses import LOSSES
 
-MAIN = "main"  # the branch of BatchNorm that is validated, tested and handed over
+MAIN = "main"  # the branch of BatchNorm that is validated, tested and passed on to fine-tuning
 Layout = Literal["shared", "copies", "single"]
 Branch = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 Role = Literal["method", "no_gradient", "views", "two_attacks"]

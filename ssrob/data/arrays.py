@@ -10,7 +10,7 @@ from ssrob.data.decode import Crop, decode
 from ssrob.data.refused import RefusedImages
 from ssrob.data.types import DataError, Pixels, Rows, Split
 
-_CHUNK = 4096  # images looked at in one go
+_CHUNK = 4096  # images counted at once
 Shape = tuple[int, int, int]
 
 

@@ -4,6 +4,7 @@ import numpy as np
 
 from ssrob.config.data import Data
 from ssrob.data.types import DataError, Opened, refusal, split_of_arrays
+from ssrob.formatting import one_line
 from ssrob.storage.files import user_cache
 
 
@@ -35,9 +36,8 @@ def _cifar(data: Data, kind: str) -> Opened:
     try:
         train, test = (getattr(datasets, kind)(root, train=train, download=True) for train in (True, False))
     except (OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
         raise DataError(
-            f"data set {data.name!r}: {kind} is not in {root} and cannot be downloaded ({reason}); "
+            f"data set {data.name!r}: {kind} is not in {root} and cannot be downloaded ({one_line(error)}); "
             "prepare it once where there is a network, or set path to a folder that holds it"
         ) from error
     splits = [split_of_arrays(s.data, np.asarray(s.targets, dtype=np.int64), kind) for s in (train, test)]

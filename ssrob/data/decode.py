@@ -12,6 +12,7 @@ from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from ssrob.config.data import Data
 from ssrob.data.types import DataError, Pixels
+from ssrob.formatting import one_line
 
 # What Pillow raises for files that are cut short or damaged, by format.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
@@ -93,7 +94,7 @@ def _refused(where: str) -> Iterator[None]:
     except DataError:
         raise
     except _DAMAGED as error:
-        reason = "not an image" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
+        reason = "not an image" if isinstance(error, UnidentifiedImageError) else one_line(error)
         raise DataError(f"{where}: cannot be decoded ({reason})") from error
 
 

@@ -7,7 +7,7 @@ from ssrob.data.decode import read_header
 from ssrob.data.refused import RefusedImages
 from ssrob.data.types import Opened, Rows, Split, refusal
 
-FILES, ROWS = 200, 100  # looked at in each split: files from all over it; the first rows of a table, read in one go
+FILES, ROWS = 200, 100  # looked at in each split: files from all over it; the first rows of a table, read at once
 
 
 def check_images(data: Data, opened: Opened) -> None:
@@ -27,7 +27,7 @@ def check_images(data: Data, opened: Opened) -> None:
 
 def any_colour(split: Split) -> bool:
     """Return whether one of the images that are looked at is not grey."""
-    refused = RefusedImages()  # what cannot be read is told by `check_images`
+    refused = RefusedImages()  # `check_images` reports what cannot be read
     for where, content in split.read(looked_at(split)):
         with refused.gathered():
             if not read_header(content, where)[1]:

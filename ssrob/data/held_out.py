@@ -1,4 +1,4 @@
-"""Classes of a source that a data set leaves out: the others are numbered anew from 0. Imports no torch."""
+"""Classes of a source that a data set leaves out: the others are renumbered from 0. Imports no torch."""
 
 from collections.abc import Sequence
 

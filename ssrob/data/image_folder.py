@@ -130,7 +130,7 @@ def find_splits(data: Data) -> dict[str, Path]:
 
 
 def _holds_classes(data: Data, folder: Path) -> bool:
-    """Tell a split from a class that is called like one: the images of a class lie right inside, and others beside."""
+    """Return whether a folder is a split, not a class of that name: a class holds images, and others lie beside it."""
     alone = all(split_of(name) for name in _subfolders(folder.parent))
     return data.label_column is None or alone or bool(_subfolders(folder))
 
@@ -207,7 +207,7 @@ def _subfolders(root: Path) -> list[str]:
 
 
 def _composed(name: str) -> str:
-    """Return a name with every accent in its letter: macOS writes them apart, keyboards do not."""
+    """Return a name with every accent composed with its letter: macOS stores the two separately."""
     return unicodedata.normalize("NFC", name)
 
 

@@ -112,7 +112,7 @@ def image_shape(data: Data) -> tuple[int, int, int] | None:
 
 
 def stays_in_files(data: Data, images: int, shape: tuple[int, ...]) -> bool:
-    """Whether so many training images of a shape (H, W, C) stay in their files: as the config says, else by size."""
+    """Return whether training images of a shape (H, W, C) stay in their files: as the config says, else by size."""
     if data.storage is not None:
         return data.storage == "files"
     return SOURCES[data.source].known is None and images * math.prod(shape) > LARGEST_ARRAY

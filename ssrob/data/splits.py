@@ -29,7 +29,7 @@ class Sizes:
 
 
 def sizes(data: Data, train: int, test: int | None, *, labelled: bool = True) -> Sizes:
-    """Return the sizes of a source with so many train and test images (test None: it has no test split)."""
+    """Return the sizes of the splits, given the source's train and test images (test None: it has no test split)."""
     held_out = _share(train, data.test_share) if test is None and labelled else 0
     used = min(train - held_out, data.train_images or train)
     available = (test or 0) + held_out

@@ -15,7 +15,7 @@ from ssrob.data.refused import RefusedImages
 from ssrob.data.types import Digests, Pixels, Rows, Split
 from ssrob.data.worker_processes import ahead
 
-CHUNK = 256  # images that a worker looks at in one go
+CHUNK = 256  # images that a worker takes at once
 Content = tuple[str, bytes | Pixels]  # where an image lies, and what is stored there
 
 

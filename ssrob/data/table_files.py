@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ssrob.data.types import DataError, Rows
+from ssrob.formatting import one_line
 
 ENDINGS = (".parquet", ".arrow")
 BATCH = 1024  # rows held in memory while reading
@@ -76,8 +77,7 @@ def _opened(file: Path) -> Iterator[Any]:
             with pa.memory_map(str(file)) as source, _arrow_reader(source) as reader:
                 yield reader.read_all()
     except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise DataError(f"{file}: not a whole {file.suffix[1:]} file ({reason}); copy it again") from error
+        raise DataError(f"{file}: not a whole {file.suffix[1:]} file ({one_line(error)}); copy it again") from error
 
 
 def _arrow_reader(source: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a data source hands over: its labels at once, its images on request. Imports no torch."""
+"""What a data source provides: its labels at once, its images on request. Imports no torch."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence

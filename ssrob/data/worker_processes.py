@@ -44,7 +44,7 @@ def ahead(
         except (RuntimeError, EOFError, OSError) as error:
             if str(error).startswith("Caught"):  # by a worker, in `function`
                 raise
-            attempts += 1  # it ended before or while it handed a result over
+            attempts += 1  # it ended before or while it returned a result
             if attempts == ATTEMPTS:
                 advice = "the machine may have too little memory; run it again to go on from the last checkpoint"
                 raise WorkersKilled(f"processes that decode images were killed {attempts} times; {advice}") from error

@@ -6,6 +6,7 @@ from typing import Any
 
 from ssrob.attacks.autoattack import ATTACKS
 from ssrob.external.evaluation import Evaluation, corruption_means
+from ssrob.registry.attacks import AUTOATTACK_NORMS
 from ssrob.storage.files import replacing
 
 DOCUMENT = "evaluation.json"
@@ -28,7 +29,7 @@ def summary(result: Evaluation) -> dict[str, Any]:
         "dataset": result.facts["dataset"],
         "venue": None,
         "architecture": result.facts["architecture"],
-        "norm": {"linf": "Linf", "l2": "L2"}[request.norm],
+        "norm": AUTOATTACK_NORMS[request.norm],
         "eps": float(last["eps"]),
         "clean_acc": _percent(result.curve["accuracy"].iloc[0]),
         "reported": robust,

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ssrob.external.zoos import Asked
+from ssrob.formatting import one_line
 from ssrob.registry.lookup import load, meant
 from ssrob.registry.model_zoos import ZOOS
 from ssrob.registry.optional import pip_line
@@ -41,7 +42,7 @@ def _find(where: str, asked: Asked | None) -> tuple[Callable[..., Any], Callable
     loaded = _import(module, f"--model {where}")
     factory = getattr(loaded, name, None)
     if factory is None and module in ZOOS:
-        return functools.partial(load(ZOOS[module]), name, asked), _in_one_line
+        return functools.partial(load(ZOOS[module]), name, asked), one_line
     if factory is None:
         there = [each for each, value in vars(loaded).items() if callable(value)]
         raise ValueError(f"--model {where}: {module!r} has no {name!r}{meant(name, there)}")
@@ -70,13 +71,9 @@ def _remedy(module: str, lacking: str) -> str:
     return guess or f"; if that is a package to install: {pip_line(lacking)}"
 
 
-def _in_one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 def _failure(error: Exception) -> str:
     """Say what went wrong in the user's code, and in which line."""
     frames = traceback.extract_tb(error.__traceback__)
     at = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     place = "" if isinstance(error, SyntaxError) else at
-    return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"
+    return f"{type(error).__name__}: {one_line(error)}{place}"

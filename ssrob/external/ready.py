@@ -92,7 +92,7 @@ def clean_logits(model: nn.Module, x: Tensor, device: torch.device) -> Tensor:
 def _fitted(
     raw: nn.Module, test: TestImages, about: Prepared, request: Request, device: torch.device
 ) -> tuple[Adapted, TestImages, str]:
-    """Put the model behind its contract, and bring labels and outputs together; says over which outputs."""
+    """Put the model behind its contract, and match labels with outputs; says over which outputs."""
     plain = preprocessed(raw, request.preprocess, about.shape[0]).to(device)
     try:
         model = adapt(plain, test.x[:LOOK].to(device))

@@ -7,10 +7,10 @@ from typing import Any
 
 from ssrob.config.data import Data
 from ssrob.config.fields import Norm
+from ssrob.formatting import one_line
 from ssrob.registry.architectures import check_architecture
+from ssrob.registry.attacks import AUTOATTACK_NORMS
 from ssrob.registry.lookup import check_choice
-
-THREAT_MODELS: dict[Norm, str] = {"linf": "Linf", "l2": "L2"}  # RobustBench's names
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def robustbench_model(name: str, asked: Asked | None, **arguments: Any) -> Any:
     from robustbench.utils import load_model
 
     zoo = {data.value: {threat.value: models for threat, models in each.items()} for data, each in model_dicts.items()}
-    chosen = {"model_dir": "models", "threat_model": THREAT_MODELS[asked.norm if asked else "linf"]} | arguments
+    chosen = {"model_dir": "models", "threat_model": AUTOATTACK_NORMS[asked.norm if asked else "linf"]} | arguments
     chosen["dataset"] = chosen.get("dataset") or _dataset(asked, zoo)
     dataset = check_choice("dataset of RobustBench", chosen["dataset"], zoo)
     threat = check_choice(f"threat model of RobustBench for {dataset}", chosen["threat_model"], zoo[dataset])
@@ -56,8 +56,9 @@ def robustbench_model(name: str, asked: Asked | None, **arguments: Any) -> Any:
         return load_model(model_name=name, **chosen)
     except Exception as error:  # of downloads, of files and of pickles: whatever the package raises
         place = Path(chosen["model_dir"], dataset, threat, f"{name}.pt")
-        reason = (" ".join(str(error).split()) or type(error).__name__)[:200]
-        raise ValueError(f"RobustBench cannot load {name} ({reason}); its weights belong into {place}") from error
+        raise ValueError(
+            f"RobustBench cannot load {name} ({one_line(error)}); its weights belong in {place}"
+        ) from error
 
 
 def _dataset(asked: Asked | None, zoo: Mapping[str, Any]) -> str:

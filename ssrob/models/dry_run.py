@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from ssrob.formatting import one_line
 from ssrob.models.network import CLASS_HEAD, Architecture, Network, build
 from ssrob.models.serialization import load_backbone
 from ssrob.models.split_batchnorm import main_name
@@ -49,8 +50,8 @@ def check_features(network: Network) -> None:
         with torch.no_grad():
             features = network.train().features(torch.full((2, *network.architecture.shape), GREY))
     except (AssertionError, RuntimeError, ValueError, IndexError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"model: {name} does not take images of {height} x {width} pixels: {reason}") from error
+        size = f"{height} x {width} pixels"
+        raise ValueError(f"model: {name} does not take images of {size}: {one_line(error)}") from error
     if not isinstance(features, torch.Tensor) or features.shape != expected:
         shape = getattr(features, "shape", None)
         what = f"a {type(features).__name__}" if shape is None else f"shape {tuple(shape)}"

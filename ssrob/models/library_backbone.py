@@ -1,4 +1,4 @@
-"""Somebody else's network as a backbone: its own initialisation, drawn from a generator; its classifier taken off."""
+"""A library's network as a backbone: initialised as the library does, from a generator, and without its classifier."""
 
 import itertools
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ssrob.formatting import one_line
 from ssrob.models.split_batchnorm import main_name
 
 _RATES = ("drop_rate", "drop_path_rate", "dropout", "attention_dropout")  # attributes with the share to drop
@@ -16,9 +17,9 @@ _OF_LAYERS = ("p", "drop_prob", "prob")  # the same in layers that do nothing el
 class LibraryBackbone(nn.Module):
     """A network that maps images (B, C, H, W), normalised, to features (B, D).
 
-    make: returns the network without its classifier, and D; it may draw from torch's global generator, which is given
-    back. It is called with the CPU as default device, since constructors compute tables of positions and the like.
-    Dropout and stochastic depth are off: a step is a function of its seed, and an attack climbs a loss that stays.
+    make: returns the network without its classifier, and D; it may draw from torch's global generator, whose state is
+    restored. It is called with the CPU as default device, since constructors compute tables of positions and the like.
+    Dropout and stochastic depth are off: a step is a function of its seed, and an attack needs a loss that is fixed.
     """
 
     def __init__(self, make: Callable[[], tuple[nn.Module, int]]):
@@ -52,8 +53,7 @@ def checked_call(what: str, make: Callable[[], Any]) -> Any:
     try:
         return make()
     except (TypeError, ValueError, AssertionError, RuntimeError, KeyError, NotImplementedError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ValueError(f"model: {what} cannot be made: {reason}") from error
+        raise ValueError(f"model: {what} cannot be made: {one_line(error)}") from error
 
 
 def _switch_dropout_off(model: nn.Module) -> None:

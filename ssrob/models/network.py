@@ -89,7 +89,7 @@ def build(architecture: Architecture, seed: int) -> Network:
     network.to_empty(device="cpu")
     network.mean.copy_(torch.tensor(architecture.mean).view(1, -1, 1, 1))
     network.std.copy_(torch.tensor(architecture.std).view(1, -1, 1, 1))
-    whole: tuple[str, ...] = ()  # names begin so below a module that has filled all of its own
+    whole: tuple[str, ...] = ()  # prefixes of the names below a module that has filled all of its tensors
     with torch.no_grad():
         for name, module in network.named_modules():
             if not name.startswith(whole):

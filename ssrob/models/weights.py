@@ -21,6 +21,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ssrob.formatting import first_line
+
 WRAPPERS = ("module", "_orig_mod")  # of torch's own wrappers: anywhere in a name
 HOLDERS = (
     *(*WRAPPERS, "state_dict", "model_state_dict", "model_state", "weights", "params"),
@@ -78,7 +80,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         advice = "expected tensors alone, as torch.save(model.state_dict(), FILE) writes; pickled code is never run"
         raise ValueError(f"{path}: not a file of weights that can be loaded safely ({advice})") from None
     except Exception as error:  # bytes that are no weights make readers raise anything
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        reason = first_line(error)
         if "TorchScript" in str(error):
             reason = "it is a TorchScript archive; let the factory return torch.jit.load(FILE)"
         raise ValueError(f"{path}: not a file of weights that can be loaded safely ({reason})") from None

@@ -1,4 +1,4 @@
-"""A model's scores of images, clean and attacked, and how well they tell its own images from others."""
+"""A model's scores of images, clean and attacked, and how well they separate its own images from others."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass

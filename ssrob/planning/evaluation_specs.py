@@ -1,4 +1,4 @@
-"""What the stages that measure models are asked: sweeps, corruption tests, probes, diagnoses. Imports no torch."""
+"""Specs of the stages that measure models: sweeps, corruption tests, probes, diagnoses. Imports no torch."""
 
 from ssrob.config.evaluation import Diagnosis, Probing
 from ssrob.config.fields import Checkpoint, Norm

@@ -17,7 +17,7 @@ BUDGET = re.compile(r"passes of (?:(?P<init>\S+) \+ )?(?P<variant>\S+)(?: \((?P<
 
 
 class ArmColumns(Strict):
-    """What tells one arm of a study from another; every field is a column of the tables of results."""
+    """What distinguishes one arm of a study from another; every field is a column of the tables of results."""
 
     variant: str = Field(description="method or control, by its name in the config")
     init: str = Field("random", description="random, or the name of a pre-training")

@@ -165,7 +165,7 @@ def _finetune_spec(study: Study, cell: ArmColumns) -> TrainSpec:
 
 
 def _name(spec: TrainSpec) -> str:
-    """Return what of a training people want to see in a folder's name; the digest after it says the rest."""
+    """Return the readable part of a training's folder name; the digest after it identifies the rest."""
     return f"{spec.data}-{arm_id(spec)}"
 
 

@@ -14,7 +14,7 @@ Terms = dict[str, float]  # loss name -> weight
 
 
 class Perturbation(Strict):
-    """One adversarial perturbation: the weighted losses that it maximises, in its ball, in so many steps, and where."""
+    """One adversarial perturbation: the weighted losses that it maximises, its ball, its steps, and its layout."""
 
     renamed: ClassVar = {"climb": "maximise"}
 
@@ -161,10 +161,10 @@ class ProbeSpec(Strict):
 
 
 class DiagnoseSpec(Strict):
-    """How alike the supervised and the SSL loss of one trained model are, seen from its input."""
+    """How similar the input gradients of the supervised and the SSL loss of one trained model are."""
 
     task: str
-    own_head: bool  # the model was trained on the task, so that its own head can be asked, too
+    own_head: bool  # the model was trained on the task, so its own head is measured, too
     arguments: dict[str, dict[str, int | float | str]] = {}  # of the task, where a config has changed them
     norm: Norm
     eps: float

@@ -10,11 +10,11 @@ from typing import Any
 
 from ssrob.registry.optional import missing
 
-_BY_US = {  # arguments that are not a config's -> why
+_RESERVED = {  # arguments that a config may not set -> why
     "pretrained": "weights come from a file: pretraining: {mine: {weights: FILE}}",
     "weights": "weights come from a file: pretraining: {mine: {weights: FILE}}",
     "checkpoint_path": "weights come from a file: pretraining: {mine: {weights: FILE}}",
-    "num_classes": "the heads of a study are its own",
+    "num_classes": "a study adds its own heads",
     "in_chans": "the data says how many channels there are",
     "features_only": "a backbone returns one vector an image",
 }
@@ -52,7 +52,7 @@ def check_arguments(library: str, arguments: Mapping[str, Any]) -> None:
     """Check a backbone's arguments: `arch`, and those of the library's own constructor."""
     check_architecture(library, arguments.get("arch"))
     for name, value in arguments.items():
-        if reason := _BY_US.get(name):
+        if reason := _RESERVED.get(name):
             raise ValueError(f"{name} is not an argument here: {reason}; found {value!r}")
         if "drop" in name or name.startswith("stochastic"):
             reason = "attacks need a loss that stays the same from step to step, and a seed the same bits"

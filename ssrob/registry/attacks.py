@@ -1,8 +1,9 @@
-"""Names that configs and the command line may use; kept apart to be importable without torch."""
+"""Names that configs and the command line may use; separate from the attacks, to be importable without torch."""
 
 from dataclasses import dataclass
 
 NORMS = ("linf", "l2")
+AUTOATTACK_NORMS = {"linf": "Linf", "l2": "L2"}  # as AutoAttack and RobustBench write them
 REFERENCE = "autoattack"  # the preset that is run by AutoAttack's own code
 STEP_RATIO = 2.5  # step = STEP_RATIO * eps / steps: PGD can cross the ball and come back, whatever its number of steps
 
@@ -15,16 +16,16 @@ SEARCHES = ("bracket", "ascending")  # in which order a sweep goes through the e
 CHECKS = {
     "train_mode": "modules in train mode",
     "changed": "parameters or buffers that forward passes change",
-    "randomised": "other logits for the same images, asked again",
-    "batch_dependent": "other logits for the same images in smaller batches",
+    "randomised": "different logits for the same images in another forward pass",
+    "batch_dependent": "different logits for the same images in smaller batches",
     "dynamic": "autograd or an optimiser at work inside the forward pass",
     "softmax": "probabilities in place of logits",
     "zero_gradient": "gradients that are exactly 0 at clean images",
-    "clean_differs": "clean images classified otherwise than the sweep says",
-    "unconfirmed": "perturbations that leave ball or box, or fool no fresh float32 forward",
-    "square_stronger": "black-box Square breaks what the attacks left",
-    "single_step_stronger": "one step breaks what the attacks left",
-    "more_steps_stronger": "twice the steps break what the attacks left",
+    "clean_differs": "clean images classified differently than in the sweep",
+    "unconfirmed": "perturbations that leave the ball or the box, or do not fool a fresh float32 forward pass",
+    "square_stronger": "black-box Square breaks images that the attacks did not",
+    "single_step_stronger": "a single step breaks images that the attacks did not",
+    "more_steps_stronger": "twice as many steps break images that the attacks did not",
     "not_monotone": "budgets attacked one by one: accuracy that rises with the budget",
     "sweep_weaker": "budgets attacked one by one: accuracy below that of the sweep",
     "constant": "images that withstand l-inf eps = 1: a constant classifier",

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 HELD_OUT = "held_out"  # the images of the classes that a study's data holds out
+TEST_IMAGES = "test"  # the name of the model's own test images among the image sets of results
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,14 @@ SCORES: dict[str, Score] = {
     "rotation_loss": Score(
         "ssrob.ood.scores:rotation_loss",
         ("turned",),
-        "how well the rotation head sees all quarter turns",
+        "how well the rotation head recognises all four quarter turns",
         4,
         "rotation",
     ),
     "rotation": Score(
         "ssrob.ood.scores:rotation",
         ("logits", "turned"),
-        "that, and how far the class probabilities are from uniform",
+        "the same, and how far the class probabilities are from uniform",
         4,
         "rotation",
     ),

@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 
 EXTRAS = {"pyautoattack": "autoattack", "snakemake_executor_plugin_slurm": "slurm", "timm": "timm"}
-"""Module -> extra of this package that brings it (`pyproject.toml`)."""
+"""Module -> extra of this package that installs it (`pyproject.toml`)."""
 
 
 def missing(module: str) -> str | None:

@@ -70,7 +70,7 @@ class AttackPlan:
             raise ValueError(f"an attack plan needs one or more different attacks, found {names}")
 
     def with_more_steps(self, factor: int) -> "AttackPlan":
-        """Return the plan's attacks by gradient with so many times their steps; without black-box attacks."""
+        """Return the plan's gradient attacks with their steps multiplied by a factor, without black-box attacks."""
         longer = (replace(each, steps=factor * each.steps) for each in self.attacks if each.row.uses_gradient)
         return AttackPlan(tuple(longer) or self.attacks)
 

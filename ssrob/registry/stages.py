@@ -16,7 +16,8 @@ class StageKind:
     spec: the pydantic class that describes one stage.
     plan: ``plan(study, data, model)``, which returns the stages of this kind for one trained model of a study; the
         kinds that an `Arm` names are planned together.
-    work: ``work(spec, train, test)``, passes of one image for so many of them; without it a stage counts as no work.
+    work: ``work(spec, train, test)``, passes of one image, from the numbers of training and test images; without it a
+        stage counts as no work.
     disk: ``disk(spec, images)`` (`ssrob.scheduling.disk_usage`); without it a stage leaves small tables.
     pace: kinds of the same pace need the same time for a pass; by default each has its own.
     network: whether its time is that of a network's passes.
@@ -24,7 +25,7 @@ class StageKind:
     role: a test of a trained model belongs to every comparison; what explains comparisons is run last.
     progress: the field of the spec that has an entry for each of its progress bars; by default there is one.
     less_memory: what helps if a GPU has too little of it.
-    weights: the file of weights that a training hands over.
+    weights: the file of weights that a training passes on.
     points: ``points(store, stage)``, what MLflow has of a finished test (`ssrob.tracking.points`).
     card: ``card(test, store)``, the paragraphs of a test on the card of an exported model.
     """
@@ -69,7 +70,6 @@ STAGES: dict[str, StageKind] = {
         revision=1,
         spec="ssrob.planning.specs:ProbeSpec",
         work="ssrob.scheduling.workload:probe_work",
-        disk="ssrob.scheduling.disk_usage:probe_size",
         role="explanation",
         points="ssrob.tracking.points:probe_points",
     ),

@@ -16,11 +16,11 @@ LOSSES = {
     "kl_to_clean": "KL to the clean prediction",
     "views_xent": "cross-entropy at the SSL views",
 }
-LAYOUTS = {"shared": "", "copies": ", on image and views apart", "single": ", on the view as the image"}
+LAYOUTS = {"shared": "", "copies": ", on image and views separately", "single": ", on the view as the image"}
 TERMS = {
     "arm": "one method in one setting, with all its seeds",
     "AT": "adversarial training (Madry et al. 2018); TRADES: Zhang et al. 2019",
-    "SSL": "a self-supervised task, trained beside the classes; w is the weight of its loss",
+    "SSL": "a self-supervised task, trained alongside classification; w is the weight of its loss",
     "eps": "the size of a perturbation in its norm, in [0, 1] pixel units; each norm has a reference",
     "0.5 × eps": "trained with half the reference eps",
     "no SSL gradient": "a control: the same forward passes, so that BatchNorm's statistics alone see the SSL images",

@@ -1,4 +1,4 @@
-"""How pages are made: tables of cells in groups, as HTML, LaTeX and Markdown, and the templates that they stand in."""
+"""How pages are made: tables of cells in groups, as HTML, LaTeX and Markdown, and the templates that show them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +80,7 @@ def write_latex(table: Table, path: Path) -> None:
 
 
 def markdown(table: Table | None) -> str:
-    """Lay out a table in Markdown: of a cell its text, with what stands beside and below it in brackets."""
+    """Write a table in Markdown; what stands beside or below a cell goes in brackets after its text."""
     if table is None:
         return ""
     rows = [[_cell(cell) for cell in row] for row in table.rows]

@@ -121,7 +121,7 @@ ITEMS: tuple[FigureRow | TableRow, ...] = (
         "robustness",
     ),
     FigureRow(
-        "robust", classes.per_class, "Robustness that rests on a few easy classes shows here.", "examples", folded=True
+        "robust", classes.per_class, "Shows whether robustness rests on a few easy classes.", "examples", folded=True
     ),
     TableRow(
         "numbers",
@@ -185,7 +185,7 @@ ITEMS: tuple[FigureRow | TableRow, ...] = (
     FigureRow(
         "pretraining",
         probes.probe_accuracies,
-        "Filled marks no better than hollow ones: what was pre-trained is worth no more than a random start.",
+        "Where filled marks are no better than hollow ones, pre-training was worth no more than a random start.",
         "probes",
         per_norm=False,
     ),
@@ -206,7 +206,7 @@ ITEMS: tuple[FigureRow | TableRow, ...] = (
     FigureRow(
         "diagnosis",
         diagnosis,
-        "Cosine 1: both losses ask for the same perturbation. Near 0: they are as good as unrelated, and a "
+        "Cosine 1: both losses ask for the same perturbation. Near 0: they are practically unrelated, and a "
         "perturbation of one should do no more to the other than noise does. No verdict rests on it.",
         "diagnostics",
     ),

@@ -179,7 +179,7 @@ class Server:
         request.run(self._command, self._state["environment"])
 
     def _ended(self, sentinel: int) -> None:
-        """Tell who waits for a process how it ended, as a shell would."""
+        """Report how a process ended to the one that waits for it, as a shell would."""
         process, asker = self._running.pop(sentinel)
         self._events.unregister(sentinel)
         process.join()

@@ -18,7 +18,7 @@ STOPPED = 143  # the exit code of a process that SIGTERM has ended
 
 
 def run(stage: Stage, store: Store, device: str, say: Callable[[str], object]) -> int:
-    """Run a stage and tell how it went; returns the exit code."""
+    """Run a stage and report how it went; returns the exit code."""
     import_plugins(stage.settings.get("plugins", []), stage.path)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     asked = stage.settings.get("device", "auto") if device == "auto" else device

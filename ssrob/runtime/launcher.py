@@ -27,14 +27,14 @@ from ssrob.planning.stage import Stage
 from ssrob.runtime.signals import ENDING, handled
 from ssrob.storage.store import Store
 
-MEET_SECONDS = 600  # for the other nodes to come
+MEET_SECONDS = 600  # for the other nodes to connect
 STOP_SECONDS = 60  # for the step at work and its checkpoint, before replicas are killed
 LOST = "what was trained since the last checkpoint is lost"
 LOGGERS = ("torch.distributed.elastic", "torchelastic-events-null")
 
 
 class ReplicaDied(RuntimeError):
-    """A replica ended without a word."""
+    """A replica ended without a message."""
 
 
 def launch(stage: Stage, store: Store, device: str) -> tuple[int, str]:

@@ -1,4 +1,4 @@
-"""How much disk a study will take: stated before it starts, and held against what is free. Imports no torch."""
+"""How much disk a study will take: stated before it starts, and compared with what is free. Imports no torch."""
 
 import functools
 import json
@@ -156,11 +156,6 @@ def calibration_size(spec: dict[str, Any], images: Images) -> DiskUsage:
     asked = CalibrateSpec.model_validate(spec)
     tests = (1 + len(asked.corruptions) + len(asked.reference)) * (1 + asked.temperature)
     return DiskUsage(tests * min(asked.images, images.test) * CONFIDENCE + SMALL)
-
-
-def probe_size(spec: dict[str, Any], images: Images) -> DiskUsage:
-    """Size a table of some rows."""
-    return DiskUsage(SMALL)
 
 
 def diagnosis_size(spec: dict[str, Any], images: Images) -> DiskUsage:

@@ -1,4 +1,4 @@
-"""The door of the workflow: everything that can be checked before a job starts is checked here. Imports no torch."""
+"""All that can be checked before the jobs of a workflow start. Imports no torch."""
 
 import os
 import re

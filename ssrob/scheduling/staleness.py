@@ -1,4 +1,4 @@
-"""What finished stages were made from, held against what is there now: code of plugins, files of data sources.
+"""What finished stages were made from, compared with what is there now: code of plugins, files of data sources.
 
 Neither is part of a stage's key, so a change of one would go unnoticed. Imports no torch.
 """

@@ -23,7 +23,7 @@ from ssrob.data.types import Pixels, Rows
 from ssrob.models.serialization import load_network
 from ssrob.planning.specs import CalibrateSpec
 from ssrob.registry.attacks import STEP_RATIO
-from ssrob.runtime.runner import Context, Interrupted
+from ssrob.runtime.runner import Context
 from ssrob.stages.corrupt import Corrupted
 from ssrob.storage.tables import CALIBRATED, CONFIDENCES, write_table
 
@@ -50,8 +50,7 @@ def stage(context: Context) -> None:
                 per_image.append(confidence_rows(logits, labels, rows, temperature).assign(**where))
                 summary.append(where | summary_row(logits, labels, temperature, spec.bins))
             bar.update()
-            if context.stopping():
-                raise Interrupted("stopped; run it again to start anew")
+            context.stop_if_asked()
     write_table(pd.concat(per_image)[list(CONFIDENCES)], CONFIDENCES, context.out / "confidences.parquet")
     table = pd.DataFrame(summary)[list(CALIBRATED)]
     write_table(table, CALIBRATED, context.out / "calibration.parquet")

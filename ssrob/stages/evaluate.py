@@ -15,6 +15,7 @@ from ssrob.attacks.result import SweepResult
 from ssrob.attacks.sanity_checks import check
 from ssrob.attacks.sweep import attack_sweep
 from ssrob.config.fields import Norm
+from ssrob.data.loader import labelled
 from ssrob.data.test_split import open_test
 from ssrob.hardware.device import memory_format
 from ssrob.models.serialization import load_network
@@ -89,8 +90,7 @@ def stage(context: Context) -> None:
 def load_test(folder: Path, images: int | None) -> TestImages:
     """Open the test split of a data stage, or a class-balanced part of it."""
     pixels, labels, index = open_test(folder, images)
-    x = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))).float() / 255
-    return TestImages(x, torch.from_numpy(np.array(labels)), torch.from_numpy(np.array(index)))
+    return TestImages(*labelled(pixels, labels), torch.from_numpy(np.array(index)))
 
 
 def run_sweep(

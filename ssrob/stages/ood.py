@@ -14,11 +14,9 @@ from ssrob.ood.detector import Detector, detection_table
 from ssrob.ood.image_sets import check_outside, fitted, synthetic
 from ssrob.planning.ood_specs import SET
 from ssrob.planning.specs import OodSpec
-from ssrob.registry.ood import SYNTHETIC
-from ssrob.runtime.runner import Context, Interrupted
+from ssrob.registry.ood import SYNTHETIC, TEST_IMAGES
+from ssrob.runtime.runner import Context
 from ssrob.storage.tables import DETECTED, SCORED, write_table
-
-OWN = "test"  # the name of the model's own test images among the image sets
 
 Images = dict[str, tuple[Pixels, np.ndarray]]  # image set -> images (N, H, W, C) uint8, and their numbers (N,)
 
@@ -35,12 +33,11 @@ def stage(context: Context) -> None:
         for eps, names, sets in rounds:
             found = {}
             for name, (pixels, _) in sets.items():
-                found[name] = detector.scores(pixels, names, inside=name == OWN, eps=eps, steps=spec.steps)
+                found[name] = detector.scores(pixels, names, inside=name == TEST_IMAGES, eps=eps, steps=spec.steps)
                 bar.update()
-                if context.stopping():
-                    raise Interrupted("stopped; run it again to start anew")
+                context.stop_if_asked()
             scored += [score_rows(found[name], name, numbers, eps) for name, (_, numbers) in sets.items()]
-            inside = found.pop(OWN)
+            inside = found.pop(TEST_IMAGES)
             detected.append(detection_table(inside, found, seed=spec.seed).assign(eps=eps))
     write_table(pd.concat(scored, ignore_index=True), SCORED, context.out / "ood_scores.parquet")
     table = pd.concat(detected, ignore_index=True)[list(DETECTED)]
@@ -54,7 +51,7 @@ def image_sets(context: Context, spec: OodSpec) -> Images:
     data = Prepared(context.parent("data"), context.data_source)
     own, _, rows = open_test(data.folder, min(spec.images, data.counts["test"]))
     trained = data.digests() if {*spec.sets} - {*SYNTHETIC} else np.empty(0, np.uint64)
-    found: Images = {OWN: (own, rows)}
+    found: Images = {TEST_IMAGES: (own, rows)}
     for name in spec.sets:
         if name in SYNTHETIC:
             pixels = synthetic(name, spec.images, data.shape, seed=spec.seed)

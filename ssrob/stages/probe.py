@@ -80,7 +80,7 @@ def stage(context: Context) -> None:
     """Run a probe stage: fit on training images, measure on validation images, before and after pre-training."""
     spec = ProbeSpec.model_validate(context.stage.spec)
     data = Prepared(context.parent("data"), context.data_source)
-    network = load_network(context.parent("model") / "last.safetensors").to(context.device)  # as handed over
+    network = load_network(context.parent("model") / "last.safetensors").to(context.device)
     train, held_out = _images(data, spec, context.device)
     networks = {"pretrained": network, "untrained": untrained(network, spec.init_seed, train[0])}
     tables = []

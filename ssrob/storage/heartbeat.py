@@ -1,6 +1,6 @@
-"""The sign of life of a running stage: a small file in its work folder, written anew every few seconds. No torch.
+"""The sign of life of a running stage: a small file in its work folder, rewritten every few seconds. No torch.
 
-A process that was killed leaves the file behind, silent; one that ended in any other way has taken it away.
+A process that was killed leaves the file behind, silent; one that ended in any other way has removed it.
 """
 
 import contextlib
@@ -61,7 +61,7 @@ class Progress:
 
 @contextlib.contextmanager
 def beating(file: Path, progress: Progress, every: float = BEAT_SECONDS) -> Iterator[None]:
-    """Keep a stage's sign of life up to date in a thread of its own, and take it away at the end."""
+    """Keep a stage's sign of life up to date in a thread of its own, and remove it at the end."""
     stop = threading.Event()
     who = {"pid": os.getpid(), "host": socket.gethostname()}
 

@@ -76,7 +76,7 @@ def _lock(handle: int, work: Path, say: Callable[[str], object]) -> None:
 
     try:
         _flock(handle, busy)
-    except OSError:  # a shared disk without locks: the sign of life tells, some seconds late
+    except OSError:  # a shared disk without locks: the sign of life decides, some seconds late
         if heartbeat.read(work / heartbeat.FILE, time.time()) is not None:
             say("is run by another process; waiting until it is done")
         while heartbeat.read(work / heartbeat.FILE, time.time()) is not None:

@@ -1,4 +1,4 @@
-"""What a running stage tells: one JSON object per line, appended as it happens, at last a table. Imports no torch."""
+"""What a running stage records: one JSON object per line, appended as it happens; a table at the end. No torch."""
 
 import hashlib
 import json

@@ -174,7 +174,7 @@ PROBES: Columns = {
 }
 DIAGNOSTICS: Columns = ARM | {
     "checkpoint": (TEXT, "best or last"),
-    "ssl_task": (TEXT, "task whose loss is held against cross-entropy"),
+    "ssl_task": (TEXT, "task whose loss is compared with cross-entropy"),
     "head": DIAGNOSED["head"],
     "images": DIAGNOSED["images"],
     "eval_norm": (TEXT, "norm of the perturbations"),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from ssrob.formatting import one_line
 from ssrob.storage.lock import only_process
 
 if TYPE_CHECKING:
@@ -213,8 +214,7 @@ def _one_line_errors(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError) as error:
-        reason = " ".join(str(error).split())
-        reason = "no answer" if "Max retries exceeded" in reason else reason[:200]
+        reason = "no answer" if "Max retries exceeded" in str(error) else one_line(error)
         message = f"tracking store {uri}: {reason}; results are not affected, run `ssrob track` again later"
         raise TrackingError(without_password(message, uri)) from None
 
@@ -235,7 +235,7 @@ def _create_sqlite(uri: str) -> None:
 
 
 def _experiment_id(client: "MlflowClient", name: str, artifacts: str | None) -> str:
-    """Find or create the experiment. One in the trash, or of a results folder that was copied here, makes way."""
+    """Find or create the experiment. One in the trash, or of a results folder that was copied here, is set aside."""
     present = client.get_experiment_by_name(name)
     if present is not None and present.lifecycle_stage == "active" and artifacts in (None, present.artifact_location):
         return str(present.experiment_id)

@@ -27,7 +27,7 @@ def follow(plan: Plan, store: Store, *, tracking_uri: str | None = None, every: 
         there, began = _there(plan, store), time.monotonic()
         if there != imported:
             try:
-                _tell(track(plan, store, tracking_uri=tracking_uri))
+                _print(track(plan, store, tracking_uri=tracking_uri))
                 imported, complaint = there, ""
             except TrackingError as error:
                 if str(error) != complaint:
@@ -51,7 +51,7 @@ def serve_and_follow(plan: Plan, store: Store, port: int) -> int:
 
 
 def _there(plan: Plan, store: Store) -> Hashable:
-    """Return what tells whether there is something new to import, without reading it."""
+    """Return a value that changes when there is something new to import, without reading it."""
     stages = ("done" if store.done(path) else _bytes(store.work(path) / "records.jsonl") for path in plan.stages)
     return (*stages, _bytes(plan.folder / "report.html"))
 
@@ -63,6 +63,6 @@ def _bytes(file: Path) -> int | None:
         return None
 
 
-def _tell(tracked: Tracked) -> None:
+def _print(tracked: Tracked) -> None:
     if tracked.created or tracked.points or tracked.files:
         print(f"track     {tracked}", file=sys.stderr, flush=True)

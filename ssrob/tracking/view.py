@@ -60,10 +60,10 @@ def view_tag(norms: list[str]) -> str:
     return json.dumps(view, separators=(",", ":"))
 
 
-def view_path(experiment: str, *, charts: bool = False) -> str:
-    """Return the view's address below the server's, as a table or as charts."""
+def view_path(experiment: str) -> str:
+    """Return the view's address below the server's."""
     query = {"workflowType": "machine_learning", "viewStateShareKey": VIEW}
-    return f"/#/experiments/{experiment}/runs?{urlencode(query | ({'compareRunsMode': 'CHART'} if charts else {}))}"
+    return f"/#/experiments/{experiment}/runs?{urlencode(query)}"
 
 
 def _scatter(x: str, y: str) -> dict[str, Any]:

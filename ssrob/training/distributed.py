@@ -14,7 +14,7 @@ from ssrob.hardware.cuda_graphs import Tensors
 from ssrob.losses.batch import Batch
 from ssrob.models.network import Network
 
-CAUSE_FIRST_SECONDS = 1.0  # so that the one that is lost is seen to have ended before those that have lost it
+CAUSE_FIRST_SECONDS = 1.0  # so that the replica that failed is reported before those that wait for it
 
 
 class LostReplica(RuntimeError):

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ssrob.data.decoding_loader import DecodedBatches
-from ssrob.data.loader import Batches, Order
+from ssrob.data.loader import Batches, Order, labelled
 from ssrob.data.prepared import Prepared
 from ssrob.hardware.cuda_graphs import CudaGraphs
 from ssrob.models.serialization import save_architecture, save_weights
@@ -98,7 +98,7 @@ def _train(state: TrainState, run: TrainingRun, records: Records, context: Conte
 
 
 def _write(pending: list[tuple[int, Metrics]], steps_per_epoch: int, records: Records) -> None:
-    """Bring pending metrics to the host in one go and write them; raises Diverged at the first that is not finite."""
+    """Copy pending metrics to the host together and write them; raises Diverged at the first that is not finite."""
     on_device = [value for _, metrics in pending for value in metrics.values() if isinstance(value, Tensor)]
     fetched = iter(torch.stack(on_device).tolist() if on_device else [])
     for step, metrics in pending:
@@ -129,7 +129,7 @@ def _resume(state: TrainState, context: Context) -> int:
 
 
 def _init_file(context: Context) -> Path | None:
-    """Pre-training hands over its last weights; the user's own file is named in the settings."""
+    """Pre-training passes on its last weights; the user's own file is named in the settings."""
     if "init" in context.stage.parents:
         return context.parent("init") / "last.safetensors"
     weights = context.stage.settings.get("weights")
@@ -160,5 +160,4 @@ def _validation(data: Prepared, spec: TrainSpec, device: torch.device) -> tuple[
     """Return the validation split on the device: images (N, C, H, W) in [0, 1] and labels (N,)."""
     images, labels = data.validation()
     count = spec.training.validation_images
-    x = torch.from_numpy(images[:count].copy()).permute(0, 3, 1, 2).to(device).float() / 255
-    return x, torch.from_numpy(labels[:count].copy()).to(device)
+    return labelled(images[:count], labels[:count], device)

@@ -123,7 +123,7 @@ def test_names_are_unique_but_for_the_seed_and_ordered(large: ReportData) -> Non
 def test_a_label_that_says_too_little_is_extended() -> None:
     study = synthetic.study(**SMALL)
     named = arm_names.name_arms(synthetic.tables(study)["arms"].assign(label="model"), study)
-    groups = named.drop_duplicates(arm_names.GROUP)
+    groups = named.drop_duplicates(arm_names.COLUMNS)
     assert groups["name"].is_unique
     assert any("ssl" in name for name in groups["name"])
 
@@ -354,11 +354,11 @@ def test_corruption_heatmap_has_all_fifteen_by_family(given: ReportData) -> None
 def test_corruption_families_has_a_point_per_arm_and_family(given: ReportData) -> None:
     figure = _drawn(corruption_families(given))
     assert [axes.get_title(loc="left") for axes in figure.axes] == [
-        "noise\n(3)",
-        "blur\n(4)",
-        "weather\n(4)",
-        "digital\n(4)",
-        "all\n(15)",
+        "noise (3)",
+        "blur (4)",
+        "weather (4)",
+        "digital (4)",
+        "all (15)",
     ]
     assert all(len(axes.containers) == 6 for axes in figure.axes)
 

@@ -188,5 +188,5 @@ def test_tables_of_another_version_are_named(tmp_path: Path) -> None:
     (plan.folder / "tables").mkdir(parents=True)
     old = {name: column for name, column in tables.ARMS.items() if name != "tune"}
     tables.write_table(pd.DataFrame(columns=list(old)), old, plan.folder / "tables" / "arms.parquet")
-    with pytest.raises(ValueError, match=r"arms\.parquet: column 'tune' tells another version; run `ssrob collect`"):
+    with pytest.raises(ValueError, match=r"arms\.parquet: column 'tune' is of another version; run `ssrob collect`"):
         read_tables(plan)

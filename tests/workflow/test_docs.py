@@ -1,5 +1,6 @@
 """The documentation: its examples run, its tables say what the code does, its links lead somewhere."""
 
+import json
 import os
 import re
 import subprocess
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 from ssrob import cli
 from ssrob.config.data import Data
 from ssrob.config.fields import ConfigError
@@ -68,7 +70,7 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name, code in modules.items():
         (tmp_path / name).write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
-    registries: tuple[dict[str, Any], ...] = (LOSSES, BACKBONES, SCHEDULES, PRESETS, ATTACKS, CORRUPTIONS, SOURCES)
+    registries: list[dict[str, Any]] = [LOSSES, BACKBONES, SCHEDULES, PRESETS, ATTACKS, CORRUPTIONS, SOURCES, STAGES]
     before = [dict(registry) for registry in registries]
     yield tmp_path
     for registry, rows in zip(registries, before, strict=True):
@@ -286,6 +288,14 @@ def test_the_data_source_of_the_guide_is_prepared(plugins: Path, monkeypatch: py
     assert (prepared.classes, prepared.shape, prepared.counts["test"]) == (("0", "1", "2"), (1, 8, 8), 20)
     with pytest.raises(ConfigError, match=r"unknown data source 'npy'.*known: cifar10"):
         planned(plugins, EXTENDING["study data"].replace("source: npz", "source: npy"))
+
+
+def test_the_kind_of_stage_of_the_guide_runs(plugins: Path) -> None:
+    plan, store = planned(plugins, EXTENDING["study stage"])
+    folder = run_kind(plan, store, "weight_norm")
+    weights = load_file(next(iter((plugins / "results/stages/finetune").glob("*/best.safetensors"))))
+    flat = torch.cat([each.double().flatten() for each in weights.values()])
+    assert json.loads((folder / "weight_norm.json").read_text())["norm"] == pytest.approx(flat.norm().item(), rel=1e-12)
 
 
 def test_the_attack_plan_of_the_guide_runs() -> None:

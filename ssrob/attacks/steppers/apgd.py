@@ -82,7 +82,7 @@ class APGD(Stepper):
         return (period > 0) & ((state["rises"] <= RHO * period) | stuck)
 
     def _after_review(self, state: State, halve: Tensor) -> State:
-        """Halve the step and go back to the best point; at every checkpoint, start counting anew."""
+        """Halve the step and go back to the best point; at every checkpoint, start counting again."""
         review = self._period(state) > 0
         return {
             **state,

@@ -16,7 +16,7 @@ RATE = (0.05, 0.001)  # relative change of the radius, first and last
 
 @dataclass(frozen=True)
 class FMN(Stepper):
-    """Climb inside a ball whose radius grows while the point is classified right and shrinks when it is not.
+    """Maximise inside a ball whose radius grows while the point is classified right and shrinks when it is not.
 
     The loss must be positive exactly when the point is misclassified (`margin`). The budget is not used: give
     an infinite one.

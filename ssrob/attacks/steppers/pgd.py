@@ -23,7 +23,7 @@ def pgd(
     generator: torch.Generator | None = None,
     start: Tensor | None = None,
 ) -> Tensor:
-    """Climb loss_at: (B, C, H, W) -> (B,) inside the budget; x (B, C, H, W) in [0, 1] -> same.
+    """Maximise loss_at: (B, C, H, W) -> (B,) inside the budget; x (B, C, H, W) in [0, 1] -> same.
 
     eps and step_size are in [0, 1] pixel units, floats or one value per image (B,). Starts at `start`, at a
     random point when given a generator, else at x. Freeze the model's parameters around the call (`frozen`).

@@ -1,4 +1,4 @@
-"""Who is who in a figure: names of arms that are unique, their one order, and which of many a figure draws."""
+"""Unique names for the arms of a figure, their order, and which of many arms a figure draws."""
 
 import re
 from typing import Any
@@ -9,7 +9,12 @@ from ssrob.config.study import Study
 from ssrob.formatting import NORMS
 from ssrob.storage.tables import ARM
 
-GROUP = [name for name in ARM if name not in ("arm", "seed")]  # what seeds of one arm share
+# What the seeds of one arm share; eps_train follows from norm and eps_scale.
+COLUMNS = [name for name in ARM if name not in ("arm", "seed", "eps_train")]
+# Columns with a usual value, by the heading of the arms that have another one; a new column gets its own name.
+_HEADINGS = {"tune": "Linear fine-tuning", "init": "Initialisation", "task": "SSL task", "weight": "SSL weight"}
+_OTHERWISE = ("variant", "init_task", "norm", "eps_scale", "budget")  # columns that figures treat in other ways
+HEADINGS = _HEADINGS | {name: name for name in COLUMNS if name not in (*_HEADINGS, *_OTHERWISE)}
 CLAIMED = ("standard", "at", "at_ssl_clean", "at_ssl_adv", "at_ssl_joint")  # the variants that claims are about
 MOST_LINES = 6  # in one panel; more look alike
 
@@ -24,8 +29,8 @@ def name_arms(arms: pd.DataFrame, study: Study) -> pd.DataFrame:
     frame = arms.assign(name=arms["label"], role=arms["variant"].map(lambda name: variants[name].role))
     frame["method"] = frame["variant"].map(lambda name: variants[name].control_of or name)
     frame["extends"] = frame["method"].map(lambda name: variants[name].base or name)
-    for column in ("init", "init_task", "norm", "task", "weight", "eps_scale", "budget"):
-        groups = frame.drop_duplicates([*GROUP, "name"])
+    for column in COLUMNS:
+        groups = frame.drop_duplicates([*COLUMNS, "name"])
         twice = frame["name"].isin(groups.loc[groups["name"].duplicated(), "name"]) & frame[column].notna()
         frame.loc[twice, "name"] = frame["name"] + " · " + frame[column].map(_short)
     return _in_order(frame, list(variants)).reset_index(drop=True)
@@ -46,12 +51,12 @@ def names_in(frame: pd.DataFrame, arms: pd.DataFrame) -> list[str]:
 
 
 def is_frontier(frame: pd.DataFrame) -> pd.Series:
-    """Tell which rows belong to plain AT at another eps_train than the reference."""
+    """Return which rows belong to plain AT at another eps_train than the reference."""
     return _is_at(frame) & (frame["eps_scale"] != 1)
 
 
 def is_plain_at(frame: pd.DataFrame) -> pd.Series:
-    """Tell which rows belong to plain AT at the reference eps_train and with its own number of passes."""
+    """Return which rows belong to plain AT at the reference eps_train, trained for the usual number of passes."""
     return _is_at(frame) & (frame["eps_scale"] == 1)
 
 
@@ -60,12 +65,12 @@ def _is_at(frame: pd.DataFrame) -> pd.Series:
 
 
 def is_control(frame: pd.DataFrame) -> pd.Series:
-    """Tell which rows belong to controls: equal passes, no gradient, views alone, two supervised perturbations."""
+    """Return which rows belong to controls: equal passes, no gradient, views alone, two supervised perturbations."""
     return frame["budget"].notna() | (frame["role"] != "method")
 
 
 def short_names(names: list[str]) -> dict[str, str]:
-    """Leave norm and SSL weight out of names where all that have one share it: a figure says it once."""
+    """Drop norm and SSL weight from names where all names that have one have the same: a figure says it once."""
     short = {name: name for name in names}
     for pattern in (rf", ({'|'.join(NORMS.values())})\b", r", w [\d.]+"):
         if len({found[0] for name in names if (found := re.search(pattern, name))}) == 1:
@@ -86,14 +91,14 @@ def main_value(frame: pd.DataFrame, column: str) -> Any:
     return None if arms.empty else arms.mode().iloc[0]
 
 
-def main_arms(frame: pd.DataFrame, most: int = MOST_LINES) -> list[str]:
-    """Return the names of at most `most` arms that stand for the study: the methods in its usual setting.
+def main_arms(frame: pd.DataFrame) -> list[str]:
+    """Return the names of at most `MOST_LINES` arms that stand for the study: the methods in its usual setting.
 
     Methods based on adversarial training come first, those that claims name before others; controls, TRADES, other
     tasks, weights and initialisations follow only while there is room.
     """
     groups = frame.drop_duplicates("name")
-    usual = pd.concat([_usual(groups, name) for name in ("init", "task", "weight", "tune")], axis=1).all(axis=1)
+    usual = pd.concat([_usual(groups, name) for name in HEADINGS], axis=1).all(axis=1)
     order = pd.DataFrame(
         {
             "frontier": is_frontier(groups),
@@ -104,7 +109,7 @@ def main_arms(frame: pd.DataFrame, most: int = MOST_LINES) -> list[str]:
             "no claim": ~groups["variant"].isin(CLAIMED),
         }
     )
-    chosen = set(groups.loc[order.sort_values(list(order.columns), kind="stable").index[:most], "name"])
+    chosen = set(groups.loc[order.sort_values(list(order.columns), kind="stable").index[:MOST_LINES], "name"])
     return [name for name in groups["name"] if name in chosen]
 
 
@@ -114,13 +119,9 @@ def questions(frame: pd.DataFrame) -> list[tuple[str, list[str]]]:
     The first group of a norm has the methods in the usual setting, with plain AT and its frontier.
     """
     groups = frame.drop_duplicates("name")
-    usual = {column: _usual(groups, column) for column in ("init", "task", "weight", "tune")}
     tests = {
         "Controls": is_control(groups),
-        "Linear fine-tuning": ~usual["tune"],
-        "Initialisation": ~usual["init"],
-        "SSL task": ~usual["task"],
-        "SSL weight": ~usual["weight"],
+        **{heading: ~_usual(groups, column) for column, heading in HEADINGS.items()},
         "TRADES": groups["extends"] == "trades",
         "Plain AT, other eps": is_frontier(groups),
     }
@@ -141,7 +142,7 @@ def questions(frame: pd.DataFrame) -> list[tuple[str, list[str]]]:
 
 
 def _usual(frame: pd.DataFrame, column: str) -> pd.Series:
-    """Tell which rows have the usual value of a column, or none."""
+    """Return which rows have the usual value of a column, or none."""
     first = {"init": "random", "tune": "full"}.get(column)
     main = first if (frame[column] == first).any() else main_value(frame, column)
     return (frame[column] == main) | frame[column].isna()
@@ -152,7 +153,7 @@ def _short(value: object) -> str:
 
 
 def _in_order(frame: pd.DataFrame, variants: list[str]) -> pd.DataFrame:
-    """Sort by norm, init (random first), variant, eps, task and weight; seeds last."""
+    """Sort by norm, init (random first), variant, eps, task, weight and what other columns there are; seeds last."""
     inits = ["random", *(name for name in dict.fromkeys(frame["init"]) if name != "random")]
     rank = pd.DataFrame(
         {
@@ -164,7 +165,8 @@ def _in_order(frame: pd.DataFrame, variants: list[str]) -> pd.DataFrame:
             "eps_scale": frame["eps_scale"],
             "task": frame["task"].fillna(""),
             "weight": frame["weight"].fillna(-1),
-            "seed": frame["seed"],
         }
     )
+    others = [name for name in COLUMNS if name not in rank]
+    rank[[*others, "seed"]] = frame[[*others, "seed"]]
     return frame.loc[rank.sort_values(list(rank.columns), kind="stable").index]

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from ssrob.formatting import NORMS, eps_text, percent, signed
 from ssrob.reporting.data import ReportData
 from ssrob.reporting.figures.arm_styles import ArmStyles
-from ssrob.reporting.figures.arms import is_frontier, is_plain_at, main_arms, names_in, short_names, trained_on
+from ssrob.reporting.figures.arms import COLUMNS, is_frontier, is_plain_at, main_arms, names_in, short_names, trained_on
 from ssrob.reporting.figures.style import FAINT, INK, MUTED, eps_axis, fold, label_lines, new_figure, per_cent, styled
 from ssrob.reporting.figures.summary import (
     differences_to_at,
@@ -22,7 +22,7 @@ from ssrob.reporting.figures.summary import (
 
 X = "eps_multiple"
 NOISE = "one seed: the grey zone is the 95 % binomial noise of a difference between independent models"
-COLUMNS = 3  # small panels side by side
+ACROSS = 3  # small panels side by side
 TALL = 2.9  # inches of a panel with names at its lines
 MOST_PANELS = 24
 
@@ -107,8 +107,8 @@ def difference_by_weight(data: ReportData) -> Figure | None:
 
 
 def several_weights(rows: pd.DataFrame) -> pd.Series:
-    """Tell which rows belong to a method that there is with several SSL weights."""
-    family = ["variant", "init", "init_task", "task", "norm"]
+    """Return which rows belong to a method that was trained with several SSL weights."""
+    family = [name for name in COLUMNS if name not in ("weight", "budget")]
     return (rows.groupby(family, dropna=False)["weight"].transform("nunique") > 1) & rows["budget"].isna()
 
 
@@ -162,7 +162,7 @@ def _small_panels(data: ReportData, rows: pd.DataFrame, title: str, others: str)
     """Draw a panel per arm with all others in grey behind it; others: what these are."""
     names = names_in(rows, data.arms)[:MOST_PANELS]
     note = f"{interval_words(rows, ['name', 'eval_norm'], single=NOISE)} Grey: {others}."
-    columns = min(COLUMNS, len(names))
+    columns = min(ACROSS, len(names))
     lines = -(-len(names) // columns)
     figure = new_figure(title, note, 0.4 + 1.55 * lines)
     axes = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)

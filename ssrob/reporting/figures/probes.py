@@ -1,4 +1,4 @@
-"""What pre-training has taught the features: kNN and linear probes, clean and under attack, against no training."""
+"""What pre-training has taught the features: kNN and linear probes, clean and attacked, beside an untrained network."""
 
 from typing import Any
 

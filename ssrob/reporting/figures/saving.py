@@ -83,7 +83,7 @@ def _between_words(figure: Figure) -> tuple[float, float]:
 
 
 def _few_colours(bitmap: Path) -> None:
-    """Write a bitmap anew with 256 colours: a third of the size, and thin lines keep theirs."""
+    """Rewrite a bitmap with 256 colours: a third of the size, and thin lines keep theirs."""
     few = Image.open(bitmap).convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     few.save(bitmap, optimize=True)
 

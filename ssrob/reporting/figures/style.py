@@ -1,4 +1,4 @@
-"""How every figure looks: one width, which a phone still shows readably, axes in per cent, names at lines."""
+"""How every figure looks: one width that is readable on a phone, axes in per cent, names at the ends of lines."""
 
 import functools
 import re
@@ -57,7 +57,7 @@ T = TypeVar("T")
 
 @contextmanager
 def context() -> Iterator[None]:
-    """Apply the style inside a `with` block, and give matplotlib's settings back."""
+    """Apply the style inside a `with` block, and restore matplotlib's settings afterwards."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(sns.plotting_context("paper") | sns.axes_style("whitegrid") | _RC)
@@ -157,10 +157,10 @@ def legend_below(axes: Axes, handles: list[Line2D], columns: int = 2) -> None:
     axes.legend(handles=handles, loc="center left", borderaxespad=0, ncols=columns, handlelength=2.2)
 
 
-def legend_height(names: Iterable[str], columns: int = 2) -> float:
-    """Return the inches that a legend of these names needs."""
-    lines = [1 + fold(name, _LEGEND // columns).count("\n") for name in names]
-    return 0.12 + LINE * 1.15 * sum(lines) / columns + LINE * max(lines, default=1) / 2
+def legend_height(names: Iterable[str]) -> float:
+    """Return the inches that a legend of these names needs, in two columns."""
+    lines = [1 + fold(name, _LEGEND // 2).count("\n") for name in names]
+    return 0.12 + LINE * 1.15 * sum(lines) / 2 + LINE * max(lines, default=1) / 2
 
 
 def label_lines(axes: Axes, ends: Mapping[str, float], colours: Mapping[str, Any]) -> None:

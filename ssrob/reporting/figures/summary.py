@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from ssrob.reporting.figures.arms import is_plain_at
+from ssrob.reporting.figures.arms import COLUMNS, is_plain_at
 
 Z = 1.959964  # 97.5 % point of the normal distribution
-SWEEP = ["checkpoint", "eval_norm", "eps"]
+SWEEP = ["checkpoint", "eval_norm", "eps", "seed"]
+OF_METHOD = ("variant", "task", "weight", "eps_scale", "tune", "budget")  # in which a method may differ from plain AT
 
 
 def over_seeds(frame: pd.DataFrame, by: list[str], value: str = "accuracy") -> pd.DataFrame:
@@ -54,15 +55,16 @@ def differences_to_at(robustness: pd.DataFrame, floor: float) -> pd.DataFrame:
     """
     plain = is_plain_at(robustness)
     rows = robustness[~plain & robustness["norm"].notna()]
-    return _differences(rows, robustness[plain], [*SWEEP, "norm", "init", "init_task", "seed"], floor)
+    on = [name for name in COLUMNS if name not in OF_METHOD]
+    return _differences(rows, robustness[plain], [*SWEEP, *on], floor)
 
 
 def differences_to_random(robustness: pd.DataFrame, floor: float) -> pd.DataFrame:
     """Subtract from every pre-trained arm its twin from random initialisation, in points; as `differences_to_at`."""
     random = robustness["init"] == "random"
-    on = [*SWEEP, "variant", "task", "weight", "norm", "eps_scale", "tune", "seed"]
+    on = [name for name in COLUMNS if name not in ("init", "init_task", "budget")]
     short = robustness["budget"].isna()
-    return _differences(robustness[~random & short], robustness[random & short], on, floor)
+    return _differences(robustness[~random & short], robustness[random & short], [*SWEEP, *on], floor)
 
 
 def _differences(rows: pd.DataFrame, base: pd.DataFrame, on: list[str], floor: float) -> pd.DataFrame:

@@ -41,13 +41,13 @@ def at_reference(robustness: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
 @styled
 def clean_against_robust(data: ReportData) -> Figure | None:
     """Draw robust over clean accuracy at the reference eps, of the arms trained on the norm of the test."""
-    return _scatter(data, "clean", _ahead, "plain AT trained with another eps")
+    return _scatter(data, "clean", _both_accuracies_title, "plain AT trained with another eps")
 
 
 @styled
 def cost_against_robust(data: ReportData) -> Figure | None:
     """Draw robust accuracy over training cost."""
-    return _scatter(data, "passes", _dearest, "plain AT with more passes")
+    return _scatter(data, "passes", _cost_title, "plain AT with more passes")
 
 
 def _scatter(data: ReportData, x: str, title: Callable[[pd.DataFrame], str], line: str) -> Figure | None:
@@ -71,7 +71,7 @@ def _scatter(data: ReportData, x: str, title: Callable[[pd.DataFrame], str], lin
     return figure
 
 
-def _ahead(trained: pd.DataFrame) -> str:
+def _both_accuracies_title(trained: pd.DataFrame) -> str:
     """Count the arms that are better than plain AT in both accuracies."""
     means = trained.groupby("name")[["clean", "accuracy"]].mean()
     plain = trained.loc[is_plain_at(trained) & (trained["init"] == "random"), "name"].unique()
@@ -82,7 +82,7 @@ def _ahead(trained: pd.DataFrame) -> str:
     return f"In clean and in robust accuracy, {ahead} of {len(others)} arms are above plain AT"
 
 
-def _dearest(trained: pd.DataFrame) -> str:
+def _cost_title(trained: pd.DataFrame) -> str:
     """Say what the most robust arm costs."""
     means = trained.groupby("name")[["accuracy", "passes"]].mean()
     best = str(means["accuracy"].idxmax())
@@ -91,7 +91,7 @@ def _dearest(trained: pd.DataFrame) -> str:
 
 
 def _left_out(points: pd.DataFrame, x: str) -> str:
-    """Tell the values of arms trained without a perturbation, which lie far from the others, and who has no x."""
+    """Name what is not drawn: arms trained without a perturbation, far from the others, and arms without an x."""
     rows = points[points["norm"].isna()]
     means = rows.groupby(["name", "eval_norm"], sort=False)[["clean", "accuracy"]].mean()
     omitted = [
@@ -100,7 +100,7 @@ def _left_out(points: pd.DataFrame, x: str) -> str:
     ]
     words = f" Not drawn, trained without a perturbation: {'; '.join(omitted)}." if omitted else ""
     other = x == "passes" and points.loc[points["norm"].notna(), x].isna().any()
-    return words + (" Nor are arms pre-trained on other data, whose passes do not add up." if other else "")
+    return words + (" Nor are arms pre-trained on other data, whose passes are not comparable." if other else "")
 
 
 def _points(ax: Axes, part: pd.DataFrame, styles: ArmStyles, x: str, chosen: list[str]) -> None:
