@@ -74,14 +74,14 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args(arguments)
     device = torch.device(asked.device)
-    told: dict[str, Any] = about(device) | ceilings(device, 512 if asked.small else 8192)
-    told["cases"] = [
-        measure(case, device, told["bf16_flops"], asked.compile) for case in (SMALL if asked.small else FULL)
+    results: dict[str, Any] = about(device) | ceilings(device, 512 if asked.small else 8192)
+    results["cases"] = [
+        measure(case, device, results["bf16_flops"], asked.compile) for case in (SMALL if asked.small else FULL)
     ]
-    print(table(told))
+    print(table(results))
     if asked.json:
-        asked.json.write_text(json.dumps(told, indent=2) + "\n")
-    return told
+        asked.json.write_text(json.dumps(results, indent=2) + "\n")
+    return results
 
 
 def about(device: torch.device) -> dict[str, Any]:
@@ -295,13 +295,12 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def table(told: dict[str, Any]) -> str:
+def table(results: dict[str, Any]) -> str:
     """Return the numbers as text."""
-    lines = [f"{told['device']}, {told['threads']} threads, torch {told['torch']}, {told['date']}"]
-    lines += [
-        f"ceilings: copy {told['copy_bytes'] / 1e9:.4g} GB/s, bf16 matrices {told['bf16_flops'] / 1e12:.4g} TFLOP/s"
-    ]
-    for case in told["cases"]:
+    lines = [f"{results['device']}, {results['threads']} threads, torch {results['torch']}, {results['date']}"]
+    copy, matrices = results["copy_bytes"] / 1e9, results["bf16_flops"] / 1e12
+    lines += [f"ceilings: copy {copy:.4g} GB/s, bf16 matrices {matrices:.4g} TFLOP/s"]
+    for case in results["cases"]:
         size = f"batch {case['batch']}, {case['pixels']} pixels, PGD-{case['attack_steps']}"
         lines += [
             "",

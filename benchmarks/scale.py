@@ -82,8 +82,8 @@ def fabricate(stage: Stage, out: Path) -> None:
 def examples(norm: str, grid: list[float], draw: np.random.Generator) -> pd.DataFrame:
     """Return the rows of one sweep."""
     failed = draw.choice([*grid, np.inf], TESTED)
-    told = {"eval_norm": norm, "example": np.arange(TESTED), "label": 0, "clean_correct": failed > 0}
-    return pd.DataFrame(told | {"distance": failed, "first_failed": failed, "attack": "none"})
+    columns = {"eval_norm": norm, "example": np.arange(TESTED), "label": 0, "clean_correct": failed > 0}
+    return pd.DataFrame(columns | {"distance": failed, "first_failed": failed, "attack": "none"})
 
 
 def measure(name: str, *command: object) -> None:

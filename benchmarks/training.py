@@ -80,8 +80,8 @@ def main() -> None:
     for variant, spec in specs.items():
         passes = step_passes(spec.objective)
         seconds = interleaved(contest(spec), options.rounds)
-        told = f"{passes.forwards} forwards, {passes.input_backwards} to the input, {passes.full_backwards} full"
-        print(f"{variant:24s}{ratio(seconds, 'step', 'floor')}   {told}", flush=True)
+        passes_text = f"{passes.forwards} forwards, {passes.input_backwards} to the input, {passes.full_backwards} full"
+        print(f"{variant:24s}{ratio(seconds, 'step', 'floor')}   {passes_text}", flush=True)
 
 
 if __name__ == "__main__":

@@ -60,9 +60,9 @@ def trained_plan(folder: Path, **changes: Any) -> tuple[Plan, Store]:
     return plan, store
 
 
-def only(plan: Plan, kind: str, **told: Any) -> Stage:
+def only(plan: Plan, kind: str, **values: Any) -> Stage:
     """Return the one stage of a kind with these settings."""
-    (found,) = (s for s in plan.of_kind(kind).values() if all(s.spec.get(key) == told[key] for key in told))
+    (found,) = (s for s in plan.of_kind(kind).values() if all(s.spec.get(key) == values[key] for key in values))
     return found
 
 
@@ -94,9 +94,9 @@ def run_until(stage: Stage, store: Store, steps: int) -> None:
         train(context)
 
 
-def objective_of(folder: Path, variant: dict[str, Any], **told: Any) -> Objective:
+def objective_of(folder: Path, variant: dict[str, Any], **changes: Any) -> Objective:
     """Resolve a variant as a config writes it."""
-    given: dict[str, Any] = {"norm": "linf", "task": "rotation", "weight": 0.3} | told
+    given: dict[str, Any] = {"norm": "linf", "task": "rotation", "weight": 0.3} | changes
     return resolve_objective(parse_study(tiny_config(folder)), Variant.model_validate(variant), **given)
 
 

@@ -17,7 +17,7 @@ from ssrob.registry.presets import AttackPlan
 ROWS = 1024  # (image, eps) pairs held at once, as the images of a sweep's block
 
 
-def attack_apart(
+def attack_each_eps(
     model: nn.Module,
     data: Data,
     *,

@@ -12,7 +12,7 @@ from ssrob.attacks.frozen import frozen
 from ssrob.attacks.gradient_masking import Flag, model_flags
 from ssrob.attacks.input_checks import find_plan
 from ssrob.attacks.model_contract import LOOK, NO_GRADIENT, adapt, device_of_model
-from ssrob.attacks.per_eps import attack_apart
+from ssrob.attacks.per_eps import attack_each_eps
 from ssrob.attacks.result import SweepResult
 from ssrob.attacks.sweep import digest
 from ssrob.registry.presets import AttackConfig, AttackPlan
@@ -47,7 +47,7 @@ class _Audit:
         robust = torch.zeros((len(eps), len(keep)), dtype=torch.bool)
         here = keep.to(self.images.device)
         data = self.images[here], self.labels[here], self.rows.to(here.device)[here]
-        robust[:, keep] = attack_apart(self.model, data, norm=self.result.norm, eps=eps, preset=plan, seed=self.seed)
+        robust[:, keep] = attack_each_eps(self.model, data, norm=self.result.norm, eps=eps, preset=plan, seed=self.seed)
         return robust
 
 

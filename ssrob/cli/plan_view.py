@@ -19,7 +19,7 @@ from ssrob.registry.stages import STAGES, pace
 from ssrob.runtime.time_budget import Portion
 from ssrob.scheduling.disk_usage import estimate
 from ssrob.scheduling.priority import blocks, complete
-from ssrob.scheduling.status import standing, work_of
+from ssrob.scheduling.status import stage_status, work_of
 from ssrob.scheduling.workload import as_text
 from ssrob.storage.store import Store
 
@@ -143,7 +143,7 @@ def portion_text(plan: Plan, store: Store, portion: Portion) -> str:
     done = len(plan.stages) - len(left)
     counts = f"{len(portion.done)} stages finished, {done} of {len(plan.stages)} in all"
     lines = [f"Portion of {duration(portion.seconds)}: {counts}"]
-    statuses = [standing(plan.stages[path], store, None, 0.0) for path in left]
+    statuses = [stage_status(plan.stages[path], store, None, 0.0) for path in left]
     half = [each for each in statuses if each.state == "stopped"]
     lines += [f"Half done:  {each.path}" + (f"  {100 * each.fraction:.0f} %" if each.fraction else "") for each in half]
     if half and not portion.done:

@@ -31,7 +31,7 @@ def has_test_split(data: Data) -> bool:
     return bool(_files(data, data.test))
 
 
-def check_apart(data: Data, extra: Data) -> None:
+def check_no_overlap(data: Data, extra: Data) -> None:
     """Raise a DataError if pre-training on `extra` is known to see test images of `data`.
 
     Copies of images under other names are not detected.

@@ -26,7 +26,7 @@ def choose(images: int, count: int) -> Rows:
     return np.sort(np.argsort(keys)[:count])
 
 
-def check_apart(outside: Prepared, trained: Prepared, count: int) -> None:
+def check_no_overlap(outside: Prepared, trained: Prepared, count: int) -> None:
     """Raise a DataError if images of `outside` that are scored are among the training images of `trained`."""
     images = fitted(scored_images(outside, count), trained.shape)
     check_outside(outside.name, images, trained.digests(), trained.name)

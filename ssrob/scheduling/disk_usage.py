@@ -146,16 +146,16 @@ def corruption_size(spec: dict[str, Any], images: Images) -> DiskUsage:
 
 def ood_size(spec: dict[str, Any], images: Images) -> DiskUsage:
     """Size a row per image, image set and score, clean and attacked."""
-    asked = OodSpec.model_validate(spec)
-    rows = len(asked.scores) * asked.images + len(asked.attacked_scores) * asked.attacked_images
-    return DiskUsage((1 + len(asked.sets)) * rows * SCORED + SMALL)
+    parsed = OodSpec.model_validate(spec)
+    rows = len(parsed.scores) * parsed.images + len(parsed.attacked_scores) * parsed.attacked_images
+    return DiskUsage((1 + len(parsed.sets)) * rows * SCORED + SMALL)
 
 
 def calibration_size(spec: dict[str, Any], images: Images) -> DiskUsage:
     """Size a row per image and test, without and with a temperature."""
-    asked = CalibrateSpec.model_validate(spec)
-    tests = (1 + len(asked.corruptions) + len(asked.reference)) * (1 + asked.temperature)
-    return DiskUsage(tests * min(asked.images, images.test) * CONFIDENCE + SMALL)
+    parsed = CalibrateSpec.model_validate(spec)
+    tests = (1 + len(parsed.corruptions) + len(parsed.reference)) * (1 + parsed.temperature)
+    return DiskUsage(tests * min(parsed.images, images.test) * CONFIDENCE + SMALL)
 
 
 def diagnosis_size(spec: dict[str, Any], images: Images) -> DiskUsage:

@@ -13,7 +13,7 @@ from ssrob.config.study import Study
 from ssrob.corruptions.fingerprint import fingerprint
 from ssrob.corruptions.imagenetc import is_tree
 from ssrob.corruptions.published import Published
-from ssrob.data.leakage import check_apart
+from ssrob.data.leakage import check_no_overlap
 from ssrob.data.sources import check_source, opened_once
 from ssrob.data.types import refusal as refuse_data
 from ssrob.planning.plan import Plan, make_plan
@@ -90,7 +90,7 @@ def _check_results(plan: Plan, store: Store) -> None:
 def _check_images(study: Study, store: Store) -> None:
     """Refuse tests on more images than there are, and pre-training on images that the study tests on."""
     if study.pretrain_data is not None:
-        check_apart(study.data, study.pretrain_data)
+        check_no_overlap(study.data, study.pretrain_data)
         _check_channels(study.data, study.pretrain_data, store)
     counts = counts_of(data_stage(study.data), store)
     for section in ("evaluate", "corrupt"):

@@ -67,10 +67,10 @@ def stage_statuses(
     known: an earlier answer; what was done then is not looked at again.
     """
     done = {path: each for path, each in (known or {}).items() if each.state == "done"}
-    return {path: done.get(path) or standing(stage, store, work[path], now) for path, stage in plan.stages.items()}
+    return {path: done.get(path) or stage_status(stage, store, work[path], now) for path, stage in plan.stages.items()}
 
 
-def standing(stage: Stage, store: Store, work: float | None, now: float) -> StageStatus:
+def stage_status(stage: Stage, store: Store, work: float | None, now: float) -> StageStatus:
     """Look at one stage. A sign of life decides whether a started one is running (see `ssrob.storage.heartbeat`)."""
     here = StageStatus(stage.path, stage.kind, "waiting", work)
     if store.done(stage.path):

@@ -57,19 +57,19 @@ def corruption_work(spec: dict[str, Any], _: int, test: int) -> float:
 
 def ood_work(spec: dict[str, Any], train: int, test: int) -> float:
     """Count the neighbours' features, all scores of every image, and at most two passes a step of every attack."""
-    asked = OodSpec.model_validate(spec)
-    clean = max(SCORES[name].forwards for name in asked.scores) * (
-        min(asked.images, test) + asked.images * len(asked.sets)
+    parsed = OodSpec.model_validate(spec)
+    clean = max(SCORES[name].forwards for name in parsed.scores) * (
+        min(parsed.images, test) + parsed.images * len(parsed.sets)
     )
-    attack = sum((2 * asked.steps + 3) * SCORES[name].forwards for name in asked.attacked_scores)
-    return float(min(asked.train_images, train) + clean + asked.attacked_images * (1 + len(asked.sets)) * attack)
+    attack = sum((2 * parsed.steps + 3) * SCORES[name].forwards for name in parsed.attacked_scores)
+    return float(min(parsed.train_images, train) + clean + parsed.attacked_images * (1 + len(parsed.sets)) * attack)
 
 
 def calibration_work(spec: dict[str, Any], train: int, test: int) -> float:
     """Count clean and corrupted images once, at most two passes a step of every attack, and as many to validate on."""
-    asked = CalibrateSpec.model_validate(spec)
-    per_image = 1 + len(asked.corruptions) + len(asked.reference) * (2 * asked.steps + 1) + asked.temperature
-    return float(min(asked.images, test) * per_image)
+    parsed = CalibrateSpec.model_validate(spec)
+    per_image = 1 + len(parsed.corruptions) + len(parsed.reference) * (2 * parsed.steps + 1) + parsed.temperature
+    return float(min(parsed.images, test) * per_image)
 
 
 def probe_work(spec: dict[str, Any], train: int, _: int) -> float:

@@ -7,7 +7,7 @@ from ssrob.config.data import Data
 from ssrob.data.prepare import check_same_name, prepare
 from ssrob.data.prepared import Prepared
 from ssrob.data.source_files import source_files
-from ssrob.ood.data_sets import check_apart
+from ssrob.ood.data_sets import check_no_overlap
 from ssrob.planning.stage import data_of
 from ssrob.runtime.runner import Context
 
@@ -36,4 +36,4 @@ def _check_apart(context: Context, data: Data) -> None:
     prepared[mine] = Prepared(context.out, data)
     for outside, trained in itertools.product(settings["image_sets"], settings["trained"]):
         if mine in (outside, trained) and {outside, trained} <= set(prepared):
-            check_apart(prepared[outside], prepared[trained], settings["images"])
+            check_no_overlap(prepared[outside], prepared[trained], settings["images"])

@@ -9,7 +9,7 @@ from ssrob.data.prepared import Prepared
 from ssrob.data.test_split import open_test
 from ssrob.data.types import Pixels
 from ssrob.models.serialization import load_network
-from ssrob.ood.data_sets import check_apart, choose, scored_images
+from ssrob.ood.data_sets import check_no_overlap, choose, scored_images
 from ssrob.ood.detector import Detector, detection_table
 from ssrob.ood.image_sets import check_outside, fitted, synthetic
 from ssrob.planning.ood_specs import SET
@@ -72,7 +72,7 @@ def _check_pretraining(context: Context, spec: OodSpec) -> None:
         return
     trained = Prepared(context.store.folder(path), context.source_of(path))
     for name in sorted({*spec.sets} - {*SYNTHETIC}):
-        check_apart(Prepared(context.parent(SET + name)), trained, spec.images)
+        check_no_overlap(Prepared(context.parent(SET + name)), trained, spec.images)
 
 
 def detector_of(context: Context, spec: OodSpec) -> Detector:

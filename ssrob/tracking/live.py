@@ -24,16 +24,16 @@ def follow(plan: Plan, store: Store, *, tracking_uri: str | None = None, every: 
     imported: Hashable = None
     complaint = ""
     while True:
-        there, began = _there(plan, store), time.monotonic()
-        if there != imported:
+        now, began = _snapshot(plan, store), time.monotonic()
+        if now != imported:
             try:
                 _print(track(plan, store, tracking_uri=tracking_uri))
-                imported, complaint = there, ""
+                imported, complaint = now, ""
             except TrackingError as error:
                 if str(error) != complaint:
                     print(f"{error}\n  (it is tried again)", file=sys.stderr, flush=True)
                 complaint = str(error)
-        if there == imported and all(store.done(path) for path in plan.stages):
+        if now == imported and all(store.done(path) for path in plan.stages):
             return
         time.sleep(max(every, REST * (time.monotonic() - began)))
 
@@ -50,7 +50,7 @@ def serve_and_follow(plan: Plan, store: Store, port: int) -> int:
     return code
 
 
-def _there(plan: Plan, store: Store) -> Hashable:
+def _snapshot(plan: Plan, store: Store) -> Hashable:
     """Return a value that changes when there is something new to import, without reading it."""
     stages = ("done" if store.done(path) else _bytes(store.work(path) / "records.jsonl") for path in plan.stages)
     return (*stages, _bytes(plan.folder / "report.html"))

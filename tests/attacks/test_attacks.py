@@ -223,7 +223,7 @@ def test_logit_losses_by_hand():
 
 
 def test_plans_refuse_what_has_no_effect():
-    for wrong, told in [
+    for wrong, message in [
         ({"kind": "pdg"}, "did you mean 'pgd'"),
         ({"loss": "hinge"}, "unknown attack loss 'hinge'"),
         ({"start": "zero"}, "unknown attack start"),
@@ -233,7 +233,7 @@ def test_plans_refuse_what_has_no_effect():
         ({"kind": "fmn"}, "fmn takes loss margin"),
         ({"restarts": 2, "start": "warm"}, "restarts > 1 need random starts"),
     ]:
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             AttackConfig(**{"kind": "pgd", "loss": "cross_entropy", "steps": 5, **wrong})
     twice = AttackConfig("pgd", "margin", 5)
     with pytest.raises(ValueError, match="different attacks"):

@@ -37,8 +37,8 @@ def test_an_attack_goes_on_in_smaller_parts_to_the_same_verdicts(caplog: pytest.
     expected = attack_sweep(large, x, labels, **settings)
     with caplog.at_level(logging.WARNING, "ssrob.attacks.auto_batch"):
         found = attack_sweep(small, x, labels, **settings)
-    told = "out of memory: going on with {} images at a time"
-    assert [record.getMessage() for record in caplog.records] == [told.format(size) for size in (16, 8, 4)]
+    message = "out of memory: going on with {} images at a time"
+    assert [record.getMessage() for record in caplog.records] == [message.format(size) for size in (16, 8, 4)]
     assert max(small.seen) == 4
     assert max(large.seen) == 32
     assert torch.equal(found.robust, expected.robust)

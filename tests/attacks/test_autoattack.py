@@ -65,7 +65,7 @@ def test_the_result_is_that_of_a_sweep_and_nothing_global_has_moved() -> None:
     seen: list[tuple[int, int]] = []
     settings = {"eps": EPS, "attacks": ["apgd-ce", "apgd-t"], "block": 16}
     store: dict[str, dict[str, Tensor]] = {}
-    result = autoattack_sweep(model, x, labels, **settings, store=store, progress=lambda *told: seen.append(told))
+    result = autoattack_sweep(model, x, labels, **settings, store=store, progress=lambda *call: seen.append(call))
     assert torch.equal(torch.get_rng_state(), before)
     assert np.array_equal(np.random.get_state()[1], numpy_before)  # noqa: NPY002
     assert result.accuracy[0] == result.clean_correct.double().mean()

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from ssrob.attacks import gradient_masking
-from ssrob.attacks.per_eps import attack_apart
+from ssrob.attacks.per_eps import attack_each_eps
 from ssrob.attacks.result import SweepResult
 from ssrob.attacks.sanity_checks import check
 from ssrob.attacks.sweep import attack_sweep
@@ -201,11 +201,11 @@ def test_an_attack_apart_is_that_of_each_eps_by_itself(norm: str):
     x, y = digits_test(50)
     rows, eps = torch.arange(50) + 7, [0.0, 0.1, 0.2, 0.5]
     plan = AttackPlan((AttackConfig("fmn", "margin", 10, start="clean"), *PRESETS["fast"].attacks))
-    together = attack_apart(robust_cnn(), (x, y, rows), norm=norm, eps=eps, preset=plan)
+    together = attack_each_eps(robust_cnn(), (x, y, rows), norm=norm, eps=eps, preset=plan)
     for value, robust in zip(eps, together, strict=True):
         alone = attack_sweep(robust_cnn(), x, y, norm=norm, eps=[value], preset=plan, index=rows)
         assert (alone.robust[0] != robust).sum() <= 1  # rounding in another batch
-    assert attack_apart(robust_cnn(), (x[:0], y[:0], rows[:0]), norm=norm, eps=eps, preset=plan).shape == (4, 0)
+    assert attack_each_eps(robust_cnn(), (x[:0], y[:0], rows[:0]), norm=norm, eps=eps, preset=plan).shape == (4, 0)
 
 
 def test_the_guide_explains_every_check():

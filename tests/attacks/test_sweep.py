@@ -318,7 +318,7 @@ def test_progress_counts_up_to_all():
 
 
 class Broken(nn.Module):
-    """Returns what it is told instead of logits."""
+    """Returns what it is given instead of logits."""
 
     def __init__(self, logits: Tensor) -> None:
         super().__init__()
@@ -329,7 +329,7 @@ class Broken(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ({"images": torch.rand(4, 64)}, r"images must be \(N, C, H, W\)"),
         ({"images": torch.rand(0, 1, 8, 8)}, "not empty"),
@@ -362,10 +362,10 @@ class Broken(nn.Module):
         ({"batch_size": 0}, "batch_size and block must be >= 1"),
     ],
 )
-def test_bad_input_is_refused_in_one_line(wrong: dict, told: str):
+def test_bad_input_is_refused_in_one_line(wrong: dict, message: str):
     x, y = digits_test(4)
     call = {"model": robust_cnn(), "images": x, "labels": y, "eps": [0.1], "preset": "fast", **wrong}
-    with pytest.raises(ValueError, match=told) as caught:
+    with pytest.raises(ValueError, match=message) as caught:
         attack_sweep(call.pop("model"), call.pop("images"), call.pop("labels"), **call)
     assert "\n" not in str(caught.value)
 

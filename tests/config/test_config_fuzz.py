@@ -96,8 +96,8 @@ def check_message(message: str) -> None:
     assert message.strip()
     assert "Traceback" not in message
     assert len(message.splitlines()) <= 60
-    told = re.sub(r"\S+/(?=study\.yaml)", "", message)  # how deep the test's folder lies is not the message's fault
-    assert max(map(len, told.splitlines())) <= 400, message
+    shown = re.sub(r"\S+/(?=study\.yaml)", "", message)  # how deep the test's folder lies is not the message's fault
+    assert max(map(len, shown.splitlines())) <= 400, message
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -30,7 +30,7 @@ def test_order_of_rows_and_other_columns_do_not_matter():
 
 
 @pytest.mark.parametrize(
-    ("model", "baseline", "told"),
+    ("model", "baseline", "message"),
     [
         (table(lambda *_: 0.1, NAMES[1:]), table(lambda *_: 0.1), "model: lacks gaussian_noise"),
         (table(lambda *_: 0.1), table(lambda *_: 0.1)[1:], "baseline: lacks gaussian_noise at one severity"),
@@ -44,6 +44,6 @@ def test_order_of_rows_and_other_columns_do_not_matter():
         (pd.concat([table(lambda *_: 0.1)] * 2), table(lambda *_: 0.1), "model: has several rows"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(model: pd.DataFrame, baseline: pd.DataFrame, told: str):
-    with pytest.raises(ValueError, match=told):
+def test_what_cannot_be_compared_is_refused(model: pd.DataFrame, baseline: pd.DataFrame, message: str):
+    with pytest.raises(ValueError, match=message):
         corruption_errors(model, baseline)

@@ -225,7 +225,7 @@ def test_what_was_prepared_is_used_again_only_if_it_is_the_same(tmp_path, name, 
     before = evaluated(data, tmp_path)
     made: list[int] = []
     write = for_testing._write
-    monkeypatch.setattr(for_testing, "_write", lambda *told: (made.append(1), write(*told))[1])
+    monkeypatch.setattr(for_testing, "_write", lambda *arguments: (made.append(1), write(*arguments))[1])
     assert np.array_equal(evaluated(data, tmp_path)[0], before[0])
     assert not made
     change, count = CHANGES[name]

@@ -100,13 +100,13 @@ def test_strange_images_have_the_same_pixels_wherever_they_are_kept(source: str,
 def test_a_damaged_image_is_the_same_error_wherever_images_are_kept(name: str, tmp_path: Path) -> None:
     data = folder_data(tmp_path / "images", COUNTS, size=8)
     (tmp_path / "images/train/ant" / name).write_bytes(damaged()[name])
-    told = []
+    errors = []
     for storage in ("pixels", "files"):
         with pytest.raises(DataError, match=rf"^\S*/{re.escape(name)}: (cannot be decoded|expected) ") as refused:
             kept(tmp_path / "again", data, storage)
-        told.append(str(refused.value))
-    assert told[0] == told[1]
-    assert "\n" not in told[0]
+        errors.append(str(refused.value))
+    assert errors[0] == errors[1]
+    assert "\n" not in errors[0]
 
 
 def test_an_image_that_is_damaged_during_training_is_the_same_error(tmp_path: Path) -> None:

@@ -34,10 +34,10 @@ def test_a_view_that_changes_nothing_is_the_image(shape: tuple[int, int, int]) -
 @pytest.mark.parametrize("box", [(0, 0, 4, 5), (2, 1, 6, 7), (3, 3, 1, 2)])
 def test_a_crop_is_torchvision_s_resized_crop(shape: tuple[int, int, int], box: tuple[int, int, int, int]) -> None:
     x, (_, height, width), (top, left, tall, wide) = images(*shape), shape, box
-    told = {"top": top / height, "left": left / width, "height": tall / height, "width": wide / width}
+    chosen = {"top": top / height, "left": left / width, "height": tall / height, "width": wide / width}
     expected = F.resized_crop(x, top, left, tall, wide, [height, width])
-    assert torch.allclose(view(x, parameters(**told)), expected, atol=1e-5)  # float32; places of up to 32 pixels
-    mirrored = view(x, parameters(flip=1, **told))
+    assert torch.allclose(view(x, parameters(**chosen)), expected, atol=1e-5)  # float32; places of up to 32 pixels
+    mirrored = view(x, parameters(flip=1, **chosen))
     assert torch.allclose(mirrored, F.hflip(expected), atol=1e-5)
 
 
@@ -86,40 +86,40 @@ def test_the_hue_turns_as_far_and_the_same_way_as_torchvision_s(turn: float) -> 
 
 def test_changes_follow_each_other_as_torchvision_s() -> None:
     x = images(3, 16, 16, low=0.4, high=0.6)  # nothing is cut off on the way
-    told = {"top": 0.25, "left": 0.5, "height": 0.5, "width": 0.25, "flip": 1.0}
+    chosen = {"top": 0.25, "left": 0.5, "height": 0.5, "width": 0.25, "flip": 1.0}
     jitter = {"brightness": 1.2, "contrast": 1.3, "saturation": 0.7, "hue": 1 / 3}
     expected = F.adjust_brightness(F.hflip(F.resized_crop(x, 4, 8, 8, 4, [16, 16])), 1.2)
     expected = F.adjust_hue(F.adjust_saturation(F.adjust_contrast(expected, 1.3), 0.7), 1 / 3)
-    assert torch.allclose(view(x, parameters(**told, **jitter)), expected, atol=2 * LUMA_ROUNDED)
+    assert torch.allclose(view(x, parameters(**chosen, **jitter)), expected, atol=2 * LUMA_ROUNDED)
     grey = F.rgb_to_grayscale(expected, num_output_channels=3)
-    assert torch.allclose(view(x, parameters(**told, **jitter, grey=1.0)), grey, atol=2 * LUMA_ROUNDED)
+    assert torch.allclose(view(x, parameters(**chosen, **jitter, grey=1.0)), grey, atol=2 * LUMA_ROUNDED)
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 5), (1, 4, 4)])
 def test_the_gradient_is_that_of_finite_differences(shape: tuple[int, int, int]) -> None:
     x = images(*shape, low=0.35, high=0.55, count=4).double().requires_grad_()  # away from where values are cut
-    told = draw(4, generator(3), views=1)[0].double()
-    assert torch.autograd.gradcheck(lambda each: view(each, told), x)
+    drawn = draw(4, generator(3), views=1)[0].double()
+    assert torch.autograd.gradcheck(lambda each: view(each, drawn), x)
 
 
 def test_an_image_s_view_is_its_own_and_in_range() -> None:
     x = images(3, 12, 12, count=64)
-    before, told = x.clone(), draw(64, generator(1))[0]
-    seen = view(x, told)
+    before, drawn = x.clone(), draw(64, generator(1))[0]
+    seen = view(x, drawn)
     assert seen.shape == x.shape
     assert seen.min() >= 0
     assert seen.max() <= 1
     assert torch.equal(x, before)
-    alone = torch.cat([view(x[i : i + 1], told[i : i + 1]) for i in range(64)])
+    alone = torch.cat([view(x[i : i + 1], drawn[i : i + 1]) for i in range(64)])
     assert torch.allclose(seen, alone, atol=1e-6)  # sums in another order
 
 
 def test_half_precision_does_not_coarsen_a_view() -> None:
-    x, told = images(3, 8, 8), draw(5, generator(1))[0]
+    x, drawn = images(3, 8, 8), draw(5, generator(1))[0]
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(view(x, told), view(x, told).float())
-        inside = view(x, told)
-    assert torch.equal(inside, view(x, told))
+        assert torch.equal(view(x, drawn), view(x, drawn).float())
+        inside = view(x, drawn)
+    assert torch.equal(inside, view(x, drawn))
 
 
 def test_draws_are_what_is_documented() -> None:

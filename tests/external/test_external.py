@@ -132,7 +132,7 @@ def test_a_trained_model_is_measured_and_a_wrong_preprocessing_is_noticed(tmp_pa
 
 
 def test_an_evaluation_that_was_killed_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed after the sweep, the first thing that can be told from outside; the second call attacks nothing again."""
+    """Killed after the sweep, the first thing that can be seen from outside; the second call attacks nothing again."""
     request, saved, save = ask(batch_size=8), [], checkpoint.save
     whole = evaluate(request, tmp_path / "whole", lambda _: None)
     monkeypatch.setattr(checkpoint, "save", lambda state, file: (saved.append(file), save(state, file)))
@@ -154,7 +154,7 @@ def test_a_model_that_gets_images_of_another_kind_is_noticed(tmp_path: Path) -> 
 
 
 def test_imagenets_normalisation_is_tried_when_it_was_not_asked_for(tmp_path: Path) -> None:
-    """A model of colour images whose classes are dark and light, told apart after normalisation alone."""
+    """A model of colour images whose classes are dark and light, distinguishable only after normalisation."""
     for split in ("train", "test"):
         for label, name in enumerate(("dark", "light")):
             folder = tmp_path / "photos" / split / name

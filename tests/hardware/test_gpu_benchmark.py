@@ -12,17 +12,17 @@ CPU = torch.device("cpu")
 
 
 def test_it_runs_on_a_cpu_and_its_numbers_agree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    told = gpu.main(["--small", "--device", "cpu", "--json", str(tmp_path / "told.json")])
-    assert json.loads((tmp_path / "told.json").read_text()) == told
+    results = gpu.main(["--small", "--device", "cpu", "--json", str(tmp_path / "results.json")])
+    assert json.loads((tmp_path / "results.json").read_text()) == results
     printed = capsys.readouterr().out
-    assert told["copy_bytes"] > 0
-    assert told["bf16_flops"] > 0
-    for case in told["cases"]:
+    assert results["copy_bytes"] > 0
+    assert results["bf16_flops"] > 0
+    for case in results["cases"]:
         assert case["name"] in printed
         assert set(case["rows"]) == {"ours", "plain loop"}
         for row in case["rows"].values():
             assert row["images_per_second"] == pytest.approx(case["batch"] / row["seconds"])
-            assert row["of_bf16"] == pytest.approx(case["flops"] / row["seconds"] / told["bf16_flops"])
+            assert row["of_bf16"] == pytest.approx(case["flops"] / row["seconds"] / results["bf16_flops"])
             assert row["over_floor"] == pytest.approx(row["seconds"] / case["floor_seconds"])
             assert row["idle"] is None
         assert case["rows"]["plain loop"]["of_plain"] == 1

@@ -145,9 +145,9 @@ def test_a_container_counts_its_own_gpus_from_zero(monkeypatch: pytest.MonkeyPat
     assert visible() == ["0", "1"]
 
 
-@pytest.mark.parametrize(("told", "indices"), [("", []), ("-1", []), ("0", ["0"]), ("0,1", ["0", "1"])])
-def test_what_may_be_used(told: str, indices: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", told)
+@pytest.mark.parametrize(("value", "indices"), [("", []), ("-1", []), ("0", ["0"]), ("0,1", ["0", "1"])])
+def test_what_may_be_used(value: str, indices: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
     assert visible() == indices
 
 

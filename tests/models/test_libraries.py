@@ -139,8 +139,8 @@ def test_weights_from_a_file_fit_or_say_why(tmp_path: Path) -> None:
     assert torch.equal(network.backbone.model.pos_embed, source.pos_embed)
     assert any("2 tensors of the file are not used" in note for note in notes)
     larger = network_of("timm", VIT | {"img_size": 16}, (1, 16, 16))
-    told = r"pos_embed: expected shape \(1, 17, 16\), found \(1, 5, 16\); positions belong to a size of images and pat"
-    with pytest.raises(ValueError, match=told):
+    wrong = r"pos_embed: expected shape \(1, 17, 16\), found \(1, 5, 16\); positions belong to a size of images and pat"
+    with pytest.raises(ValueError, match=wrong):
         load_backbone(larger, read_weights(tmp_path / "vit.pt"))
 
 

@@ -26,7 +26,7 @@ from ssrob.planning.plan import Plan, make_plan
 from ssrob.planning.stage import Stage
 from ssrob.runtime import checkpoint, job, runner
 from ssrob.scheduling.preflight import open_study
-from ssrob.scheduling.status import standing
+from ssrob.scheduling.status import stage_status
 from ssrob.storage import heartbeat
 from ssrob.storage.lock import claimed
 from ssrob.storage.metrics_log import begins_with
@@ -150,10 +150,10 @@ def test_a_real_disk_that_fills_up_and_is_emptied(prepared: Study, small_disk: P
 
 def test_a_results_folder_that_is_read_only_is_refused_before_any_job(prepared: Study, small_disk: Path) -> None:
     plan, store = study_of(small_disk / "results", prepared)
-    told = config(small_disk / "results")
+    settings = config(small_disk / "results")
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     with pytest.raises(ConfigError, match=r"results: .*results cannot be written to; make it writable or set"):
-        open_study(told)
+        open_study(settings)
     message = failure(only(plan, "finetune"), store)
     assert "the disk is read-only; make it writable or set `results`" in message
 
@@ -238,8 +238,8 @@ def test_a_hostile_checkpoint_is_refused_and_never_run(prepared: Study, tmp_path
     torch.save({"step": 1, "network": Payload(mark)}, buffer)
     store.work(stage.path).mkdir(parents=True)
     for payload in (buffer.getvalue(), pickle.dumps(Payload(mark), protocol=2)):
-        told = hashlib.sha256(payload).hexdigest().encode() + b"\n"
-        (store.work(stage.path) / "checkpoint.pt").write_bytes(told + payload)
+        checksum = hashlib.sha256(payload).hexdigest().encode() + b"\n"
+        (store.work(stage.path) / "checkpoint.pt").write_bytes(checksum + payload)
         with pytest.raises(checkpoint.DamagedCheckpoint, match="holds more than tensors"):
             checkpoint.load(store.work(stage.path) / "checkpoint.pt")
     assert run(stage, store) == (0, [])
@@ -357,7 +357,7 @@ def test_a_stage_that_vanished_is_told_with_how_far_it_was(prepared: Study, tmp_
     store.work(stage.path).mkdir(parents=True)
     file = store.work(stage.path) / heartbeat.FILE
     file.write_text(json.dumps(sign))
-    found = standing(stage, store, 1.0, file.stat().st_mtime + 2 * heartbeat.SILENCE_SECONDS)
+    found = stage_status(stage, store, 1.0, file.stat().st_mtime + 2 * heartbeat.SILENCE_SECONDS)
     assert found.state == "stopped"
     expected = (
         rf"process {gone.pid} on here exited without a message after .* at 40 of 100 steps: killed, out of memory"
@@ -382,8 +382,8 @@ def test_a_folder_of_another_version_or_name_is_told(
     stage, other = only(plan, "finetune"), Store(tmp_path)
     shutil.copytree(store.folder(stage.path), other.folder(stage.path))
     file = other.folder(stage.path) / MANIFEST
-    told = json.loads(file.read_text()) | change
-    file.write_text(json.dumps({name: value for name, value in told.items() if value is not None}))
+    facts = json.loads(file.read_text()) | change
+    file.write_text(json.dumps({name: value for name, value in facts.items() if value is not None}))
     with pytest.raises(StoreError, match=message):
         other.output(stage.path, "last.safetensors")
 
@@ -414,15 +414,15 @@ def test_a_hostile_folder_a_retried_stage_and_a_config_that_changed(prepared: St
     """Through Snakemake: nothing of a folder's name is run, and the log of the first attempt is still there."""
     results = tmp_path / 'it\'s $(touch hacked) `touch hacked` "q" ;é'
     study_of(results, prepared, lr=1e25)
-    told = config(results, lr=1e25)
-    plan, store = make_plan(parse_study(told)), Store(results)
-    done = snakemake(tmp_path / "run", told, "--until", "finetune", "--retries", "1")
+    settings = config(results, lr=1e25)
+    plan, store = make_plan(parse_study(settings)), Store(results)
+    done = snakemake(tmp_path / "run", settings, "--until", "finetune", "--retries", "1")
     assert done.returncode != 0
     assert "training diverged" in done.stderr
     assert (store.folder(only(plan, "finetune").path) / "log.txt").read_text().count("ERROR failed") == 2
     assert not [path for path in tmp_path.rglob("*") if path.name == "hacked"]
     gone = store.folder(only(prepared[0], "finetune").path) / TOKEN
-    missing = snakemake(tmp_path / "run", told, "--dry-run", str(gone))
+    missing = snakemake(tmp_path / "run", settings, "--dry-run", str(gone))
     assert missing.returncode != 0
     assert "no such stage in the study tiny. If its config was changed" in missing.stdout + missing.stderr
     assert "Traceback (most recent call last)" not in missing.stdout + missing.stderr

@@ -119,8 +119,8 @@ def env(name: str, value: str) -> Iterator[None]:
         yield
 
 
-def ended(process: subprocess.Popen[str], told: str = "") -> tuple[int, str, str]:
-    out, err = process.communicate(told, timeout=LONG)
+def ended(process: subprocess.Popen[str], stdin: str = "") -> tuple[int, str, str]:
+    out, err = process.communicate(stdin, timeout=LONG)
     return process.returncode, out, err
 
 
@@ -225,7 +225,7 @@ def test_the_server_ends_after_its_owner_and_the_last_command(temporary: Path, t
     owner.communicate()
     assert alive(process), "jobs outlive a workflow that was killed, as they did"
     waiting.terminate()
-    assert ended(waiting)[0] == 143, "and their exit code is told"
+    assert ended(waiting)[0] == 143, "and their exit code is reported"
     until(lambda: not servers(address) and not list(temporary.iterdir()))
 
 
@@ -257,10 +257,10 @@ def test_a_socket_is_its_owners_alone(address: str) -> None:
 
 
 def test_nonsense_does_not_harm_a_server(address: str) -> None:
-    for told in (b"", b"\n", b"\n[]\n", b"\n{}\n", b"\n{"):
+    for payload in (b"", b"\n", b"\n[]\n", b"\n{}\n", b"\n{"):
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(address)
-            client.sendall(told)
+            client.sendall(payload)
     assert ended(job(address, "exit", "5"))[:2] == (5, "")
 
 
@@ -281,7 +281,7 @@ def test_changed_code_is_not_run_from_memory(temporary: Path, tmp_path: Path) ->
 
 def test_what_is_preloaded_can_be_forked() -> None:
     """It has one thread and no GPU."""
-    told = (
+    script = (
         "import importlib; from ssrob.runtime import fork_server\n"
         "for module in fork_server.IMPORTED: importlib.import_module(module)\n"
         "import torch; print(fork_server.is_forkable(), torch.cuda.is_initialized())\n"
@@ -289,7 +289,7 @@ def test_what_is_preloaded_can_be_forked() -> None:
         "print(fork_server.is_forkable())"
     )
     done = subprocess.run(
-        [sys.executable, "-c", told],
+        [sys.executable, "-c", script],
         env=os.environ | fork_server.ENVIRONMENT,
         stdout=subprocess.PIPE,
         text=True,

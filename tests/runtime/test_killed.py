@@ -63,7 +63,7 @@ Ended = dict[str, list[int]]  # kind of stage -> how each of its processes ended
 
 def run(requests: list[tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]]) -> list[Ended]:
     """Run the stages of several configs, each with kills."""
-    told = [
+    payload = [
         {
             "results": config["results"],
             "stages": [stage.to_json() for stage in make_plan(parse_study(config)).stages.values()],
@@ -73,9 +73,9 @@ def run(requests: list[tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]]) 
         for config, kills in requests
     ]
     command = [sys.executable, "-m", "tests.killer"]
-    done = subprocess.run(command, input=json.dumps(told), capture_output=True, text=True, check=False, cwd=ROOT)
+    done = subprocess.run(command, input=json.dumps(payload), capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    ended: dict[str, Ended] = {request["results"]: {} for request in told}
+    ended: dict[str, Ended] = {request["results"]: {} for request in payload}
     for results, kind, code in map(json.loads, done.stdout.splitlines()):
         ended[results].setdefault(kind, []).append(code)
     for kind, codes in (item for each in ended.values() for item in each.items()):

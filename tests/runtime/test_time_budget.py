@@ -97,11 +97,11 @@ def test_a_stopped_portion_goes_on_elsewhere_to_the_same_bits(tmp_path: Path) ->
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         until(lambda epoch=epoch: log.is_file() and epoch in log.read_text())
         os.kill(process.pid, number)
-        told, _ = process.communicate(timeout=LONG)
+        printed, _ = process.communicate(timeout=LONG)
         assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
         until(lambda: not alive.exists())
         assert (store.work(training) / "checkpoint.pt").is_file()
-    assert f"Half done:  {training}  " in told
+    assert f"Half done:  {training}  " in printed
     shutil.copytree(tmp_path / "results", tmp_path / "copy", copy_function=shutil.copyfile)
     moved, fresh = (make_plan(parse_study(config | {"results": str(tmp_path / name)})) for name in ("copy", "fresh"))
     for again in (moved, fresh):

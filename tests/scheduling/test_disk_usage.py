@@ -64,7 +64,7 @@ def test_a_study_that_cannot_fit_is_refused_with_the_numbers(tmp_path: Path, mon
     config = tiny_config(tmp_path / "not" / "there" / "results")
     assert open_study(config)
     monkeypatch.setattr(shutil, "disk_usage", lambda where: SimpleNamespace(free=2_000_000))
-    told = rf"this study needs about .* MB of disk \(data .*, MLflow .*\); 2\.0 MB are free in {tmp_path}; make room"
-    with pytest.raises(ConfigError, match=told):
+    message = rf"this study needs about .* MB of disk \(data .*, MLflow .*\); 2\.0 MB are free in {tmp_path}; make room"
+    with pytest.raises(ConfigError, match=message):
         open_study(config)
     assert open_study(config, starts=False), "a job of a running study goes on"

@@ -98,8 +98,8 @@ def test_a_person_runs_one_stage_and_is_told_about_it(tmp_path: Path) -> None:
     assert "is made from data/digits-" in early.stderr
     assert "run that first" in early.stderr
     assert ssrob("run", config, "data").returncode == 0
-    told = ssrob("explain", "data/dig", "--results", tmp_path / "results")
-    assert told.returncode == 0, told.stderr
+    done = ssrob("explain", "data/dig", "--results", tmp_path / "results")
+    assert done.returncode == 0, done.stderr
     for words in ("finished", "revision of data: 1", "source: digits", "torch", "Nothing makes it run again."):
-        assert words in told.stdout
+        assert words in done.stdout
     assert "expected a config and a stage, or --stage" in ssrob("run", config).stderr

@@ -54,11 +54,11 @@ def test_only_what_no_study_has_is_unused(studies: Studies) -> None:
 def test_nothing_is_deleted_unless_asked_for(studies: Studies, capsys: pytest.CaptureFixture[str]) -> None:
     folder, first, second, store = studies
     gc(folder / "s1.yaml")
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     only_second = set(second.stages) - set(first.stages)
-    assert f"{len(only_second)} stages, " in told
-    assert "--delete removes them" in told
-    assert all(path in told for path in only_second)
+    assert f"{len(only_second)} stages, " in printed
+    assert "--delete removes them" in printed
+    assert all(path in printed for path in only_second)
     assert all(store.done(path) for path in second.stages)
     (folder / "link").symlink_to(folder)  # the same results folder by another name
     config = json.loads((folder / "s2.yaml").read_text()) | {"results": str(folder / "link" / "results")}

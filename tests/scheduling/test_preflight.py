@@ -15,7 +15,7 @@ from ssrob.config.data import Data
 from ssrob.config.fields import ConfigError
 from ssrob.config.loader import parse_study
 from ssrob.corruptions.fingerprint import fingerprint
-from ssrob.data.leakage import check_apart, check_unseen
+from ssrob.data.leakage import check_no_overlap, check_unseen
 from ssrob.data.types import DataError
 from ssrob.planning.plan import Plan, make_plan
 from ssrob.registry.corruptions import CORRUPTIONS, Corruption
@@ -55,13 +55,13 @@ def refused(folder: Path, **corruptions: Any) -> str:
 def test_published_corruptions_are_looked_for_before_anything_is_trained(tmp_path: Path) -> None:
     names = ["fog", "contrast"]
     official = tmp_path / "cifar10c"
-    told = refused(tmp_path, names=names, official=str(official))
-    assert told == f"corrupt.official: no such folder: {official}"
+    message = refused(tmp_path, names=names, official=str(official))
+    assert message == f"corrupt.official: no such folder: {official}"
     assert "no such folder: xxx" in refused(tmp_path, names=names, official="x" * 5000)
     official.mkdir()
     publish(official / "fog.npy")
-    told = refused(tmp_path, names=names, official=str(official))
-    assert told.endswith("must hold labels.npy and a file for each of `names`, found no labels.npy, contrast.npy")
+    message = refused(tmp_path, names=names, official=str(official))
+    assert message.endswith("must hold labels.npy and a file for each of `names`, found no labels.npy, contrast.npy")
     for name in ("labels", "contrast"):
         publish(official / f"{name}.npy")
     asked = {"names": names, "official": str(official)}
@@ -78,8 +78,8 @@ def test_published_folders_of_images_are_looked_for_too(tmp_path: Path) -> None:
     for severity in (1, 2):
         (tree / f"fog/{severity}").mkdir(parents=True)
     asked = {"names": names, "severities": [1, 2], "official": str(tree)}
-    told = refused(tmp_path, **asked)
-    assert told.endswith("must hold a folder for each of `names`, found no contrast/1, contrast/2")
+    message = refused(tmp_path, **asked)
+    assert message.endswith("must hold a folder for each of `names`, found no contrast/1, contrast/2")
     (tree / "contrast/1").mkdir(parents=True)
     (tree / "contrast/2").mkdir()
     assert open_study(tiny_config(tmp_path / "results", corrupt=asked)), "images are compared when they are known"
@@ -180,23 +180,23 @@ def test_files_that_hold_test_images_are_no_data_for_pre_training(tmp_path: Path
     for name in ("train-0", "train-1", "test-0"):
         (tmp_path / f"{name}.parquet").touch()
     data = Data(name="mine", source="parquet", path=tmp_path)
-    check_apart(data, data.model_copy(update={"name": "same", "label_column": None}))
+    check_no_overlap(data, data.model_copy(update={"name": "same", "label_column": None}))
     with pytest.raises(DataError, match=r"'all': train: .*test-0.parquet holds the test images of 'mine'"):
-        check_apart(data, data.model_copy(update={"name": "all", "train": ["*.parquet"]}))
+        check_no_overlap(data, data.model_copy(update={"name": "all", "train": ["*.parquet"]}))
     (tmp_path / "test-0.parquet").unlink()
     with pytest.raises(DataError, match=r"'bare': label_column: .* expected the same, found None"):
-        check_apart(data, data.model_copy(update={"name": "bare", "label_column": None}))
+        check_no_overlap(data, data.model_copy(update={"name": "bare", "label_column": None}))
 
 
 @pytest.mark.parametrize("seen", ["d", "d/test", "d/test/ant"])
 def test_folders_that_hold_test_images_are_no_data_for_pre_training(tmp_path: Path, seen: str) -> None:
     data = folder_data(tmp_path / "d", {"train/ant": 1, "train/bee": 1, "test/ant": 1, "test/bee": 1})
     for name in ("train", tmp_path / "d"):
-        check_apart(data, Data(name="same", source="folder", path=tmp_path / "d" / name, label_column=None))
+        check_no_overlap(data, Data(name="same", source="folder", path=tmp_path / "d" / name, label_column=None))
     if seen == "d":  # without train/ everything is seen
         (tmp_path / "d/train").rename(tmp_path / "d/more")
     with pytest.raises(DataError, match=r"'all': path: .* holds the test images of 'tiny'"):
-        check_apart(data, Data(name="all", source="folder", path=tmp_path / seen, label_column=None))
+        check_no_overlap(data, Data(name="all", source="folder", path=tmp_path / seen, label_column=None))
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def sign(study: Study, stage: Stage, **changes: Any) -> Path:
 
 
 def look(study: Study, stage: Stage) -> StageStatus:
-    return status.standing(stage, study[1], 1000.0, time.time())
+    return status.stage_status(stage, study[1], 1000.0, time.time())
 
 
 def first(study: Study, kind: str) -> Stage:

@@ -118,12 +118,12 @@ def test_cancelled_preempted_and_timed_out_it_ends_with_the_same_bits(tmp_path: 
 def test_short_stages_share_jobs_and_a_gpu(tmp_path: Path) -> None:
     study = tiny_config(tmp_path / "results", arms=[{"variant": "standard"}], seeds=[0, 1], findings={})
     workflow = snakemake(tmp_path, "--workflow-profile", PROFILE, *LIMITS, *SOON, study=study)
-    told = tmp_path / "workflow.log"
+    log = tmp_path / "workflow.log"
     try:
-        assert workflow.wait(900) == 0, told.read_text()
+        assert workflow.wait(900) == 0, log.read_text()
     finally:
         workflow.terminate()
-    name = re.search(r"SLURM run ID: (\S+)", told.read_text())
+    name = re.search(r"SLURM run ID: (\S+)", log.read_text())
     assert name
     listed = slurm("squeue", "-h", "-t", "all", "--name", name[1], "-o", "%i %k").splitlines()
     jobs = {comment: job for job, comment in map(str.split, listed)}  # once each, whether it was tried again or not

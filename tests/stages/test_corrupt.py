@@ -88,11 +88,11 @@ def test_the_published_files_are_used_when_the_config_names_them(
 
     monkeypatch.setattr(corrupt, "predict", look)
     plan, store = planned(tmp_path, images, **TESTS, official=str(published))
-    rows, told = run(plan, store)
+    rows, facts = run(plan, store)
     assert rows == [(name, severity, 12) for name in TESTS["names"] for severity in (1, 5)]
     assert seen == [20, 100, 20, 100]
     files = fingerprint(published)
-    assert told == {"images": "official files", "severities": "cifar", "frost": "official files", "files": files}
+    assert facts == {"images": "official files", "severities": "cifar", "frost": "official files", "files": files}
     elsewhere, _ = planned(tmp_path, images, **TESTS, official="/elsewhere")
     made, _ = planned(tmp_path, images, **TESTS)
     assert list(elsewhere.stages) == list(plan.stages)  # where the files lie is no part of a key
@@ -105,9 +105,9 @@ def test_published_folders_are_used_as_published_arrays_are(tmp_path: Path, imag
         copied = tree / name / str(severity)
         shutil.copytree(images / "test", copied)
     plan, store = planned(tmp_path, images, **TESTS, official=str(tree))
-    rows, told = run(plan, store)
+    rows, facts = run(plan, store)
     assert rows == [(name, severity, 12) for name in TESTS["names"] for severity in (1, 5)]
-    assert (told["images"], told["severities"]) == ("official files", "imagenet")
+    assert (facts["images"], facts["severities"]) == ("official files", "imagenet")
     (stage,) = plan.of_kind("corrupt").values()
     pixels, labels, index = open_test(store.folder(stage.parents["data"]))
     source = corrupt.Corrupted(pixels, index, official=tree, classes=CLASSES)
@@ -120,8 +120,8 @@ def test_published_folders_are_used_as_published_arrays_are(tmp_path: Path, imag
 
 def test_what_the_images_were_made_with_is_recorded(tmp_path: Path, images: Path) -> None:
     plan, store = planned(tmp_path, images, **TESTS)
-    _, told = run(plan, store)
-    assert told == {"images": "made here", "severities": "cifar", "frost": "procedural texture"}
+    _, facts = run(plan, store)
+    assert facts == {"images": "made here", "severities": "cifar", "frost": "procedural texture"}
 
 
 def test_files_of_other_images_are_refused(published: Path) -> None:

@@ -293,8 +293,8 @@ def test_two_pre_trainings_of_one_name_are_two_arms_with_names_of_their_own(tmp_
         "AT, l-inf, from jigsaw pre-training",
     ]
     both = [{"variant": ["at", "at_ssl_joint"], "norm": "linf", "init": "ssl"}]
-    told = list(collect.labels(make_plan(parse_study(tiny_config(tmp_path, arms=both)))).values())
-    assert [name.partition("from")[2] for name in told] == [" SSL pre-training", " SSL pre-training"], (
+    labels = list(collect.labels(make_plan(parse_study(tiny_config(tmp_path, arms=both)))).values())
+    assert [name.partition("from")[2] for name in labels] == [" SSL pre-training", " SSL pre-training"], (
         "one task goes without saying, for all arms"
     )
     spec = TrainSpec.model_validate(plan.stages[str(plan.arms[0].pretrain)].spec)

@@ -76,20 +76,20 @@ def test_the_card_has_the_numbers_of_the_tables(finished: Finished, tmp_path: Pa
     plan, store = finished
     arm = plan.arms[0]
     folder = export_model(arm.finetune, store, tmp_path / "model")
-    told = (folder / "README.md").read_text()
-    front = yaml.safe_load(told.split("---\n")[1])
+    text = (folder / "README.md").read_text()
+    front = yaml.safe_load(text.split("---\n")[1])
     assert (front["library_name"], front["pipeline_tag"]) == ("ssrob", "image-classification")
     assert front["model_name"] == "AT, l-inf 0.1, seed 0", "its name in reports and in MLflow"
-    assert f"# {front['model_name']}\n" in told
-    assert "| l2 | 0.5 | " in told, "not in 255ths"
+    assert f"# {front['model_name']}\n" in text
+    assert "| l2 | 0.5 | " in text, "not in 255ths"
     examples = read_table(folder / "evaluate-best" / "robustness.parquet")
     linf = examples[examples.eval_norm == "linf"]
-    assert f"| l-inf | 0.1 | {100 * (linf.first_failed > 0.1).mean():.1f} (" in told
-    assert f"| l-inf | 0 (clean) | {100 * linf.clean_correct.mean():.1f} (" in told
+    assert f"| l-inf | 0.1 | {100 * (linf.first_failed > 0.1).mean():.1f} (" in text
+    assert f"| l-inf | 0 (clean) | {100 * linf.clean_correct.mean():.1f} (" in text
     corrupted = read_table(folder / "corrupt-best" / "corruptions.parquet")
-    assert all(f"| {name} | " in told for name in corrupted.corruption.unique())
+    assert all(f"| {name} | " in text for name in corrupted.corruption.unique())
     about = json.loads(store.output(plan.stages[arm.finetune].parents["data"], "data.json").read_text())
-    assert about["fingerprint"] in told
+    assert about["fingerprint"] in text
     assert json.loads((folder / "spec.json").read_text()) == plan.stages[arm.finetune].spec
     assert {"provenance.json", "model.json", "best.safetensors", "last.safetensors"} <= contents(folder).keys()
 

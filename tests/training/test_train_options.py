@@ -62,15 +62,15 @@ def test_the_average_is_what_is_validated_and_saved(tmp_path: Path) -> None:
     state, task = set_up(stage, store)
     assert state.average
     replayed = {name: value.double() for name, value in state.network.state_dict().items()}
-    told: dict[str, float] = {}
+    validated: dict[str, float] = {}
     for metrics in fit(state, task):
         t = state.step - 1
         d = min(0.5, (1 + t) / (10 + t))
         for name, value in state.network.state_dict().items():
             replayed[name] = d * replayed[name] + (1 - d) * value.double()
         if "passes" in metrics:
-            told = {name: float(value) for name, value in metrics.items() if name.startswith("validation/")}
-            assert told == validate(state.average.network, task.spec, *task.validation)
+            validated = {name: float(value) for name, value in metrics.items() if name.startswith("validation/")}
+            assert validated == validate(state.average.network, task.spec, *task.validation)
     assert not torch.equal(state.network.heads["class"].weight, state.average.network.heads["class"].weight)
     runner.run(stage, store, device="cpu")
     saved = load_file(store.output(stage.path, "last.safetensors"))
@@ -80,7 +80,7 @@ def test_the_average_is_what_is_validated_and_saved(tmp_path: Path) -> None:
     best = load_file(store.output(stage.path, "best.safetensors"))
     assert all(torch.equal(value, state.best["weights"][name]) for name, value in best.items())
     records = read_table(store.output(stage.path, "training.parquet")).query("step == 6")
-    assert told.items() <= dict(zip(records["metric"], records["value"], strict=True)).items()
+    assert validated.items() <= dict(zip(records["metric"], records["value"], strict=True)).items()
 
 
 def test_options_change_the_key_and_their_defaults_do_not(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_an_option_that_was_removed_says_so_and_its_default_is_accepted(name: st
 
 
 class Clock:
-    """Time that passes when told."""
+    """Time that advances on request."""
 
     def __init__(self) -> None:
         self.now = 100.0

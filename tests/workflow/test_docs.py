@@ -140,9 +140,9 @@ def test_the_variants_of_the_guide_train(tmp_path: Path) -> None:
 def test_the_options_of_the_guide_train(tmp_path: Path) -> None:
     plan, store = planned(tmp_path, EXTENDING["study options"])
     stage = train(plan, store)["at_ssl_streams random"]
-    told = stage.spec["objective"]
-    assert told["perturb"]["adv"]["step_size"] == 0.05
-    assert told["arguments"] == {"jigsaw": {"grid": 3, "permutations": 24}}
+    objective = stage.spec["objective"]
+    assert objective["perturb"]["adv"]["step_size"] == 0.05
+    assert objective["arguments"] == {"jigsaw": {"grid": 3, "permutations": 24}}
     network = load_network(store.output(stage.path, "last.safetensors"))
     assert (network.architecture.heads["jigsaw"], network.architecture.branches) == (24, ["clean"])
     assert {"loss/adv/jigsaw", "loss/clean/jigsaw"} <= metrics(store, stage)

@@ -17,8 +17,8 @@ def commands(*arguments: str, target: str = "study", **environment: str) -> list
     """Return what a target would run, as words."""
     command = ["make", "-n", "-o", ".venv/.ready", target, *arguments]
     environment = {"PATH": os.environ["PATH"]} | environment
-    told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=environment).stdout
-    return [shlex.split(line) for line in told.splitlines()]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=environment).stdout
+    return [shlex.split(line) for line in printed.splitlines()]
 
 
 @pytest.mark.parametrize(
@@ -34,8 +34,8 @@ def test_data_of_the_command_line_reach_every_command(given: str, name: str, pat
     *_, hint, workflow, _, where = commands(f"DATA={given}")
     (override,) = [word for word in workflow if word.startswith("data=")]
     assert where == ["ssrob", "where", CONFIG, "--set", override]
-    told = shlex.split(hint[1].partition(": ")[2])
-    assert told == [".venv/bin/ssrob", "status", CONFIG, "--set", override, "--watch"]
+    command = shlex.split(hint[1].partition(": ")[2])
+    assert command == [".venv/bin/ssrob", "status", CONFIG, "--set", override, "--watch"]
     data = load_study(ROOT / CONFIG, [override]).data
     assert (data.name, str(data.path), data.source) == (name, path, "parquet")
 

@@ -28,8 +28,8 @@ def spec_of(path: Path) -> TrainSpec:
     """The spec of the stage that the config is about: its pre-training, or its one variant that is not a baseline."""
     plan = make_plan(load_study(path))
     found = [*plan.of_kind("pretrain").values()]
-    told = {"trades": "trades_published", "ss_ood": "ss_ood", "multi_task": "at_ssl_single"}
-    found = found or [s for s in plan.of_kind("finetune").values() if s.spec["variant"] == told[path.stem]]
+    variants = {"trades": "trades_published", "ss_ood": "ss_ood", "multi_task": "at_ssl_single"}
+    found = found or [s for s in plan.of_kind("finetune").values() if s.spec["variant"] == variants[path.stem]]
     (stage,) = found
     return TrainSpec.model_validate(stage.spec)
 
@@ -38,10 +38,10 @@ def prepared(spec: TrainSpec) -> tuple[Network, Batch]:
     """A network that has seen some images, so that its statistics are not the initial ones, and a drawn batch."""
     objective = spec.objective
     heads = {"class": 10} | objective.heads
-    told = Architecture(
+    architecture = Architecture(
         "resnet", {"depth": 8, "width": 4}, (1, 8, 8), [0.5], [0.25], heads, branches=objective.branches
     )
-    network, draws = build(told, seed=0), generator(0, "data")
+    network, draws = build(architecture, seed=0), generator(0, "data")
     x, y = torch.rand(12, 1, 8, 8, generator=draws), torch.randint(10, (12,), generator=draws)
     network.train()
     for branch in ("main", *objective.branches):

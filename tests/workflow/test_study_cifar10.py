@@ -60,8 +60,8 @@ def test_nothing_is_missing_for_any_claim(plan: Plan) -> None:
 
 
 def test_the_central_comparison_alone_can_tell_c2_c3_and_c5a(plan: Plan) -> None:
-    told = lacking(plan, {"central"})
-    assert {claim for claim, names in told.items() if not names} == {"C2", "C3", "C5a"}, told
+    missing = lacking(plan, {"central"})
+    assert {claim for claim, names in missing.items() if not names} == {"C2", "C3", "C5a"}, missing
 
 
 def test_the_slope_in_the_weight_is_part_of_c3(plan: Plan) -> None:

@@ -218,7 +218,7 @@ def test_going_back_to_an_old_config_runs_nothing(finished: Finished, tmp_path: 
 def test_a_second_run_without_a_fork_server_gives_the_same_bits(
     finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every output of every stage, from data to tables; times and machines are told apart from results."""
+    """Every output of every stage, from data to tables; times and machines are separated from results."""
     monkeypatch.setenv(ADDRESS, "")
     _, config = finished
     again = config | {"results": str(tmp_path / "results"), "arms": config["arms"][:1]}
@@ -282,15 +282,15 @@ def test_the_plan_command_says_what_is_done(finished: Finished, tmp_path: Path) 
     _, config = finished
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(config))
-    told = {
+    outputs = {
         command: subprocess.run(
             [sys.executable, "-m", "ssrob", command, path], capture_output=True, text=True, check=True
         ).stdout
         for command in ("plan", "ls")
     }
-    assert "tiny: 3 models (1 seed), none still to train" in told["plan"]
-    assert re.search(r"finetune\s+3\s+3\s+0\s+0\.0", told["plan"])
-    assert told["ls"].count("done") == 15
+    assert "tiny: 3 models (1 seed), none still to train" in outputs["plan"]
+    assert re.search(r"finetune\s+3\s+3\s+0\s+0\.0", outputs["plan"])
+    assert outputs["ls"].count("done") == 15
 
 
 def test_a_stage_s_provenance_tells_what_it_ran_on(finished: Finished) -> None:
