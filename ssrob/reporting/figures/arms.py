@@ -7,6 +7,7 @@ import pandas as pd
 
 from ssrob.config.study import Study
 from ssrob.formatting import NORMS
+from ssrob.planning.names import ArmColumns
 from ssrob.storage.tables import ARM
 
 # What the seeds of one arm share; eps_train follows from norm and eps_scale.
@@ -143,8 +144,8 @@ def questions(frame: pd.DataFrame) -> list[tuple[str, list[str]]]:
 
 def _usual(frame: pd.DataFrame, column: str) -> pd.Series:
     """Return which rows have the usual value of a column, or none."""
-    first = {"init": "random", "tune": "full"}.get(column)
-    main = first if (frame[column] == first).any() else main_value(frame, column)
+    default: str | float | None = ArmColumns.model_fields[column].default
+    main = default if (frame[column] == default).any() else main_value(frame, column)
     return (frame[column] == main) | frame[column].isna()
 
 
