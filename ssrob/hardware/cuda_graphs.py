@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ssrob.formatting import first_line
 from ssrob.hardware.device import kernel_settings
 
 Tensors = dict[str, Tensor]
@@ -68,9 +69,9 @@ class GraphedStep:
     """`function(inputs) -> outputs`, tensors by name, captured after two calls and replayed from then on.
 
     The function may change tensors of `state()` in place and must have no other effect; what it does may depend on the
-    inputs, the state and the guard of a call alone. A change of the guard, of a shape, type or layout, or of the
-    address of a tensor of the state leads to a new capture. What cannot be captured, or changes too often, is called
-    directly, and the log says why. Without a backend (on a CPU) every call is direct.
+    inputs and the state alone. A change of a shape, type or layout, or of the address of a tensor of the state leads to
+    a new capture. What cannot be captured, or changes too often, is called directly, and the log says why. Without a
+    backend (on a CPU) every call is direct.
     """
 
     def __init__(
@@ -82,13 +83,12 @@ class GraphedStep:
         self._expected: Hashable = None
         self._calls, self._captures = 0, 0
 
-    def __call__(self, inputs: Mapping[str, Tensor], guard: Hashable = ()) -> Tensors:
+    def __call__(self, inputs: Mapping[str, Tensor]) -> Tensors:
         """Return the outputs; those of a replay are overwritten by the next one."""
         inputs = dict(inputs)
         if self._backend is None:
             return self.function(inputs)
         key = (
-            guard,
             torch.is_grad_enabled(),
             kernel_settings(),
             tuple(map(_address, self._state())),
@@ -114,7 +114,7 @@ class GraphedStep:
         try:
             outputs, replay = backend.capture(lambda: self.function(buffers))
         except RuntimeError as error:
-            return self._give_up(inputs, str(error).partition("\n")[0])
+            return self._give_up(inputs, first_line(error))
         self._captures += 1
         self._capture = _Capture(key, buffers, outputs, replay)
         _log.info("steps are captured and replayed (capture %d)", self._captures)

@@ -197,7 +197,7 @@ def test_watching_for_autograd_gives_the_profiler_back():
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_an_attack_apart_is_that_of_each_eps_by_itself(norm: str):
+def test_an_attack_of_each_eps_is_that_of_this_eps_alone(norm: str):
     x, y = digits_test(50)
     rows, eps = torch.arange(50) + 7, [0.0, 0.1, 0.2, 0.5]
     plan = AttackPlan((AttackConfig("fmn", "margin", 10, start="clean"), *PRESETS["fast"].attacks))
