@@ -139,7 +139,7 @@ def test_norm_data_and_arguments_say_which_model_of_robustbench(robustbench: lis
 
 MISTAKES = [
     ("robustbench:Carmon2019", r"unknown model of RobustBench for cifar10 and Linf .*did you mean 'Carmon2019Unlab"),
-    ("robustbench:Gone2020", r"cannot load Gone2020 \(Cannot retrieve .*\); its weights belong into .*/Gone2020\.pt"),
+    ("robustbench:Gone2020", r"cannot load Gone2020 \(Cannot retrieve .*\); its weights belong in .*/Gone2020\.pt"),
     ("timm:resnt18", r"--model timm:resnt18: unknown arch 'resnt18' \(did you mean"),
     ("torchvision:resnet19", r"unknown arch 'resnet19' \(did you mean 'resnet1"),
     ("timm:create_modell", r"unknown arch 'create_modell'"),
