@@ -27,7 +27,7 @@ from ssrob.storage import tables
 from ssrob.storage.files import check_writable
 from ssrob.storage.store import Store, StoreError, prepared_facts
 
-MOST = 2_000_000  # bytes of a published study
+MOST = 4_000_000  # bytes of a published study
 PER_IMAGE = "example"  # a column of tables with a row per test image, which are left out
 HEADINGS = ("robust_accuracy", "difference_to_at", "effects")  # figures shown on the page
 PICTURES = "adversarial_examples"  # images of the data set, which has terms of its own
@@ -117,7 +117,8 @@ def _write_page(page: Path, to: Path) -> bool:
 def _write_figures(source: Path, to: Path, room: int, chosen: Callable[[str], bool]) -> list[str]:
     """Copy the chosen figures; return what is not there: the largest go if room is short, those of the page last."""
     to.mkdir(exist_ok=True)
-    figures = sorted(file for file in source.iterdir() if chosen(file.stem) and file.stem != PICTURES)
+    kept = (file for file in source.iterdir() if not file.name.startswith("."))
+    figures = sorted(file for file in kept if chosen(file.stem) and file.stem != PICTURES)
     left_out = [f"`{file.stem}` (images of the data set)" for file in source.glob(f"{PICTURES}.*")]
     sizes = {file: file.stat().st_size for file in figures}
     for file in sorted(figures, key=lambda file: (file.stem in HEADINGS, -sizes[file])):
