@@ -19,7 +19,7 @@ def shown(progress: bool | Report | None, total: int, unit: str, title: str = ""
     if callable(progress):
         yield progress
         return
-    if not (looked_at() if progress is None else progress):
+    if not (is_interactive() if progress is None else progress):
         yield lambda done, total: None
         return
     with _bars()(total=total, unit=unit, desc=title, leave=False) as bar:
@@ -40,7 +40,7 @@ def _bars() -> Any:
     return tqdm
 
 
-def looked_at() -> bool:
+def is_interactive() -> bool:
     """Return whether somebody is looking: standard error is a terminal, or this is a cell of a notebook."""
     return sys.stderr.isatty() or in_notebook()
 

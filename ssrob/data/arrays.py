@@ -7,7 +7,7 @@ from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
 from ssrob.data.decode import Crop, decode
-from ssrob.data.refused import RefusedImages
+from ssrob.data.refused_images import RefusedImages
 from ssrob.data.types import DataError, Pixels, Rows, Split
 
 _CHUNK = 4096  # images counted at once

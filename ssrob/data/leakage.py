@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from ssrob.config.data import Data
-from ssrob.data.first_look import looked_at
 from ssrob.data.held_out import LEFT_OUT, kept_labels
 from ssrob.data.image_folder import find_splits, tested_of
+from ssrob.data.quick_check import sample_rows
 from ssrob.data.source_files import source_files
 from ssrob.data.sources import class_names, open_source
 from ssrob.data.types import refusal
@@ -103,7 +103,7 @@ def _check_copies(outside: Data, trained: Data) -> None:
     mine, theirs = open_source(outside), open_source(trained)
     looked = {}
     for split in filter(None, (mine.train, mine.test)):
-        rows = looked_at(split)
+        rows = sample_rows(split)
         kept = kept_labels(outside, mine.classes, split.labels)[rows] != LEFT_OUT
         looked.update({content: where for where, content in split.read(rows[kept]) if isinstance(content, bytes)})
     kept = kept_labels(trained, theirs.classes, theirs.train.labels) != LEFT_OUT

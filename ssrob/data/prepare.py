@@ -22,7 +22,7 @@ from ssrob.data.arrays import count_levels, keep_one_channel, moments, write_ima
 from ssrob.data.content import digest_of, source_fingerprint
 from ssrob.data.decode import crop_of, decode
 from ssrob.data.held_out import LEFT_OUT, kept_classes, kept_labels
-from ssrob.data.refused import RefusedImages
+from ssrob.data.refused_images import RefusedImages
 from ssrob.data.sources import open_source, stays_in_files
 from ssrob.data.splits import balanced, proportional, sizes
 from ssrob.data.stored_images import StoredImages

@@ -9,8 +9,8 @@ import numpy as np
 
 from ssrob.config.data import Data
 from ssrob.data.decode import crop_of, decode
-from ssrob.data.first_look import any_colour, check_images
 from ssrob.data.held_out import LEFT_OUT, kept_classes, kept_labels, kept_share
+from ssrob.data.quick_check import any_colour, check_images
 from ssrob.data.splits import sizes
 from ssrob.data.types import UNLABELLED, DataError, Opened, OpenedTest, Split, refusal
 from ssrob.registry.lookup import load

@@ -11,7 +11,7 @@ from ssrob.data import resized_crop
 from ssrob.data.arrays import check_shape, count_levels
 from ssrob.data.content import image_digests
 from ssrob.data.decode import Crop, decode, decode_picture
-from ssrob.data.refused import RefusedImages
+from ssrob.data.refused_images import RefusedImages
 from ssrob.data.types import Digests, Pixels, Rows, Split
 from ssrob.data.worker_processes import ahead
 

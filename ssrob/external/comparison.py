@@ -13,8 +13,8 @@ from ssrob.analysis.arm_outcomes import arm_outcomes, find_arms
 from ssrob.analysis.collect import labels
 from ssrob.analysis.paired import paired_table
 from ssrob.config.fields import Checkpoint
+from ssrob.external.comparability import corruptions_alike, refuse_unlike, remarks
 from ssrob.external.identity import SHORT
-from ssrob.external.same import corruptions_alike, refuse_unlike, remarks
 from ssrob.external.saved import Saved, read_saved
 from ssrob.formatting import NORMS, eps_text, interval, notebook_html, number, points, signed
 from ssrob.planning.plan import Plan

@@ -12,10 +12,10 @@ from ssrob.attacks.input_checks import check_eps
 from ssrob.attacks.result import SweepResult
 from ssrob.corruptions import BENCHMARK, SEVERITIES
 from ssrob.external.assumptions import WARNING
+from ssrob.external.earlier_outputs import blocks_of, remove_outputs
 from ssrob.external.entry import DOCUMENT, write_document
 from ssrob.external.evaluation import Evaluation, curve
-from ssrob.external.leftovers import blocks_of, remove_outputs
-from ssrob.external.ready import Ready, make_ready
+from ssrob.external.preparation import EvaluationInputs, prepare_inputs
 from ssrob.external.request import Request, parse_request
 from ssrob.hardware.device import device_of, exact_float32
 from ssrob.hardware.emulation import emulation_warning
@@ -47,10 +47,10 @@ def evaluate(
     if warning := emulation_warning(asked, device):
         say(WARNING + warning)
     with exact_float32(device):
-        ready = make_ready(request, out, device)
-        for line in [*ready.assumed, *(WARNING + text for text in ready.warnings)]:
+        inputs = prepare_inputs(request, out, device)
+        for line in [*inputs.assumed, *(WARNING + text for text in inputs.warnings)]:
             say(line)
-        return _evaluate(ready, out, device, progress)
+        return _evaluate(inputs, out, device, progress)
 
 
 def _check(request: Request, out: Path) -> None:
@@ -61,21 +61,21 @@ def _check(request: Request, out: Path) -> None:
     check_writable(out, "out", "name another folder")
 
 
-def _evaluate(ready: Ready, out: Path, device: torch.device, progress: bool | None) -> Evaluation:
-    request = ready.request
-    source = _corrupted(ready)
+def _evaluate(inputs: EvaluationInputs, out: Path, device: torch.device, progress: bool | None) -> Evaluation:
+    request = inputs.request
+    source = _corrupted(inputs)
     remove_outputs(out)
-    model, test, facts = ready.model, ready.test, ready.facts
-    with blocks_of(out, ready.raw, ready.logits) as blocks:
-        result = _sweep(ready, blocks, progress)
+    model, test, facts = inputs.model, inputs.test, inputs.facts
+    with blocks_of(out, inputs.raw, inputs.logits) as blocks:
+        result = _sweep(inputs, blocks, progress)
         checks = check_rows(model, test, result, preset=request.preset, seed=request.seed, **_audit())
         facts |= {"gradients": result.gradients, "attacks": list(result.attacks)} | provenance(device)
         corruptions = None
         if source is not None:
-            corruptions, facts["corruptions"] = _corruptions(ready, source, out, progress), source.provenance
+            corruptions, facts["corruptions"] = _corruptions(inputs, source, out, progress), source.provenance
         write_table(example_rows(result, request.norm, test), EXAMPLES, out / "robustness.parquet")
         write_table(checks, CHECKED, out / "checks.parquet")
-        evaluation = Evaluation(request, facts, ready.assumed, ready.warnings, curve(result), checks, corruptions)
+        evaluation = Evaluation(request, facts, inputs.assumed, inputs.warnings, curve(result), checks, corruptions)
         write_document(evaluation, out / DOCUMENT)
     return evaluation
 
@@ -86,11 +86,11 @@ def _audit() -> dict[str, int]:
     return {"images": fields["audit_images"].default, "queries": fields["audit_queries"].default}
 
 
-def _sweep(ready: Ready, blocks: BlockStore, progress: bool | None) -> SweepResult:
-    request, test = ready.request, ready.test
+def _sweep(inputs: EvaluationInputs, blocks: BlockStore, progress: bool | None) -> SweepResult:
+    request, test = inputs.request, inputs.test
     with shown(progress, len(test.x), "image", request.preset) as report:
         return run_sweep(
-            ready.model,
+            inputs.model,
             test,
             norm=request.norm,
             eps=request.eps,
@@ -104,26 +104,26 @@ def _sweep(ready: Ready, blocks: BlockStore, progress: bool | None) -> SweepResu
         )
 
 
-def _corrupted(ready: Ready) -> Corrupted | None:
+def _corrupted(inputs: EvaluationInputs) -> Corrupted | None:
     """Return where corrupted images come from, after a check of published files; None if not asked for."""
-    request = ready.request
+    request = inputs.request
     if not request.corruptions:
         return None
-    made: dict[str, Any] = {"frost": request.frost, "official": request.official, "classes": ready.classes}
-    source = Corrupted(ready.pixels, ready.test.rows.numpy(), request.seed, **made)
-    source.check(ready.labels)
+    made: dict[str, Any] = {"frost": request.frost, "official": request.official, "classes": inputs.classes}
+    source = Corrupted(inputs.pixels, inputs.test.rows.numpy(), request.seed, **made)
+    source.check(inputs.labels)
     if missing := [name for name in BENCHMARK if name not in source.names]:
         raise ValueError(f"--official {request.official}: holds no {', '.join(missing)}")
     return source
 
 
-def _corruptions(ready: Ready, source: Corrupted, out: Path, progress: bool | None) -> pd.DataFrame:
+def _corruptions(inputs: EvaluationInputs, source: Corrupted, out: Path, progress: bool | None) -> pd.DataFrame:
     """Test all corruptions; returns a row for each, the benchmark's 15 first, and a column per severity."""
     names = [*BENCHMARK, *(name for name in source.names if name not in BENCHMARK)]
     tests = list(itertools.product(names, SEVERITIES))
     with shown(progress, len(tests), "test", "corruptions") as report:
         done = itertools.count(1)
-        table = run_tests(ready.model, source, ready.test.y.numpy(), tests, lambda: report(next(done), len(tests)))
+        table = run_tests(inputs.model, source, inputs.test.y.numpy(), tests, lambda: report(next(done), len(tests)))
     write_table(table, CORRUPTED, out / "corruptions.parquet")
     wide = table.assign(accuracy=shares(table)).pivot_table(index="corruption", columns="severity", values="accuracy")
     return wide.loc[names].reset_index()

@@ -4,7 +4,7 @@ import numpy as np
 
 from ssrob.config.data import Data
 from ssrob.data.decode import read_header
-from ssrob.data.refused import RefusedImages
+from ssrob.data.refused_images import RefusedImages
 from ssrob.data.types import Opened, Rows, Split, refusal
 
 FILES, ROWS = 200, 100  # looked at in each split: files from all over it; the first rows of a table, read at once
@@ -14,7 +14,7 @@ def check_images(data: Data, opened: Opened) -> None:
     """Refuse images that are empty, none, or not of one size; raises one DataError. The data stage decodes them all."""
     refused, sizes, count = RefusedImages(), dict[tuple[int, ...], str](), 0
     for split in filter(None, (opened.train, opened.test)):
-        for where, content in split.read(looked_at(split)):
+        for where, content in split.read(sample_rows(split)):
             count += 1
             with refused.gathered():
                 size, _ = read_header(content, where)
@@ -28,14 +28,14 @@ def check_images(data: Data, opened: Opened) -> None:
 def any_colour(split: Split) -> bool:
     """Return whether one of the images that are looked at is not grey."""
     refused = RefusedImages()  # `check_images` reports what cannot be read
-    for where, content in split.read(looked_at(split)):
+    for where, content in split.read(sample_rows(split)):
         with refused.gathered():
             if not read_header(content, where)[1]:
                 return True
     return False
 
 
-def looked_at(split: Split) -> Rows:
+def sample_rows(split: Split) -> Rows:
     """Return the rows (N,) of a split that are looked at, ascending."""
     if split.one_each:
         return np.unique(np.linspace(0, len(split) - 1, FILES, dtype=np.int64))

@@ -27,7 +27,7 @@ AHEAD = 0.05  # points of accuracy, as a share, by which another preprocessing m
 
 
 @dataclass(frozen=True)
-class Ready:
+class EvaluationInputs:
     """What is attacked. logits (N, K): of the clean images; facts and notes are for the record.
 
     classes, labels (N,): of the data itself, which may be other outputs of the model.
@@ -46,7 +46,7 @@ class Ready:
     warnings: list[str]
 
 
-def make_ready(request: Request, out: Path, device: torch.device) -> Ready:
+def prepare_inputs(request: Request, out: Path, device: torch.device) -> EvaluationInputs:
     """Load the model and the images, and look at both; raises ValueError where they do not fit."""
     data = find_data(request.data)
     asked = Asked(request.norm, data)
@@ -79,7 +79,7 @@ def make_ready(request: Request, out: Path, device: torch.device) -> Ready:
     pixels = np.asarray(np.load(images.folder / "test_images.npy", mmap_mode="r"))[kept.numpy()]
     facts |= {"model": identity(raw, request), "images_sha256": hashlib.sha256(pixels).hexdigest()}
     labels = np.load(images.folder / "test_labels.npy")[kept.numpy()]
-    return Ready(request, raw, model, test, pixels, about.classes, labels, logits, facts, assumed, warned)
+    return EvaluationInputs(request, raw, model, test, pixels, about.classes, labels, logits, facts, assumed, warned)
 
 
 def clean_logits(model: nn.Module, x: Tensor, device: torch.device) -> Tensor:
