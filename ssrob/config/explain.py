@@ -28,7 +28,7 @@ def _lines(error: ValidationError, where: str, text: str, overrides: Sequence[st
     for item in error.errors(include_url=False):
         location = [part for part in item["loc"] if part not in ("[key]", "float", "str", *FORMS, *SETS)]
         message = item["msg"].removeprefix("Value error, ")
-        found = "" if item["type"] in ("value_error", "missing") else f", found {_found(item['input'], item['type'])}"
+        found = "" if item["type"] in ("value_error", "missing") else f", found {_shown(item['input'], item['type'])}"
         path = ".".join(map(str, location))
         simple = item["type"] != "value_error" or message.startswith("expected a")  # says what a type is, not a field
         meaning = description(location) if where and simple else ""
@@ -110,7 +110,7 @@ def _child(node: dict[str, Any], part: int | str) -> dict[str, Any] | None:
     return child if isinstance(child, dict) else None
 
 
-def _found(value: object, expected: str) -> str:
+def _shown(value: object, expected: str) -> str:
     """Show a value, and where text was expected, what YAML has made of it."""
     text = _short(value)
     if expected not in ("string_type", "path_type", "literal_error") or isinstance(value, str | list | tuple | dict):

@@ -30,11 +30,11 @@ def look(
     arguments: as JSON. pretrained: the shape of images that are trained on before, if it is another one. Files of
     weights are read and must fit. Raises ValueError with what does not.
     """
-    network = _made(backbone, arguments, shape or UNKNOWN, branches)
+    network = _build_network(backbone, arguments, shape or UNKNOWN, branches)
     if shape is not None:
         check_features(network)
     if pretrained not in (None, shape):
-        check_features(_made(backbone, arguments, pretrained, ()))
+        check_features(_build_network(backbone, arguments, pretrained, ()))
     for file in weights:
         try:
             load_backbone(network, read_weights(file))
@@ -63,12 +63,12 @@ def check_features(network: Network) -> None:
 @functools.cache
 def size(backbone: str, arguments: str, channels: int) -> tuple[int, int]:
     """Return how many numbers a backbone's weights file holds, counters left out, and its features."""
-    backbone_ = _made(backbone, arguments, (channels, *UNKNOWN[1:]), ()).backbone
+    backbone_ = _build_network(backbone, arguments, (channels, *UNKNOWN[1:]), ()).backbone
     state = {name: value for name, value in backbone_.state_dict().items() if not name.endswith(COUNTER)}
     return sum(value.numel() for name, value in state.items() if main_name(name) == name), backbone_.features
 
 
-def _made(backbone: str, arguments: str, shape: tuple[int, int, int], branches: tuple[str, ...]) -> Network:
+def _build_network(backbone: str, arguments: str, shape: tuple[int, int, int], branches: tuple[str, ...]) -> Network:
     mean, std = [0.5] * shape[0], [0.25] * shape[0]
     architecture = Architecture(backbone, json.loads(arguments), shape, mean, std, {CLASS_HEAD: 2}, branches=branches)
     try:

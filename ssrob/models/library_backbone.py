@@ -25,11 +25,11 @@ class LibraryBackbone(nn.Module):
     def __init__(self, make: Callable[[], tuple[nn.Module, int]]):
         super().__init__()
         self._make = make
-        self.model, self.features = self._made(seed=0)
+        self.model, self.features = self._seeded_model(seed=0)
 
     def initialise(self, generator: torch.Generator) -> None:
         """Fill every tensor as the library does for a new network, with draws that depend on the generator alone."""
-        fresh, _ = self._made(int(torch.randint(2**62, (), generator=generator)))
+        fresh, _ = self._seeded_model(int(torch.randint(2**62, (), generator=generator)))
         values = dict(itertools.chain(fresh.named_parameters(), fresh.named_buffers()))
         with torch.no_grad():
             for name, tensor in itertools.chain(self.model.named_parameters(), self.model.named_buffers()):
@@ -40,7 +40,7 @@ class LibraryBackbone(nn.Module):
         features: Tensor = self.model(x)
         return features
 
-    def _made(self, seed: int) -> tuple[nn.Module, int]:
+    def _seeded_model(self, seed: int) -> tuple[nn.Module, int]:
         with torch.device("cpu"), torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             model, features = self._make()

@@ -40,7 +40,7 @@ def check_alike(plan: Plan, store: Store) -> None:
     """Refuse tables of stages that were made with several versions of a plugin, unless the config allows it."""
     first: dict[str, Source] = {}
     for path in plan.stages if plan.study.changed_plugins == "refuse" and plan.study.plugins else ():
-        for module, source in made_with(store, path).items():
+        for module, source in recorded_sources(store, path).items():
             if differs(first.setdefault(module, source), source):
                 raise ConfigError(
                     f"plugins: {module} was another one when {path} was made than for stages before it; remove "
@@ -59,11 +59,11 @@ def changed_plugins(plan: Plan, store: Store, now: Mapping[str, Source]) -> dict
 
 def outdated(store: Store, path: str, now: Mapping[str, Source]) -> list[str]:
     """Return the modules that were others when a stage was made; those that it has no record of count as the same."""
-    then = made_with(store, path)
+    then = recorded_sources(store, path)
     return [module for module, source in now.items() if module in then and differs(source, then[module])]
 
 
-def made_with(store: Store, path: str) -> Mapping[str, Source]:
+def recorded_sources(store: Store, path: str) -> Mapping[str, Source]:
     """Return the sources of the plugins that a finished stage was made with; empty where none are recorded."""
     record: Mapping[str, Source] = store.provenance(path).get(RECORD, {}) if store.done(path) else {}
     return record

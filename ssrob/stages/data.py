@@ -19,13 +19,13 @@ def stage(context: Context) -> None:
         context.provenance["source_files"] = files
     prepare(data, context.out)
     check_same_name(context.out, context.store.root / "stages" / "data")
-    _check_apart(context, data)
+    _check_no_overlap(context, data)
     about = json.loads((context.out / "data.json").read_text())
     counts = ", ".join(f"{count} {split}" for split, count in about["counts"].items())
     context.summary = f"{counts}; fingerprint {about['fingerprint'][:12]}"
 
 
-def _check_apart(context: Context, data: Data) -> None:
+def _check_no_overlap(context: Context, data: Data) -> None:
     """Refuse image sets of the study that have training images; of two stages, the one that ends last compares."""
     settings, mine = context.stage.settings.get("apart"), context.stage.path
     if not settings:

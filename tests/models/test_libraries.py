@@ -103,7 +103,7 @@ def test_the_start_is_the_librarys_own_and_a_function_of_the_seed(
     assert not torch.equal(one(x), build(one.architecture, seed=4).eval()(x))
     backbone = one.backbone
     assert isinstance(backbone, LibraryBackbone)
-    fresh, _ = backbone._made(seed=5)
+    fresh, _ = backbone._seeded_model(seed=5)
     buffers = dict(backbone.model.named_buffers())
     assert all(torch.equal(value, buffers[name]) for name, value in fresh.named_buffers()), "tables of positions"
     assert all(module.weight.eq(1).all() for module in one.backbone.modules() if isinstance(module, nn.LayerNorm))

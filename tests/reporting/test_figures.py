@@ -35,7 +35,7 @@ from ssrob.reporting.figures.heatmaps import corruption_heatmap, sweep_heatmap
 from ssrob.reporting.figures.pictures import adversarial_examples, in_norm
 from ssrob.reporting.figures.probes import probe_accuracies, probe_rows
 from ssrob.reporting.figures.saving import save
-from ssrob.reporting.figures.style import _apart, eps_axis
+from ssrob.reporting.figures.style import _spread_labels, eps_axis
 from ssrob.reporting.figures.trade_offs import at_reference, clean_against_robust, cost_against_robust
 from ssrob.reporting.figures.training import chance, pretraining_curves, pretraining_rows, training_curves
 from ssrob.reporting.verdicts import VERDICTS, compared
@@ -321,11 +321,11 @@ def test_more_arms_than_a_panel_holds_have_a_panel_each(large: ReportData, given
 
 
 def test_names_at_lines_do_not_cover_each_other() -> None:
-    placed = _apart({"a": 0.1, "b": 0.11, "c": 0.5}, 0.1, 0, 1)
+    placed = _spread_labels({"a": 0.1, "b": 0.11, "c": 0.5}, 0.1, 0, 1)
     assert placed["c"] == pytest.approx(0.5)
     assert placed["b"] - placed["a"] == pytest.approx(0.1)
     assert (placed["a"] + placed["b"]) / 2 == pytest.approx(0.105)
-    assert _apart({"a": 0.99, "b": 1.0}, 0.1, 0, 1) == pytest.approx({"a": 0.9, "b": 1.0})
+    assert _spread_labels({"a": 0.99, "b": 1.0}, 0.1, 0, 1) == pytest.approx({"a": 0.9, "b": 1.0})
 
 
 def test_gain_from_pretraining_has_a_line_per_pretrained_arm(given: ReportData) -> None:

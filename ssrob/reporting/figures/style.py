@@ -170,7 +170,7 @@ def label_lines(axes: Axes, ends: Mapping[str, float], colours: Mapping[str, Any
     inches = axes.bbox.height / axes.figure.dpi * 0.8  # about the height of the axes: the layout is not settled yet
     most = 1 + max((text.count("\n") for text in short.values()), default=0)
     gap = (0.03 + 0.14 * most) / inches * (high - low)
-    for name, y in _apart(dict(sorted(ends.items(), key=lambda item: item[1])), gap, low, high).items():
+    for name, y in _spread_labels(dict(sorted(ends.items(), key=lambda item: item[1])), gap, low, high).items():
         axes.annotate(
             short[name],
             (1.0, (ends[name] - low) / (high - low)),
@@ -186,7 +186,7 @@ def label_lines(axes: Axes, ends: Mapping[str, float], colours: Mapping[str, Any
         )
 
 
-def _apart(ends: dict[str, float], gap: float, low: float, high: float) -> dict[str, float]:
+def _spread_labels(ends: dict[str, float], gap: float, low: float, high: float) -> dict[str, float]:
     """Move heights in ascending order apart by at least `gap`, as little as possible, within low and high."""
     steps = gap * np.arange(len(ends))
     places = isotonic_regression(np.array(list(ends.values())) - steps).x
