@@ -220,12 +220,11 @@ def keep_memory() -> None:
 
 
 @functools.cache
-def commit() -> str:
-    """Return the commit of this package's code, with "-dirty" if it has changed since.
+def commit(folder: Path = Path(__file__).parents[1]) -> str:
+    """Return the commit of the code in a folder, by default this package's, with "-dirty" if it has changed since.
 
     Empty without git, or where git does not track the code: the package may be installed inside another checkout.
     """
-    folder = Path(__file__).parents[1]
 
     def git(*command: str) -> str:
         command_line = ["git", "--no-optional-locks", "-C", str(folder), *command]
