@@ -56,6 +56,7 @@ def test_the_largest_figures_go_if_room_is_short_and_the_page_s_last(tmp_path: P
     sizes = {"adversarial_examples": 60, "corruption_heatmap": 50, "robust_accuracy": 60, "robust_accuracy_l2": 60}
     for name, size in {**sizes, "effects": 100}.items():
         (source / f"{name}.svg").write_bytes(b"x" * size)
+    (source / ".hidden.svg").write_bytes(b"x")  # of an editor or a file system
     left_out = _write_figures(source, tmp_path / "to", 220, lambda _: True)
     kept = {file.name: file.stat().st_size for file in (tmp_path / "to").iterdir()}
     assert set(kept) == {"robust_accuracy.svg", "effects.svg", "corruption_heatmap.svg"}
